@@ -1,0 +1,249 @@
+//! What operators write, parsed into what is valid by construction.
+//!
+//! The keeper gathers a [`Bundle`] (the file, the policies, the secrets that only root may read)
+//! and sends it to the worker; both call [`Config::from_bundle`], so both hold the same thing.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use crate::ids::{AgentName, IssuerName, ResourceName};
+use crate::secret::Secret;
+
+/// Everything a configuration consists of, read but not yet parsed.
+#[derive(Clone)]
+pub struct Bundle {
+    pub path: PathBuf,
+    pub text: String,
+    pub policies: Vec<PolicyFile>,
+    /// By the name that the text gives them: a systemd credential's name or a file's path.
+    pub secrets: BTreeMap<String, Secret>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyFile {
+    pub name: String,
+    pub text: String,
+}
+
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub capture: Capture,
+    pub issuers: BTreeMap<IssuerName, Issuer>,
+    pub agents: Vec<Agent>,
+    pub resources: Vec<Resource>,
+    pub masks: Vec<Mask>,
+    pub policy: Policy,
+    pub record: Record,
+    pub worker: Worker,
+}
+
+/// `[capture]`
+#[derive(Clone, Debug)]
+pub struct Capture {
+    /// The slice that the programs attach to, below the cgroup2 mount. Default `agents.slice`.
+    pub attach: String,
+    /// Resolvers that agents may ask. Default: those of `/etc/resolv.conf`.
+    pub resolvers: Vec<IpAddr>,
+    /// Port of the capture listeners on 127.0.0.1 and ::1; 0 lets the kernel choose.
+    pub port: u16,
+    /// Where links and maps are pinned. Default `/sys/fs/bpf/hoop`.
+    pub pins: PathBuf,
+}
+
+/// `[issuer.NAME]`
+#[derive(Clone, Debug)]
+pub struct Issuer {
+    pub name: IssuerName,
+    pub url: Url,
+    pub audience: String,
+    /// Added to the system's roots when the issuer is reached.
+    pub ca: Option<String>,
+    /// Clock difference that is tolerated for `exp` and `nbf`. Default 30 s, at most 300 s.
+    pub skew: Duration,
+    pub claims: ClaimNames,
+}
+
+/// Which claims carry what; each a list, tried in order.
+#[derive(Clone, Debug)]
+pub struct ClaimNames {
+    pub client_id: Vec<String>,
+    pub groups: Vec<String>,
+    pub scopes: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// The kernel only watches: nothing is redirected.
+    Discover,
+    /// Everything runs and is recorded; what would have been refused passes and is marked.
+    Observe,
+    Enforce,
+}
+
+/// `[[agent]]`
+#[derive(Clone, Debug)]
+pub struct Agent {
+    pub name: AgentName,
+    /// Glob below the cgroup2 mount; a match covers the cgroup and all below it.
+    pub cgroup: String,
+    pub issuer: Option<IssuerName>,
+    pub client_id: Option<String>,
+    pub token: Option<TokenSource>,
+    pub egress: Vec<Egress>,
+    pub mode: Mode,
+    /// Local ports on which the agent may accept connections.
+    pub listen: Vec<u16>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenSource {
+    File(PathBuf),
+    /// A variable in the connecting process's environment.
+    Env(String),
+}
+
+/// One entry of `egress_allow`: passes unterminated, and is recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Egress {
+    /// By the name in the TLS ClientHello (`*.` matches one label), relayed to hoop's own resolution of it.
+    Name {
+        name: String,
+        port: u16,
+    },
+    Net {
+        net: IpNet,
+        port: u16,
+    },
+}
+
+/// `[[resource]]`
+#[derive(Clone, Debug)]
+pub struct Resource {
+    pub name: ResourceName,
+    pub protocol: ProtocolKind,
+    pub hosts: Vec<Host>,
+    pub port: u16,
+    /// Where to dial instead of the original destination; tests and tunnels use it.
+    pub upstream: Option<(String, u16)>,
+    pub tls: UpstreamTls,
+    /// PEM of the CA that signed the server's certificate; `None` means the system's roots.
+    pub ca: Option<String>,
+    pub login: Login,
+    /// Whether clients may speak plain text to hoop. Default true (the hop is loopback).
+    pub allow_plain: bool,
+    pub allow_replication: bool,
+    /// Dummy password for clients that insist on SCRAM.
+    pub agent_password: Option<Secret>,
+    /// Largest whole message held in memory, in bytes. Default 64 MiB.
+    pub max_message: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProtocolKind {
+    Postgres,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Host {
+    Name(String),
+    Net(IpNet),
+}
+
+/// How the server's certificate is checked (libpq's names).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UpstreamTls {
+    Disable,
+    /// Encrypted, chain verified, name not.
+    VerifyCa,
+    VerifyFull,
+}
+
+/// hoop's own credential upstream.
+#[derive(Clone, Debug)]
+pub struct Login {
+    pub user: String,
+    pub password: Option<Secret>,
+    /// PEM certificate chain and private key for certificate login.
+    pub certificate: Option<(String, Secret)>,
+    /// Database to use whatever the client asks for; `None` keeps the client's.
+    pub database: Option<String>,
+}
+
+/// `[[mask]]`
+#[derive(Clone, Debug)]
+pub struct Mask {
+    pub resource: ResourceName,
+    pub columns: Vec<ColumnPattern>,
+    pub how: How,
+}
+
+/// `schema.table.column`, each part a name or `*`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ColumnPattern {
+    pub schema: Option<String>,
+    pub table: Option<String>,
+    pub column: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum How {
+    /// `[masked]`
+    Redact,
+    /// All but the last four characters replaced; values of eight or fewer wholly.
+    Partial,
+    /// Keyed hash: equal values stay equal.
+    Hash,
+    Null,
+    Fixed(String),
+}
+
+/// `[policy]`
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    /// Ready-made packs.
+    pub packs: Vec<String>,
+    /// Files of the policy directory, sorted by name.
+    pub files: Vec<PolicyFile>,
+}
+
+/// `[record]`
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// Default `/var/lib/hoop/recordings`.
+    pub directory: PathBuf,
+    pub durability: Durability,
+    /// Bytes of result rows kept per exchange. Default 64 KiB.
+    pub result_bytes: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// In the kernel's hands before it takes effect, on disk within 200 ms.
+    Kernel,
+    /// On disk before it takes effect.
+    Disk,
+}
+
+/// `[worker]`
+#[derive(Clone, Debug)]
+pub struct Worker {
+    /// The account that the worker runs as. Default `hoop`.
+    pub user: String,
+    /// CA and signing keys live here. Default `/var/lib/hoop`.
+    pub state: PathBuf,
+    /// Control sockets live here. Default `/run/hoop`.
+    pub runtime: PathBuf,
+    /// How long sessions may go on after a stop was asked for. Default 30 s.
+    pub drain: Duration,
+}

@@ -1,0 +1,162 @@
+//! What a decision is: a permission, a refusal or a question, each a value that only this stage makes.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Serialize;
+use smallvec::SmallVec;
+
+use crate::ids::{Epochs, ExchangeId, SessionId};
+
+/// The outcome for one request. When unit `k` is refused or asked about, `before` holds the
+/// permission for the units in front of it.
+#[derive(Debug)]
+pub enum Decided {
+    Permitted(Permitted),
+    Refused {
+        before: Option<Permitted>,
+        refusal: Refusal,
+    },
+    Ask {
+        before: Option<Permitted>,
+        question: Question,
+    },
+}
+
+/// Leave to forward exactly these bytes, once, in this session, under these epochs.
+///
+/// It is not `Clone`, and only `decide` builds one.
+///
+/// ```compile_fail
+/// fn twice(p: hoop::decide::Permitted) { let _ = (p.clone(), p); }
+/// ```
+///
+/// ```compile_fail
+/// use hoop::decide::Permitted;
+/// let forged = Permitted { wire: bytes::Bytes::new() };
+/// ```
+#[derive(Debug)]
+pub struct Permitted {
+    pub(in crate::decide) session: SessionId,
+    pub(in crate::decide) exchange: ExchangeId,
+    pub(in crate::decide) epochs: Epochs,
+    pub(in crate::decide) wire: Bytes,
+    pub(in crate::decide) units: SmallVec<[PermittedUnit; 6]>,
+}
+
+/// What is known of one permitted unit; the masks and the recorder read it.
+#[derive(Clone, Debug)]
+pub struct PermittedUnit {
+    /// `None` for a unit without a statement.
+    pub statement: Option<Arc<crate::decide::Facts>>,
+    /// The rules that permitted it.
+    pub rules: Arc<[Rule]>,
+    /// In observe mode: the refusal that enforce mode would have given.
+    pub would_refuse: Option<Box<Refusal>>,
+}
+
+impl Permitted {
+    pub fn session(&self) -> SessionId {
+        self.session
+    }
+    pub fn exchange(&self) -> ExchangeId {
+        self.exchange
+    }
+    pub fn epochs(&self) -> Epochs {
+        self.epochs
+    }
+    /// The bytes that were parsed; these and no others are forwarded.
+    pub fn wire(&self) -> &Bytes {
+        &self.wire
+    }
+    pub fn units(&self) -> &[PermittedUnit] {
+        &self.units
+    }
+}
+
+/// The name of a rule as an operator wrote it: a policy's `@id`, or file and position.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct Rule(pub Arc<str>);
+
+/// A request that a human must settle first.
+#[derive(Debug)]
+pub struct Question {
+    pub(in crate::decide) exchange: ExchangeId,
+    pub(in crate::decide) rules: Arc<[Rule]>,
+    pub(in crate::decide) approvers: Vec<String>,
+    pub(in crate::decide) held: Permitted,
+}
+
+/// Why a request was not forwarded, in words for people and in one stable JSON line for programs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub exchange: ExchangeId,
+    /// Index of the refused unit of the request.
+    pub unit: u16,
+    pub code: Code,
+    /// Who, what and why: one sentence, lower case, no full stop.
+    pub message: String,
+    pub rule: Option<Rule>,
+    pub retry: Retry,
+    /// What to do next, for people; also the JSON line's `hint`.
+    pub hint: String,
+}
+
+/// Stable codes of refusals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Code {
+    /// A `forbid` policy matched.
+    Forbidden,
+    /// No `permit` policy matched.
+    NotPermitted,
+    /// The text could not be understood.
+    Unparsable,
+    /// A policy failed to evaluate.
+    PolicyError,
+    /// A masked table would be read where masks cannot follow.
+    MaskedRead,
+    /// A human must approve and none can be asked.
+    ApprovalUnavailable,
+    /// The identity was not verified.
+    Identity,
+    /// The destination is not configured for this agent.
+    Destination,
+    /// The request is larger than the configured bound.
+    TooLarge,
+}
+
+/// Whether asking again can help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Retry {
+    Never,
+    /// A narrower request may pass.
+    Narrower,
+    AfterApproval,
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    code: Code,
+    rule: Option<&'a str>,
+    retry: Retry,
+    approval: Option<&'a str>,
+    hint: &'a str,
+}
+
+impl Refusal {
+    /// The one-line JSON form: `code`, `rule`, `retry`, `approval`, `hint`, in this order.
+    pub fn json_line(&self) -> String {
+        let line = Line {
+            code: self.code,
+            rule: self.rule.as_ref().map(|r| &*r.0),
+            retry: self.retry,
+            approval: None,
+            hint: &self.hint,
+        };
+        // A struct of strings and unit enums cannot fail to serialise.
+        serde_json::to_string(&line).unwrap_or_default()
+    }
+}

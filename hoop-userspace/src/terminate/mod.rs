@@ -1,0 +1,326 @@
+//! Stage 5: the client's protocol ends here.
+//!
+//! A [`Connection`] opens sessions; a session is a stream of exchanges, each one request and all
+//! that answers it. `session.rs` drives any [`Protocol`] through the same loop.
+//!
+//! Adding a protocol is: `wire/NAME/` (codecs without I/O), a fuzz target per decoder,
+//! `terminate/NAME/`, one match arm in `worker.rs`, one line in the contract suite.
+
+pub mod postgres;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use crate::decide::{Permitted, Refusal};
+use crate::ids::ExchangeId;
+use crate::mask::Masked;
+use crate::record::Recorded;
+
+/// One accepted socket after its handshake.
+pub trait Connection: Send {
+    type Session: Protocol;
+
+    /// Waits for the next session on this connection.
+    fn open(&mut self) -> impl Future<Output = Result<Opened<Self::Session>, SessionError>> + Send;
+}
+
+/// What a connection turned out to be, or opened.
+pub enum Opened<S> {
+    Session(Box<S>),
+    /// A connection whose only purpose was to cancel another session's work, and did or did not find it.
+    Cancel {
+        found: bool,
+    },
+    Closed,
+}
+
+/// One session of a protocol. Only [`Protocol::next`] does I/O, on all four sides at once;
+/// everything else enqueues, so no direction can wait for another.
+pub trait Protocol: Send {
+    /// Drives every direction until something happens that the loop must see.
+    ///
+    /// Cancel-safe: dropping the future loses nothing. Output that was enqueued is written, and
+    /// replies are read, under every gate that permits them.
+    fn next(&mut self, gate: Gate) -> impl Future<Output = Result<Event, SessionError>> + Send;
+
+    /// Enqueues a permitted request for the server.
+    fn forward(&mut self, request: Recorded<Permitted>) -> Result<Grant, SessionError>;
+
+    /// Enqueues more of a permitted request: COPY data, standard input, an upload.
+    fn more(&mut self, grant: &mut Grant, bulk: Bulk) -> Result<(), SessionError>;
+
+    /// Enqueues replies for the client.
+    fn reply(&mut self, reply: Recorded<Masked>) -> Result<(), SessionError>;
+
+    /// Answers a request with a refusal, in its place in the order of exchanges, and leaves the
+    /// server in the state that the client is told.
+    fn refuse(&mut self, refusal: Recorded<Refusal>) -> Result<(), SessionError>;
+
+    /// Tells the client something that is no answer, where the protocol has room for it.
+    fn notify(&mut self, exchange: ExchangeId, notice: &str);
+
+    /// Asks the server to cancel what the session runs now. The session goes on.
+    fn cancel(&mut self);
+
+    /// Ends the session: tells the client why, cancels the work upstream, waits for it (bounded),
+    /// closes both sides, and says what became of the work.
+    fn stop(self, why: &End) -> impl Future<Output = Stopped> + Send
+    where
+        Self: Sized;
+}
+
+/// Which sides [`Protocol::next`] may take from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gate {
+    pub client: ClientGate,
+    /// Whether replies may be read from the server.
+    pub upstream: bool,
+}
+
+impl Gate {
+    pub const OPEN: Self = Self {
+        client: ClientGate::Open,
+        upstream: true,
+    };
+    /// A request is held: replies flow, and of the client only cancel and hang-up are seen.
+    pub const HELD: Self = Self {
+        client: ClientGate::ControlOnly,
+        upstream: true,
+    };
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientGate {
+    Open,
+    ControlOnly,
+}
+
+/// What [`Protocol::next`] saw.
+#[derive(Debug)]
+pub enum Event {
+    Request(Request),
+    /// More of a request that was forwarded before.
+    Bulk(ExchangeId, Bulk),
+    /// A batch of replies: as much as one read brought, never one event per row.
+    Replies(Replies),
+    /// The client asked to cancel what runs now, if anything does.
+    Cancel(Option<ExchangeId>),
+    HalfClosed(Side),
+    /// Both sides are done.
+    Closed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    Client,
+    Upstream,
+}
+
+/// A request as it stood on the wire, and what it asks for, unit by unit.
+///
+/// A unit is the smallest part that can be decided alone (for PostgreSQL one message). Units lie
+/// back to back in `wire`; when unit `k` is refused, the bytes before it may still be forwarded.
+#[derive(Debug)]
+pub struct Request {
+    pub exchange: ExchangeId,
+    pub wire: Bytes,
+    pub units: SmallVec<[Unit; 6]>,
+}
+
+#[derive(Debug)]
+pub struct Unit {
+    /// Offset in [`Request::wire`] of the first byte after this unit.
+    pub end: usize,
+    pub asked: Asked,
+}
+
+/// What a unit asks for.
+#[derive(Debug)]
+pub enum Asked {
+    Sql(SqlAsked),
+    /// PostgreSQL's legacy FunctionCall: the function is known by its object id alone.
+    FunctionCall {
+        oid: u32,
+    },
+    /// Nothing that needs a decision: Sync, Flush, Describe, Close, an empty query.
+    Control,
+}
+
+/// Statement text that is prepared or run.
+#[derive(Debug)]
+pub struct SqlAsked {
+    pub step: SqlStep,
+    /// Every text that the statement or portal name may stand for. More than one only while an
+    /// earlier Parse or Bind of the same name has not been confirmed by the server: the decision
+    /// must hold for each of them. None where the name is unknown to this session: the server
+    /// will answer with an error of its own, and nothing can run.
+    pub candidates: SmallVec<[Arc<SqlText>; 1]>,
+    /// Parameters as the client bound them; empty for [`SqlStep::Simple`] and [`SqlStep::Prepare`].
+    pub parameters: Arc<[Parameter]>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SqlStep {
+    /// A simple Query: may hold several statements, runs at once.
+    Simple,
+    /// Parse: names a statement; nothing runs. Refusals are given here, questions are not asked.
+    Prepare,
+    /// Execute: runs a portal with its parameters.
+    Run,
+}
+
+/// A statement's text as the client sent it, with a hash for the caches.
+#[derive(Debug, PartialEq, Eq)]
+pub struct SqlText {
+    pub text: Box<str>,
+    pub hash: u64,
+}
+
+/// A bound parameter. `None` is SQL NULL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parameter {
+    pub binary: bool,
+    pub value: Option<Bytes>,
+}
+
+/// Opaque content that belongs to a request.
+#[derive(Debug)]
+pub struct Bulk {
+    /// Wire bytes, framing included.
+    pub wire: Bytes,
+    /// The last of its request.
+    pub end: bool,
+}
+
+/// Leave to send more of one forwarded request. Made by [`Protocol::forward`] alone.
+#[derive(Debug)]
+pub struct Grant {
+    exchange: ExchangeId,
+}
+
+impl Grant {
+    /// For implementations of [`Protocol::forward`]: the grant of the request just enqueued.
+    pub(in crate::terminate) fn new(exchange: ExchangeId) -> Self {
+        Self { exchange }
+    }
+
+    pub fn exchange(&self) -> ExchangeId {
+        self.exchange
+    }
+}
+
+/// Replies that have not passed the masks: back-to-back parts of one buffer. They reach the client
+/// only as [`Masked`].
+#[derive(Debug)]
+pub struct Replies {
+    pub wire: Bytes,
+    pub parts: Vec<Part>,
+}
+
+#[derive(Debug)]
+pub struct Part {
+    pub exchange: ExchangeId,
+    /// Index of the unit of the request that this answers. Parts that answer none (a notification,
+    /// a parameter's new value) carry the exchange that was last begun and unit 0.
+    pub unit: u16,
+    /// Offset in [`Replies::wire`] of the first byte after this part.
+    pub end: usize,
+    pub kind: PartKind,
+}
+
+/// What a part is, which decides how it can be masked.
+#[derive(Debug)]
+pub enum PartKind {
+    /// A description of the rows that follow or of a prepared statement.
+    Columns(Arc<Columns>),
+    /// `count` whole rows, back to back. `columns` is `None` where the server was never asked to
+    /// describe them: they cannot be attributed.
+    Rows {
+        count: u32,
+        columns: Option<Arc<Columns>>,
+    },
+    /// A piece of one row too large to wait for. `total` is the row's length on the wire; masks
+    /// that touch it collect the pieces up to their cap.
+    RowPiece {
+        first: bool,
+        last: bool,
+        total: u32,
+        columns: Option<Arc<Columns>>,
+    },
+    /// An error or a notice: text that may quote values.
+    Text,
+    /// Opaque content: COPY data. `unit`'s facts say whether it may pass.
+    Bulk,
+    /// A value that the server sent outside any result: a notification's payload.
+    Loose,
+    /// A fixed shape without content of its own: completion tags, state, acknowledgements.
+    Control,
+    /// The same, and the exchange is over.
+    Done,
+}
+
+/// The columns of a result.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Columns {
+    pub columns: Vec<Column>,
+}
+
+/// PostgreSQL RowDescription, field by field (protocol manual, "Message Formats").
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    pub label: String,
+    /// Object id of the table the column comes from, 0 for an expression.
+    pub table: u32,
+    /// Attribute number in that table, 0 for an expression.
+    pub attribute: i16,
+    /// Object id of the data type.
+    pub kind: u32,
+    /// Whether values come in binary; in a description of a statement this is not known yet.
+    pub binary: bool,
+}
+
+/// Why a session ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Client or server closed in the ordinary way.
+    Finished,
+    /// The identity no longer holds: expired, revoked, or could not be re-checked.
+    Identity(String),
+    /// An operator ended it.
+    Killed(String),
+    /// hoop is stopping and the drain's deadline passed.
+    Drained,
+    /// Something could not be recorded.
+    Unrecordable(String),
+    /// Client or server broke the protocol, or a connection was lost.
+    Broken(String),
+}
+
+/// What became of the work that ran when the session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// Nothing ran.
+    Idle,
+    /// The server confirmed that the work was cancelled.
+    Cancelled,
+    /// The work completed before the cancel reached it.
+    Completed,
+    /// The server did not say in time.
+    Unknown,
+}
+
+/// A session that cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    #[error("the client broke the protocol: {0}")]
+    ClientProtocol(String),
+    #[error("the server broke the protocol: {0}")]
+    UpstreamProtocol(String),
+    #[error("the client's connection failed: {0}")]
+    ClientIo(#[source] std::io::Error),
+    #[error("the server's connection failed: {0}")]
+    UpstreamIo(#[source] std::io::Error),
+}

@@ -1,0 +1,1 @@
+//! PostgreSQL (under construction)

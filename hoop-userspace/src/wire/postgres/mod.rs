@@ -1,0 +1,1 @@
+//! PostgreSQL's frontend/backend protocol, version 3.
