@@ -125,6 +125,8 @@ pub enum Code {
     Destination,
     /// The request is larger than the configured bound.
     TooLarge,
+    /// The rules changed between decision and forwarding.
+    Changed,
 }
 
 /// Whether asking again can help.
@@ -132,6 +134,8 @@ pub enum Code {
 #[serde(rename_all = "snake_case")]
 pub enum Retry {
     Never,
+    /// The same request may pass later: what stood in its way is passing.
+    Again,
     /// A narrower request may pass.
     Narrower,
     AfterApproval,
