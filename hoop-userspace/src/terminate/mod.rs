@@ -6,7 +6,9 @@
 //! Adding a protocol is: `wire/NAME/` (codecs without I/O), a fuzz target per decoder,
 //! `terminate/NAME/`, one match arm in `worker.rs`, one line in the contract suite.
 
+pub mod authority;
 pub mod postgres;
+pub mod tls;
 
 use std::future::Future;
 use std::sync::Arc;

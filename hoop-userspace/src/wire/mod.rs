@@ -1,2 +1,4 @@
-//! (under construction)
+//! Codecs without I/O: bytes in, messages out. No tokio, no unsafe, nothing panics on hostile bytes.
+
 pub mod postgres;
+pub mod tls;

@@ -1,1 +1,5 @@
 //! PostgreSQL (under construction)
+
+pub mod upstream;
+
+pub use upstream::{CancelTarget, Upstream, UpstreamStream};

@@ -1,0 +1,259 @@
+//! What a destination is: a resource, allowed egress, or refused.
+//!
+//! The rule: a destination is a resource only by hoop's own resolution of its configured names, or
+//! by its configured networks, and by its port. Names that were observed in the agent's DNS answers
+//! label and narrow; they never grant. Where they are all there is, the server's certificate must
+//! prove the name, and hoop dials its own resolution of it.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::config::{Agent, Config, Egress, Host, Resource, UpstreamTls};
+use crate::wire::tls::host_name;
+
+use super::resolve::{Resolver, with_port};
+
+/// Addresses tried for one connection.
+const MAX_DIALED: usize = 8;
+
+/// What a destination turned out to be.
+#[derive(Debug)]
+pub enum Route<'c> {
+    Resource(Target<'c>),
+    Egress(Pass),
+    Refused(Unroutable),
+}
+
+/// A resource, and where exactly to dial for it.
+#[derive(Clone, Debug)]
+pub struct Target<'c> {
+    pub resource: &'c Resource,
+    /// The configured host name that the client asked for, as far as that is known. The server's
+    /// certificate is checked for it; without one, for the destination's address.
+    pub name: Option<String>,
+    /// Tried in this order, before [`Resource::upstream`] is taken into account.
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// Egress that passes unterminated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pass {
+    /// By network and port: to the destination itself.
+    Destination(SocketAddr),
+    /// By name and port: to hoop's own resolution of the name in the TLS ClientHello, if it is one
+    /// of these.
+    Names {
+        names: Vec<String>,
+        destination: SocketAddr,
+    },
+}
+
+/// Why a destination is refused, in words for the record.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unroutable {
+    #[error("{destination} is no configured resource, and egress_allow of {agent} does not list it{}", names(.observed))]
+    Unlisted {
+        destination: SocketAddr,
+        agent: String,
+        observed: Vec<String>,
+    },
+    #[error("{destination} belongs to several resources ({}), and no single observed name tells which; give them different addresses or ports", .resources.join(", "))]
+    Ambiguous {
+        destination: SocketAddr,
+        resources: Vec<String>,
+    },
+    #[error(
+        "{destination} was only observed as {name} of {resource}, which hoop's own resolution does not confirm; tls = \"verify-full\" would let the server prove it"
+    )]
+    Unproven {
+        destination: SocketAddr,
+        name: String,
+        resource: String,
+    },
+}
+
+fn names(observed: &[String]) -> String {
+    match observed {
+        [] => String::new(),
+        names => format!(" (observed as {})", names.join(", ")),
+    }
+}
+
+/// Routes a destination; one that is not known is looked up afresh before it is refused.
+pub async fn route<'c>(
+    resolver: &Resolver,
+    config: &'c Config,
+    agent: &Agent,
+    destination: SocketAddr,
+    observed: &[String],
+) -> Route<'c> {
+    let routed = route_now(resolver, config, agent, destination, observed);
+    let proven_by_address = match &routed {
+        Route::Resource(target) => target.addresses.contains(&destination),
+        Route::Egress(_) => true,
+        Route::Refused(_) => false,
+    };
+    if proven_by_address || !resolver.refresh_on_miss().await {
+        return routed;
+    }
+    route_now(resolver, config, agent, destination, observed)
+}
+
+/// Routes by what is known now.
+pub fn route_now<'c>(
+    resolver: &Resolver,
+    config: &'c Config,
+    agent: &Agent,
+    destination: SocketAddr,
+    observed: &[String],
+) -> Route<'c> {
+    let destination = SocketAddr::new(destination.ip().to_canonical(), destination.port());
+    let observed: Vec<String> = observed.iter().filter_map(|n| host_name(n)).collect();
+    let at_port = |r: &&Resource| r.port == destination.port();
+    let by_address: Vec<&Resource> = config
+        .resources
+        .iter()
+        .filter(at_port)
+        .filter(|r| has_address(resolver, r, destination.ip()))
+        .collect();
+    match by_address.as_slice() {
+        [] => {}
+        [resource] => {
+            return Route::Resource(Target {
+                resource,
+                name: label(resolver, resource, destination.ip(), &observed),
+                addresses: vec![destination],
+            });
+        }
+        several => return narrow(resolver, several, destination, &observed),
+    }
+    let by_name: Vec<&Resource> = config
+        .resources
+        .iter()
+        .filter(at_port)
+        .filter(|r| observed_name(r, &observed).is_some())
+        .collect();
+    match by_name.as_slice() {
+        [] => egress(agent, destination, observed),
+        several => narrow(resolver, several, destination, &observed),
+    }
+}
+
+/// Whether any resource answers at this address: egress must not reach it past the enforcement.
+pub fn is_resource(resolver: &Resolver, config: &Config, address: SocketAddr) -> bool {
+    let ip = address.ip().to_canonical();
+    config
+        .resources
+        .iter()
+        .any(|r| r.port == address.port() && has_address(resolver, r, ip))
+}
+
+/// Several resources share the address, or the address is unknown: only one observed name of one
+/// resource may tell, and the server must prove it.
+fn narrow<'c>(
+    resolver: &Resolver,
+    candidates: &[&'c Resource],
+    destination: SocketAddr,
+    observed: &[String],
+) -> Route<'c> {
+    let named: Vec<(&'c Resource, &str)> = candidates
+        .iter()
+        .filter_map(|r| Some((*r, observed_name(r, observed)?)))
+        .collect();
+    let [(resource, name)] = named.as_slice() else {
+        let resources = candidates.iter().map(|r| r.name.to_string()).collect();
+        return Route::Refused(Unroutable::Ambiguous {
+            destination,
+            resources,
+        });
+    };
+    let mut addresses = with_port(&resolver.addresses(name), destination.port());
+    addresses.truncate(MAX_DIALED);
+    if resource.tls != UpstreamTls::VerifyFull || addresses.is_empty() {
+        return Route::Refused(Unroutable::Unproven {
+            destination,
+            name: (*name).into(),
+            resource: resource.name.to_string(),
+        });
+    }
+    Route::Resource(Target {
+        resource,
+        name: Some((*name).into()),
+        addresses,
+    })
+}
+
+fn has_address(resolver: &Resolver, resource: &Resource, address: IpAddr) -> bool {
+    resource.hosts.iter().any(|host| match host {
+        Host::Name(name) => resolver.knows(name, address),
+        Host::Net(net) => net.contains(&address),
+    })
+}
+
+/// The first of the resource's names that was observed for the destination.
+fn observed_name<'o>(resource: &Resource, observed: &'o [String]) -> Option<&'o str> {
+    let is_configured = |name: &&String| {
+        resource.hosts.iter().any(
+            |host| matches!(host, Host::Name(known) if host_name(known).as_ref() == Some(*name)),
+        )
+    };
+    observed.iter().find(is_configured).map(String::as_str)
+}
+
+/// The name that the client most likely asked for: an observed one, else the first that resolves
+/// to the address. It only labels: the address has already said which resource this is.
+fn label(
+    resolver: &Resolver,
+    resource: &Resource,
+    address: IpAddr,
+    observed: &[String],
+) -> Option<String> {
+    let resolved = || {
+        resource.hosts.iter().find_map(|host| match host {
+            Host::Name(name) if resolver.knows(name, address) => host_name(name),
+            _ => None,
+        })
+    };
+    observed_name(resource, observed)
+        .map(str::to_owned)
+        .or_else(resolved)
+}
+
+fn egress<'c>(agent: &Agent, destination: SocketAddr, observed: Vec<String>) -> Route<'c> {
+    let mut names = Vec::new();
+    for rule in &agent.egress {
+        match rule {
+            Egress::Net { net, port }
+                if *port == destination.port() && net.contains(&destination.ip()) =>
+            {
+                return Route::Egress(Pass::Destination(destination));
+            }
+            Egress::Name { name, port } if *port == destination.port() => {
+                names.push(name.clone());
+            }
+            _ => {}
+        }
+    }
+    if names.is_empty() {
+        let agent = agent.name.to_string();
+        return Route::Refused(Unroutable::Unlisted {
+            destination,
+            agent,
+            observed,
+        });
+    }
+    Route::Egress(Pass::Names { names, destination })
+}
+
+/// Whether a rule's name covers `name`: equal, or `*.` in place of exactly one label.
+pub fn covers(rule: &str, name: &str) -> bool {
+    let Some(name) = host_name(name) else {
+        return false;
+    };
+    match rule.strip_prefix("*.") {
+        Some(parent) => match (name.split_once('.'), host_name(parent)) {
+            (Some((_, rest)), Some(parent)) => rest == parent,
+            _ => false,
+        },
+        None => host_name(rule) == Some(name),
+    }
+}
