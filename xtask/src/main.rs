@@ -1,1 +1,67 @@
-fn main() {}
+//! `cargo xtask …`: the one front door for people and for CI; one file per command.
+
+mod agent;
+mod bench;
+mod demo;
+mod fuzz;
+mod package;
+mod products;
+mod setup;
+mod shell;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    about = "Everything that is done with this repository",
+    version
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Install what is missing for building, the demo and the tests, and say what was chosen
+    Setup(setup::Arguments),
+    /// Show hoop at work: a real server, issuer, daemon and agent
+    Demo(demo::Arguments),
+    /// Run a command as the agent of a world that `demo --stay` left up
+    Agent(agent::Arguments),
+    /// Check everything: format, tidy, lints, unit and whole-system tests
+    Test(test::Arguments),
+    /// Compare hoop with a direct connection, a plain relay and pgbouncer
+    Bench(bench::Arguments),
+    /// Check the rules that the compiler does not
+    Tidy,
+    /// Run the fuzz targets for a bounded time
+    Fuzz(fuzz::Arguments),
+    /// Make the Debian package
+    Package(package::Arguments),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Setup(arguments) => setup::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Agent(arguments) => agent::run(&arguments),
+        Command::Test(arguments) => test::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
+        Command::Tidy => tidy::run(),
+        Command::Fuzz(arguments) => fuzz::run(&arguments),
+        Command::Package(arguments) => package::run(&arguments),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

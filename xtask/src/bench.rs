@@ -1,0 +1,25 @@
+//! `cargo xtask bench`: direct, plain relay, pgbouncer and hoop side by side, in one run.
+
+use anyhow::Result;
+
+use crate::products::{self, Profile};
+use crate::{setup, shell};
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Three short rounds instead of five longer ones
+    #[arg(long)]
+    quick: bool,
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    setup::require_root("the bench")?;
+    setup::ensure()?;
+    products::build(Profile::Release)?;
+    let mut world = shell::command(products::program(Profile::Release, "hoop-world"));
+    world.arg("bench");
+    if arguments.quick {
+        world.arg("--quick");
+    }
+    shell::become_it(&mut world)
+}

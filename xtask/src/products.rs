@@ -1,0 +1,40 @@
+//! What is built, in which profile, for the demo, the tests, the bench and the package.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::shell;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Profile {
+    Dev,
+    Release,
+}
+
+/// The daemon with its kernel programs, and the program that makes the world around it.
+pub fn build(profile: Profile) -> Result<()> {
+    let mut cargo = shell::cargo();
+    cargo.args([
+        "build",
+        "--quiet",
+        "-p",
+        "hoop-userspace",
+        "-p",
+        "hoop-tests",
+        "--bins",
+    ]);
+    if profile == Profile::Release {
+        cargo.arg("--release");
+    }
+    shell::run(&mut cargo)
+}
+
+/// Where a program of that profile is put.
+pub fn program(profile: Profile, name: &str) -> PathBuf {
+    let folder = match profile {
+        Profile::Dev => "debug",
+        Profile::Release => "release",
+    };
+    shell::target().join(folder).join(name)
+}

@@ -1,0 +1,280 @@
+//! `cargo xtask setup`: installs what a fresh Debian machine with only the Rust toolchain lacks.
+//!
+//! `demo`, `test` and `bench` call it first, so it is quick when nothing is missing: it looks for
+//! files and asks no package manager unless one of them is absent.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::shell;
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Only say what is missing, and fail if anything is
+    #[arg(long)]
+    check: bool,
+}
+
+/// One thing that must be there, how to see that it is, and the Debian packages that bring it.
+struct Part {
+    name: &'static str,
+    packages: &'static [&'static str],
+    present: fn() -> bool,
+}
+
+const PARTS: &[Part] = &[
+    Part {
+        name: "C compiler and make (the SQL grammar is PostgreSQL's own C)",
+        packages: &["build-essential", "pkg-config"],
+        present: || shell::found("cc") && shell::found("make"),
+    },
+    Part {
+        name: "libclang (bindings to that grammar)",
+        packages: &["clang", "libclang-dev"],
+        present: || shell::found("clang") && libclang().is_some(),
+    },
+    Part {
+        name: "PostgreSQL 15 server and tools",
+        packages: &["postgresql", "postgresql-contrib", "postgresql-client"],
+        present: || {
+            let tool = |name: &str| postgres_tools().is_some_and(|dir| dir.join(name).exists());
+            tool("initdb") && tool("postgres") && tool("pgbench") && shell::found("psql")
+        },
+    },
+    Part {
+        name: "pgbouncer (what the bench compares with)",
+        packages: &["pgbouncer"],
+        present: || shell::found("pgbouncer"),
+    },
+    Part {
+        name: "haproxy (the plain relay that the bench compares with)",
+        packages: &["haproxy"],
+        present: || shell::found("haproxy"),
+    },
+    Part {
+        name: "Node.js (the OpenID provider of the tests)",
+        packages: &["nodejs"],
+        present: || shell::found("node"),
+    },
+    Part {
+        name: "npm",
+        packages: &["npm"],
+        present: || shell::found("npm"),
+    },
+    Part {
+        name: "Python with venv (psycopg and asyncpg)",
+        packages: &["python3", "python3-venv"],
+        present: || {
+            Path::new("/usr/bin/python3").exists()
+                && glob_exists("/usr/lib", "python3.", "ensurepip/__init__.py")
+        },
+    },
+    Part {
+        name: "openssl (certificates of the test server)",
+        packages: &["openssl", "ca-certificates"],
+        present: || shell::found("openssl"),
+    },
+    Part {
+        name: "ip (network namespaces)",
+        packages: &["iproute2"],
+        present: || shell::found("ip"),
+    },
+    Part {
+        name: "dpkg-deb",
+        packages: &["dpkg"],
+        present: || shell::found("dpkg-deb"),
+    },
+];
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    if arguments.check {
+        let missing: Vec<_> = PARTS
+            .iter()
+            .filter(|p| !(p.present)())
+            .map(|p| p.name)
+            .collect();
+        if missing.is_empty() {
+            println!("setup: nothing is missing");
+            return Ok(());
+        }
+        bail!(
+            "missing: {}; `cargo xtask setup` as root installs it",
+            missing.join(", ")
+        );
+    }
+    ensure()?;
+    println!("setup: PostgreSQL tools in {}", show(postgres_tools()));
+    println!("setup: Python packages in {}", python_folder().display());
+    println!("setup: libclang in {}", show(libclang()));
+    println!("setup: done");
+    Ok(())
+}
+
+/// Installs whatever is missing and says so; silent and quick when nothing is.
+pub fn ensure() -> Result<()> {
+    packages()?;
+    issuer()?;
+    python()
+}
+
+/// Fails with one line unless this is root: cgroups, mounts and kernel programs need it.
+pub fn require_root(what: &str) -> Result<()> {
+    if nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    bail!("{what} makes cgroups, mounts and loads kernel programs: run it as root")
+}
+
+fn packages() -> Result<()> {
+    let missing: Vec<&Part> = PARTS.iter().filter(|part| !(part.present)()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    for part in &missing {
+        eprintln!(
+            "setup: missing {}: installing {}",
+            part.name,
+            part.packages.join(" ")
+        );
+    }
+    let packages: Vec<&str> = missing
+        .iter()
+        .flat_map(|part| part.packages)
+        .copied()
+        .collect();
+    apt(&packages)?;
+    for part in &missing {
+        if !(part.present)() {
+            bail!(
+                "{} is still missing after installing {:?}",
+                part.name,
+                part.packages
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Installs Debian packages by name; the toolchain of the kernel object uses it too.
+pub fn apt(packages: &[&str]) -> Result<()> {
+    if !shell::found("apt-get") {
+        bail!(
+            "no apt-get here: install what corresponds to {} by hand",
+            packages.join(" ")
+        );
+    }
+    if !nix::unistd::geteuid().is_root() {
+        bail!(
+            "not root: run `apt-get install {}` as root, then again",
+            packages.join(" ")
+        );
+    }
+    let quiet = |arguments: &[&str]| {
+        shell::run(
+            shell::command("apt-get")
+                .args(arguments)
+                .env("DEBIAN_FRONTEND", "noninteractive"),
+        )
+    };
+    quiet(&["update", "-qq"]).context("cannot refresh the package lists; is the network up?")?;
+    let install = ["install", "-y", "-qq", "--no-install-recommends"];
+    quiet(&[&install, packages].concat()).context("cannot install the packages")
+}
+
+/// The OpenID provider's modules, as its lock file says.
+fn issuer() -> Result<()> {
+    let folder = shell::root().join("tests/issuer");
+    let lock = folder.join("package-lock.json");
+    if !lock.exists() {
+        return Ok(());
+    }
+    stamped(&folder.join("node_modules/.hoop-setup"), &lock, || {
+        eprintln!("setup: installing the OpenID provider's modules");
+        shell::run(shell::command("npm").current_dir(&folder).args([
+            "ci",
+            "--no-audit",
+            "--no-fund",
+            "--loglevel=error",
+        ]))
+    })
+}
+
+/// A Python environment with the drivers that the contract suite speaks through.
+fn python() -> Result<()> {
+    let wanted = shell::root().join("tests/python/requirements.txt");
+    let folder = python_folder();
+    stamped(&folder.join(".hoop-setup"), &wanted, || {
+        eprintln!(
+            "setup: installing psycopg and asyncpg in {}",
+            folder.display()
+        );
+        shell::run(
+            shell::command("/usr/bin/python3")
+                .args(["-m", "venv", "--clear"])
+                .arg(&folder),
+        )?;
+        shell::run(
+            shell::command(folder.join("bin/pip"))
+                .args(["install", "--quiet", "--disable-pip-version-check", "-r"])
+                .arg(&wanted),
+        )
+    })
+}
+
+pub fn python_folder() -> PathBuf {
+    shell::target().join("python")
+}
+
+/// Runs `install` unless the stamp holds what `wanted` holds.
+fn stamped(stamp: &Path, wanted: &Path, install: impl FnOnce() -> Result<()>) -> Result<()> {
+    let text =
+        std::fs::read(wanted).with_context(|| format!("cannot read {}", wanted.display()))?;
+    if std::fs::read(stamp).is_ok_and(|held| held == text) {
+        return Ok(());
+    }
+    install()?;
+    std::fs::write(stamp, text).with_context(|| format!("cannot write {}", stamp.display()))
+}
+
+/// The folder of the newest PostgreSQL server's programs.
+pub fn postgres_tools() -> Option<PathBuf> {
+    let mut versions: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
+        .ok()?
+        .filter_map(|entry| Some(entry.ok()?.path().join("bin")))
+        .filter(|folder| folder.join("initdb").exists())
+        .collect();
+    versions.sort();
+    versions.pop()
+}
+
+fn libclang() -> Option<PathBuf> {
+    if let Some(folder) = std::env::var_os("LIBCLANG_PATH") {
+        return Some(folder.into());
+    }
+    let mut folders = vec![PathBuf::from("/usr/lib/x86_64-linux-gnu")];
+    folders.push("/usr/lib/aarch64-linux-gnu".into());
+    let llvms = std::fs::read_dir("/usr/lib")
+        .into_iter()
+        .flatten()
+        .flatten();
+    folders.extend(llvms.map(|entry| entry.path().join("lib")));
+    folders.into_iter().find(|folder| {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.map(|e| e.file_name()).any(|name| {
+            let name = name.to_string_lossy();
+            name.starts_with("libclang.so") || name.starts_with("libclang-1")
+        })
+    })
+}
+
+fn glob_exists(folder: &str, prefix: &str, rest: &str) -> bool {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix))
+        .any(|entry| entry.path().join(rest).exists())
+}
+
+fn show(path: Option<PathBuf>) -> String {
+    path.map_or_else(|| "(none)".to_owned(), |path| path.display().to_string())
+}
