@@ -9,7 +9,7 @@ pub mod relay;
 pub mod resolve;
 pub mod route;
 
-pub use postgres::ForwardError;
+pub use postgres::{Connector, ForwardError, Startup};
 pub use relay::{Counts, Relayed, relay};
 pub use resolve::Resolver;
 pub use route::{Pass, Route, Target, Unroutable, route};

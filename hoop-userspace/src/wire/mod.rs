@@ -1,4 +1,5 @@
 //! Codecs without I/O: bytes in, messages out. No tokio, no unsafe, nothing panics on hostile bytes.
 
 pub mod postgres;
+pub mod scram;
 pub mod tls;

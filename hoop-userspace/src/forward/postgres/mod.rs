@@ -1,10 +1,24 @@
 //! Logging in to PostgreSQL with hoop's own credential.
 
+mod login;
+pub mod startup;
+mod tls;
+
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
+use super::relay::{RelayError, dial};
+use super::resolve::{Resolver, with_port};
 use super::route::Target;
-use crate::terminate::postgres::Upstream;
+use crate::terminate::postgres::{CancelTarget, Upstream};
+
+use login::{Channel, KeyCache};
+use startup::passed_on;
+use tls::ServerTls;
+
+/// Dialling, TLS and login together.
+const LOGIN_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Why an upstream connection could not be had. No variant carries a credential, and every text is
 /// fit to be shown to the agent.
@@ -46,8 +60,89 @@ pub struct Startup {
     pub parameters: Vec<(String, String)>,
 }
 
-/// Connects and logs in.
-pub async fn connect(target: &Target<'_>, startup: &Startup) -> Result<Upstream, ForwardError> {
-    let _ = (target, startup);
-    Err(ForwardError::Protocol("not yet".into()))
+/// Opens server connections. Shared by all sessions of a worker.
+pub struct Connector {
+    resolver: Resolver,
+    keys: KeyCache,
+    roots: tls::SystemRoots,
+}
+
+impl Connector {
+    pub fn new(resolver: Resolver) -> Self {
+        Self {
+            resolver,
+            keys: KeyCache::new(),
+            roots: tls::SystemRoots::default(),
+        }
+    }
+
+    /// Dials the target, proves the server, logs in with the resource's login, and waits until the
+    /// server is ready.
+    pub async fn connect(
+        &self,
+        target: &Target<'_>,
+        startup: &Startup,
+    ) -> Result<Upstream, ForwardError> {
+        tokio::time::timeout(LOGIN_TIMEOUT, self.open(target, startup))
+            .await
+            .map_err(|_| ForwardError::Timeout(LOGIN_TIMEOUT.as_secs()))?
+    }
+
+    async fn open(&self, target: &Target<'_>, startup: &Startup) -> Result<Upstream, ForwardError> {
+        let login = &target.resource.login;
+        let passed = passed_on(&startup.parameters)?;
+        let database = login.database.as_ref().unwrap_or(&startup.database);
+        let mut parameters = vec![("user", login.user.as_str()), ("database", database)];
+        parameters.extend(
+            passed
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.as_str())),
+        );
+
+        let addresses = self.addresses(target).await?;
+        let stream = dial(&addresses).await.map_err(|error| match error {
+            RelayError::Dial { address, source } => ForwardError::Dial { address, source },
+            other => ForwardError::Io(io::Error::other(other)),
+        })?;
+        let address = stream.peer_addr()?;
+        // The name that must be proven is the destination's, wherever the operator has it dialled.
+        let claimed = target
+            .addresses
+            .first()
+            .map_or(address.ip(), SocketAddr::ip);
+        let tls = ServerTls::of(
+            target.resource,
+            target.name.as_deref(),
+            claimed,
+            &self.roots,
+        )?;
+        let mut channel = Channel::open(stream, tls.as_ref()).await?;
+        let greeting = channel.log_in(login, &parameters, &self.keys).await?;
+        Ok(Upstream {
+            stream: channel.stream,
+            parameters: greeting.parameters,
+            cancel: CancelTarget {
+                address,
+                tls: tls.map(|tls| (tls.config, tls.name)),
+                pid: greeting.pid,
+                key: greeting.key,
+            },
+            leftover: channel.input,
+        })
+    }
+
+    async fn addresses(&self, target: &Target<'_>) -> Result<Vec<SocketAddr>, ForwardError> {
+        let Some((host, port)) = &target.resource.upstream else {
+            return Ok(target.addresses.clone());
+        };
+        if let Ok(address) = host.parse() {
+            return Ok(vec![SocketAddr::new(address, *port)]);
+        }
+        let found = self.resolver.resolve(host).await;
+        let found = found.map_err(|source| ForwardError::Resolve {
+            name: host.clone(),
+            source,
+        })?;
+        Ok(with_port(&found, *port))
+    }
 }

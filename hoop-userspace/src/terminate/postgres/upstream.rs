@@ -13,6 +13,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use crate::wire::postgres::login::SSL_REQUEST;
+
 /// A server connection after its first ReadyForQuery.
 pub struct Upstream {
     pub stream: UpstreamStream,
@@ -38,7 +40,6 @@ pub struct CancelTarget {
     pub key: u32,
 }
 
-const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 const CANCEL_CODE: u32 = 80_877_102;
 
 impl CancelTarget {

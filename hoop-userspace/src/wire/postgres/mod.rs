@@ -1,1 +1,3 @@
 //! PostgreSQL's frontend/backend protocol, version 3.
+
+pub mod login;
