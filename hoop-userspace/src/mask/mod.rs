@@ -1,5 +1,9 @@
 //! Stage 9: what the agent may see. Pure: no clock, no file, no socket.
 
+mod catalog;
+
+pub use catalog::{Catalog, FIRST_NORMAL_OID, Relation, RelationKind};
+
 use bytes::Bytes;
 
 use crate::ids::ExchangeId;

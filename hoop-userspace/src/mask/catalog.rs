@@ -1,0 +1,119 @@
+//! What a database's relations are called and what they derive from: how an object id and an
+//! attribute number in a result become `schema.table.column`. Pure data; `forward` fetches it.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+/// Object ids below this are the system's own, from when the database cluster was made
+/// (PostgreSQL, `FirstNormalObjectId`); a [`Catalog`] does not list them.
+pub const FIRST_NORMAL_OID: u32 = 16384;
+
+/// One database's relations outside the system's schemas, at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Catalog {
+    relations: HashMap<u32, Relation>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Relation {
+    pub oid: u32,
+    pub schema: Box<str>,
+    pub name: Box<str>,
+    pub kind: RelationKind,
+    /// By attribute number; dropped columns are absent.
+    pub columns: BTreeMap<i16, Box<str>>,
+    /// What it inherits from or is a partition of, directly.
+    pub parents: Vec<u32>,
+    /// What a view's or materialised view's definition reads, directly. Whole relations, because
+    /// PostgreSQL's record of the columns read is incomplete: a reference to a whole row leaves no
+    /// trace in it beside a reference to one column of the same table.
+    pub reads: Vec<u32>,
+    /// The definition calls a function that is not the system's own: what it reads is not known.
+    pub opaque: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RelationKind {
+    Table,
+    Partitioned,
+    View,
+    Materialized,
+    Foreign,
+}
+
+impl Catalog {
+    pub fn new(relations: impl IntoIterator<Item = Relation>) -> Self {
+        Self {
+            relations: relations.into_iter().map(|r| (r.oid, r)).collect(),
+        }
+    }
+
+    pub fn relation(&self, oid: u32) -> Option<&Relation> {
+        self.relations.get(&oid)
+    }
+
+    pub fn relations(&self) -> impl Iterator<Item = &Relation> {
+        self.relations.values()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.relations.is_empty()
+    }
+
+    /// The name of a column; `None` where the relation or the column is not known.
+    pub fn column(&self, oid: u32, attribute: i16) -> Option<&str> {
+        self.relation(oid)?
+            .columns
+            .get(&attribute)
+            .map(|name| &**name)
+    }
+
+    /// Everything that rows of this relation may come from or be seen through, itself included:
+    /// what it reads and what it inherits from, all the way. A relation that is not known is
+    /// among the answer by its id alone.
+    pub fn sources(&self, oid: u32) -> HashSet<u32> {
+        let mut found = HashSet::from([oid]);
+        let mut open = vec![oid];
+        while let Some(oid) = open.pop() {
+            let Some(relation) = self.relation(oid) else {
+                continue;
+            };
+            for next in relation.reads.iter().chain(&relation.parents) {
+                if found.insert(*next) {
+                    open.push(*next);
+                }
+            }
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn relation(oid: u32, reads: &[u32], parents: &[u32]) -> Relation {
+        Relation {
+            oid,
+            schema: "public".into(),
+            name: format!("r{oid}").into(),
+            kind: RelationKind::Table,
+            columns: BTreeMap::from([(1, "id".into())]),
+            parents: parents.into(),
+            reads: reads.into(),
+            opaque: false,
+        }
+    }
+
+    #[test]
+    fn sources_are_followed_to_the_end_and_circles_end() {
+        let catalog = Catalog::new([
+            relation(1, &[2], &[]),
+            relation(2, &[1], &[3]),
+            relation(3, &[9], &[]),
+        ]);
+        assert_eq!(catalog.sources(1), HashSet::from([1, 2, 3, 9]));
+        assert_eq!(catalog.sources(7), HashSet::from([7]));
+        assert_eq!(catalog.column(1, 1), Some("id"));
+        assert_eq!(catalog.column(1, 2), None);
+    }
+}
