@@ -11,6 +11,8 @@ pub const FIRST_NORMAL_OID: u32 = 16384;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Catalog {
     relations: HashMap<u32, Relation>,
+    /// Inheritance the other way round: rows of a child are seen through its parent.
+    children: HashMap<u32, Vec<u32>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,8 +44,16 @@ pub enum RelationKind {
 
 impl Catalog {
     pub fn new(relations: impl IntoIterator<Item = Relation>) -> Self {
+        let relations: HashMap<_, _> = relations.into_iter().map(|r| (r.oid, r)).collect();
+        let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
+        for relation in relations.values() {
+            for parent in &relation.parents {
+                children.entry(*parent).or_default().push(relation.oid);
+            }
+        }
         Self {
-            relations: relations.into_iter().map(|r| (r.oid, r)).collect(),
+            relations,
+            children,
         }
     }
 
@@ -67,17 +77,27 @@ impl Catalog {
             .map(|name| &**name)
     }
 
-    /// Everything that rows of this relation may come from or be seen through, itself included:
-    /// what it reads and what it inherits from, all the way. A relation that is not known is
-    /// among the answer by its id alone.
+    /// The relations that are one table by inheritance or partitioning, this one included, in
+    /// both directions: their columns correspond by name, not by number.
+    pub fn family(&self, oid: u32) -> HashSet<u32> {
+        self.reach(oid, |_| &[])
+    }
+
+    /// Everything that rows of this relation may come from, itself included: what it reads and its
+    /// family, all the way. A relation that is not known is among the answer by its id alone.
     pub fn sources(&self, oid: u32) -> HashSet<u32> {
+        self.reach(oid, |relation| &relation.reads)
+    }
+
+    fn reach(&self, oid: u32, also: impl Fn(&Relation) -> &[u32]) -> HashSet<u32> {
         let mut found = HashSet::from([oid]);
         let mut open = vec![oid];
         while let Some(oid) = open.pop() {
-            let Some(relation) = self.relation(oid) else {
-                continue;
-            };
-            for next in relation.reads.iter().chain(&relation.parents) {
+            let relation = self.relation(oid);
+            let parents = relation.map_or(&[][..], |r| &r.parents);
+            let read = relation.map_or(&[][..], &also);
+            let children = self.children.get(&oid).map_or(&[][..], Vec::as_slice);
+            for next in parents.iter().chain(read).chain(children) {
                 if found.insert(*next) {
                     open.push(*next);
                 }
@@ -112,6 +132,8 @@ mod tests {
             relation(3, &[9], &[]),
         ]);
         assert_eq!(catalog.sources(1), HashSet::from([1, 2, 3, 9]));
+        assert_eq!(catalog.family(2), HashSet::from([2, 3]));
+        assert_eq!(catalog.family(3), HashSet::from([2, 3]));
         assert_eq!(catalog.sources(7), HashSet::from([7]));
         assert_eq!(catalog.column(1, 1), Some("id"));
         assert_eq!(catalog.column(1, 2), None);

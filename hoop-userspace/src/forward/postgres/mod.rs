@@ -1,5 +1,6 @@
 //! Logging in to PostgreSQL with hoop's own credential.
 
+pub mod catalog;
 mod login;
 pub mod startup;
 mod tls;
@@ -13,7 +14,8 @@ use super::resolve::{Resolver, with_port};
 use super::route::Target;
 use crate::terminate::postgres::{CancelTarget, Upstream};
 
-use login::{Channel, KeyCache};
+pub use catalog::{Catalogs, SessionCatalog};
+use login::{Channel, Greeting, KeyCache};
 use startup::passed_on;
 use tls::ServerTls;
 
@@ -60,6 +62,13 @@ pub struct Startup {
     pub parameters: Vec<(String, String)>,
 }
 
+/// What is known of a connection once it is logged in.
+struct Opened {
+    greeting: Greeting,
+    address: SocketAddr,
+    tls: Option<ServerTls>,
+}
+
 /// Opens server connections. Shared by all sessions of a worker.
 pub struct Connector {
     resolver: Resolver,
@@ -83,21 +92,46 @@ impl Connector {
         target: &Target<'_>,
         startup: &Startup,
     ) -> Result<Upstream, ForwardError> {
-        tokio::time::timeout(LOGIN_TIMEOUT, self.open(target, startup))
+        let passed = passed_on(&startup.parameters)?;
+        let passed: Vec<_> = passed
+            .iter()
+            .map(|(n, v)| (n.as_str(), v.as_str()))
+            .collect();
+        let (channel, opened) = self.log_in(target, &startup.database, &passed).await?;
+        Ok(Upstream {
+            stream: channel.stream,
+            parameters: opened.greeting.parameters,
+            cancel: CancelTarget {
+                address: opened.address,
+                tls: opened.tls.map(|tls| (tls.config, tls.name)),
+                pid: opened.greeting.pid,
+                key: opened.greeting.key,
+            },
+            leftover: channel.input,
+        })
+    }
+
+    async fn log_in(
+        &self,
+        target: &Target<'_>,
+        database: &str,
+        parameters: &[(&str, &str)],
+    ) -> Result<(Channel, Opened), ForwardError> {
+        tokio::time::timeout(LOGIN_TIMEOUT, self.open(target, database, parameters))
             .await
             .map_err(|_| ForwardError::Timeout(LOGIN_TIMEOUT.as_secs()))?
     }
 
-    async fn open(&self, target: &Target<'_>, startup: &Startup) -> Result<Upstream, ForwardError> {
+    async fn open(
+        &self,
+        target: &Target<'_>,
+        database: &str,
+        parameters: &[(&str, &str)],
+    ) -> Result<(Channel, Opened), ForwardError> {
         let login = &target.resource.login;
-        let passed = passed_on(&startup.parameters)?;
-        let database = login.database.as_ref().unwrap_or(&startup.database);
-        let mut parameters = vec![("user", login.user.as_str()), ("database", database)];
-        parameters.extend(
-            passed
-                .iter()
-                .map(|(name, value)| (name.as_str(), value.as_str())),
-        );
+        let database = login.database.as_deref().unwrap_or(database);
+        let mut startup = vec![("user", login.user.as_str()), ("database", database)];
+        startup.extend(parameters);
 
         let addresses = self.addresses(target).await?;
         let stream = dial(&addresses).await.map_err(|error| match error {
@@ -117,18 +151,15 @@ impl Connector {
             &self.roots,
         )?;
         let mut channel = Channel::open(stream, tls.as_ref()).await?;
-        let greeting = channel.log_in(login, &parameters, &self.keys).await?;
-        Ok(Upstream {
-            stream: channel.stream,
-            parameters: greeting.parameters,
-            cancel: CancelTarget {
+        let greeting = channel.log_in(login, &startup, &self.keys).await?;
+        Ok((
+            channel,
+            Opened {
+                greeting,
                 address,
-                tls: tls.map(|tls| (tls.config, tls.name)),
-                pid: greeting.pid,
-                key: greeting.key,
+                tls,
             },
-            leftover: channel.input,
-        })
+        ))
     }
 
     async fn addresses(&self, target: &Target<'_>) -> Result<Vec<SocketAddr>, ForwardError> {

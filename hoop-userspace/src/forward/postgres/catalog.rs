@@ -1,0 +1,325 @@
+//! Looks up what a database's relations are, on connections of hoop's own.
+//!
+//! Never on the agent's connection: that one is in the agent's hands (its search path, its
+//! temporary tables, its transaction). Results are kept per database and shared by its sessions.
+
+use std::collections::{BTreeMap, HashMap};
+use std::future::Future;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use lru::LruCache;
+use tokio::sync::Mutex as AsyncMutex;
+
+use super::login::Channel;
+use super::{Connector, ForwardError};
+use crate::config::Resource;
+use crate::forward::route::Target;
+use crate::ids::ResourceName;
+use crate::mask::{Catalog, FIRST_NORMAL_OID, Relation, RelationKind};
+use crate::wire::postgres::login::{self as wire, Answer};
+
+/// What is known counts this long: a view that was replaced may read other tables.
+const TTL: Duration = Duration::from_secs(60);
+
+/// However many sessions meet unknown tables, one database is asked no more often than this.
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The whole look-up, login apart. The server gives up at the same time.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Databases remembered.
+const CACHED: NonZeroUsize = NonZeroUsize::new(64).unwrap();
+
+/// A database with more is not masked by name: all its columns stay unknown, and so masked whole.
+const MAX_ROWS: usize = 400_000;
+
+const SETTINGS: &[(&str, &str)] = &[
+    ("application_name", "hoop catalog"),
+    ("client_encoding", "UTF8"),
+    ("default_transaction_read_only", "on"),
+    // Names and operators below mean the system's own, whatever the login's default path holds.
+    ("search_path", "pg_catalog"),
+    ("statement_timeout", "10000"),
+];
+
+/// Temporary tables are listed too (`pg_temp_N`), so that they are not unknown for ever.
+const RELATIONS: &str = "select c.oid, n.nspname, c.relname, c.relkind \
+    from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+    where c.relkind in ('r', 'p', 'v', 'm', 'f') and c.oid >= 16384 \
+    and n.nspname <> 'pg_toast' and n.nspname !~ '^pg_toast_temp_'";
+
+const COLUMNS: &str = "select a.attrelid, a.attnum, a.attname \
+    from pg_attribute a join pg_class c on c.oid = a.attrelid \
+    where c.relkind in ('r', 'p', 'v', 'm', 'f') and c.oid >= 16384 \
+    and a.attnum > 0 and not a.attisdropped";
+
+const PARENTS: &str = "select inhrelid, inhparent from pg_inherits";
+
+/// What the rules that make a view select from, and the functions they call (as relation 0).
+const READS: &str = "select distinct r.ev_class, \
+    case when d.refclassid = 'pg_class'::regclass then d.refobjid else 0 end \
+    from pg_rewrite r join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = r.oid \
+    where r.ev_type = '1' and r.ev_class >= 16384 and d.refobjid <> r.ev_class \
+    and (d.refclassid = 'pg_class'::regclass \
+      or (d.refclassid = 'pg_proc'::regclass and d.refobjid >= 16384))";
+
+/// What is known of all databases. Shared by all sessions of a worker.
+pub struct Catalogs {
+    connector: Arc<Connector>,
+    databases: Mutex<LruCache<Key, Arc<Database>>>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Key {
+    resource: ResourceName,
+    database: String,
+    login: String,
+}
+
+struct Database {
+    /// How it is reached; the newest session's way counts.
+    way: Mutex<Way>,
+    state: Mutex<State>,
+    fetching: AsyncMutex<()>,
+}
+
+/// An owned [`Target`].
+#[derive(Clone)]
+struct Way {
+    resource: Arc<Resource>,
+    name: Option<String>,
+    addresses: Vec<SocketAddr>,
+}
+
+#[derive(Default)]
+struct State {
+    catalog: Arc<Catalog>,
+    /// When the look-up began that brought it.
+    as_of: Option<Instant>,
+    /// When one was last begun, whatever became of it.
+    tried: Option<Instant>,
+}
+
+/// One session's view of its database's catalog. Cheap to clone.
+#[derive(Clone)]
+pub struct SessionCatalog {
+    connector: Arc<Connector>,
+    name: Arc<str>,
+    database: Arc<Database>,
+}
+
+impl Catalogs {
+    pub fn new(connector: Arc<Connector>) -> Self {
+        Self {
+            connector,
+            databases: Mutex::new(LruCache::new(CACHED)),
+        }
+    }
+
+    /// The catalog of the database that a session with this target works in. Nothing is looked up
+    /// before it is needed. `database` is what the client asked for; the login's own goes first.
+    pub fn of(&self, target: &Target<'_>, database: &str) -> SessionCatalog {
+        let login = &target.resource.login;
+        let name = login.database.as_deref().unwrap_or(database);
+        let key = Key {
+            resource: target.resource.name.clone(),
+            database: name.into(),
+            login: login.user.clone(),
+        };
+        let way = Way {
+            resource: Arc::new(target.resource.clone()),
+            name: target.name.clone(),
+            addresses: target.addresses.clone(),
+        };
+        let mut databases = self
+            .databases
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let database = databases.get_or_insert(key, || {
+            Arc::new(Database {
+                way: Mutex::new(way.clone()),
+                state: Mutex::default(),
+                fetching: AsyncMutex::default(),
+            })
+        });
+        // A reload may have brought another credential.
+        *lock(&database.way) = way;
+        SessionCatalog {
+            connector: self.connector.clone(),
+            name: name.into(),
+            database: database.clone(),
+        }
+    }
+}
+
+impl SessionCatalog {
+    /// What is known now; empty before the first look-up and once what is known is too old.
+    pub fn current(&self) -> Arc<Catalog> {
+        let state = lock(&self.database.state);
+        match state.as_of {
+            Some(as_of) if as_of.elapsed() < TTL => state.catalog.clone(),
+            _ => Arc::default(),
+        }
+    }
+
+    /// Looks again. Returns what is known afterwards: the old state where the look-up failed, or
+    /// where another was made a moment ago.
+    pub fn refresh(&self) -> Pin<Box<dyn Future<Output = Arc<Catalog>> + Send>> {
+        let this = self.clone();
+        Box::pin(async move {
+            if let Err(error) = this.look_again().await {
+                let database = &*this.name;
+                tracing::warn!(database, %error, "catalog look-up failed, unknown columns are masked whole");
+            }
+            lock(&this.database.state).catalog.clone()
+        })
+    }
+
+    async fn look_again(&self) -> Result<(), ForwardError> {
+        let asked = Instant::now();
+        let _alone = self.database.fetching.lock().await;
+        let tried = lock(&self.database.state).tried;
+        if let Some(tried) = tried {
+            if tried >= asked {
+                return Ok(());
+            }
+            // An unknown table may be a moment old: wait rather than answer from before it was.
+            tokio::time::sleep(MIN_INTERVAL.saturating_sub(tried.elapsed())).await;
+        }
+        let began = Instant::now();
+        lock(&self.database.state).tried = Some(began);
+        let way = lock(&self.database.way).clone();
+        let catalog = fetch(&self.connector, &way.target(), &self.name).await?;
+        let mut state = lock(&self.database.state);
+        state.catalog = Arc::new(catalog);
+        state.as_of = Some(began);
+        Ok(())
+    }
+}
+
+impl Way {
+    fn target(&self) -> Target<'_> {
+        Target {
+            resource: &self.resource,
+            name: self.name.clone(),
+            addresses: self.addresses.clone(),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Connects, reads the whole catalog in one snapshot, and leaves.
+pub async fn fetch(
+    connector: &Connector,
+    target: &Target<'_>,
+    database: &str,
+) -> Result<Catalog, ForwardError> {
+    let (mut channel, _) = connector.log_in(target, database, SETTINGS).await?;
+    let read = tokio::time::timeout(FETCH_TIMEOUT, read(&mut channel)).await;
+    let catalog = read.map_err(|_| ForwardError::Timeout(FETCH_TIMEOUT.as_secs()))??;
+    // Politeness only: the server notices a closed connection as well.
+    let _ = channel.send(&wire::terminate()).await;
+    Ok(catalog)
+}
+
+async fn read(channel: &mut Channel) -> Result<Catalog, ForwardError> {
+    query(
+        channel,
+        "begin isolation level repeatable read read only",
+        |_| Some(()),
+    )
+    .await?;
+    let found = query(channel, RELATIONS, |row| relation(row).map(|r| (r.oid, r))).await?;
+    let mut relations: HashMap<u32, Relation> = found.into_iter().collect();
+    let columns = query(channel, COLUMNS, |row| {
+        Some((
+            number(row, 0)?,
+            number::<i16>(row, 1)?,
+            text(row, 2)?.into(),
+        ))
+    });
+    for (oid, attribute, name) in columns.await? {
+        if let Some(relation) = relations.get_mut(&oid) {
+            relation.columns.insert(attribute, name);
+        }
+    }
+    for (child, parent) in query(channel, PARENTS, pair).await? {
+        if let Some(relation) = relations.get_mut(&child) {
+            relation.parents.push(parent);
+        }
+    }
+    for (view, source) in query(channel, READS, pair).await? {
+        match relations.get_mut(&view) {
+            Some(relation) if source == 0 => relation.opaque = true,
+            // What the system's own relations show is not the tables' content by column.
+            Some(relation) if source >= FIRST_NORMAL_OID => relation.reads.push(source),
+            _ => {}
+        }
+    }
+    Ok(Catalog::new(relations.into_values()))
+}
+
+/// Runs one statement; every row must read as `read` expects.
+async fn query<T>(
+    channel: &mut Channel,
+    sql: &str,
+    read: impl Fn(&[Option<Bytes>]) -> Option<T>,
+) -> Result<Vec<T>, ForwardError> {
+    channel.send(&wire::query(sql)).await?;
+    let mut rows = Vec::new();
+    loop {
+        match channel.next().await? {
+            Answer::Ready => return Ok(rows),
+            Answer::Row(row) if rows.len() < MAX_ROWS => {
+                let row = read(&row);
+                rows.push(row.ok_or_else(|| ForwardError::Protocol("a catalog row".into()))?);
+            }
+            Answer::Row(_) => {
+                return Err(ForwardError::Protocol(
+                    "a catalog larger than is kept".into(),
+                ));
+            }
+            _ => {}
+        }
+    }
+}
+
+fn relation(row: &[Option<Bytes>]) -> Option<Relation> {
+    Some(Relation {
+        oid: number(row, 0)?,
+        schema: text(row, 1)?.into(),
+        name: text(row, 2)?.into(),
+        kind: match text(row, 3)? {
+            "r" => RelationKind::Table,
+            "p" => RelationKind::Partitioned,
+            "v" => RelationKind::View,
+            "m" => RelationKind::Materialized,
+            "f" => RelationKind::Foreign,
+            _ => return None,
+        },
+        columns: BTreeMap::new(),
+        parents: Vec::new(),
+        reads: Vec::new(),
+        opaque: false,
+    })
+}
+
+fn pair(row: &[Option<Bytes>]) -> Option<(u32, u32)> {
+    Some((number(row, 0)?, number(row, 1)?))
+}
+
+fn number<N: std::str::FromStr>(row: &[Option<Bytes>], column: usize) -> Option<N> {
+    text(row, column)?.parse().ok()
+}
+
+fn text(row: &[Option<Bytes>], column: usize) -> Option<&str> {
+    std::str::from_utf8(row.get(column)?.as_deref()?).ok()
+}
