@@ -1,1 +1,35 @@
-//! What the scenarios share.
+//! The world that the demo, the scenarios and the bench share: real parts, made and removed by us.
+//!
+//! A [`World`] is a PostgreSQL server, an OpenID provider, the daemon with its kernel programs and
+//! a tree of agent cgroups, in a mount namespace where the original hostname resolves. Every
+//! process of it lives in one cgroup that we made, which is how all of it goes away at the end.
+
+mod agent;
+mod certificates;
+mod daemon;
+mod files;
+mod interrupt;
+mod issuer;
+mod place;
+mod postgres;
+mod ran;
+mod recording;
+mod settings;
+mod state;
+mod world;
+
+pub mod enter;
+pub mod janitor;
+
+pub use agent::Who;
+pub use daemon::Daemon;
+pub use files::{program, target};
+pub use interrupt::Interrupt;
+pub use issuer::Issuer;
+pub use place::Place;
+pub use postgres::Postgres;
+pub use ran::{Ran, run};
+pub use recording::{Exchange, Recording};
+pub use settings::{AgentSettings, READER, Settings, WRITER};
+pub use state::State;
+pub use world::{PATIENCE, World};

@@ -1,0 +1,81 @@
+//! The OpenID provider of the tests: npm's certified `oidc-provider`, with Okta's claim names.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::place::Place;
+use crate::settings::{AgentSettings, Settings};
+use crate::{files, ran};
+
+pub struct Issuer {
+    url: String,
+    folder: PathBuf,
+}
+
+impl Issuer {
+    pub fn start(place: &Place, _settings: &Settings) -> Result<Self> {
+        let folder = place.path("issuer");
+        std::fs::create_dir_all(&folder)?;
+        let log = File::create(folder.join("log"))?;
+        let mut node = place.command("services", None, "node")?;
+        node.arg(files::root().join("tests/issuer/server.mjs"));
+        node.arg("--host")
+            .arg(place.address(20).to_string())
+            .arg("--port")
+            .arg("0");
+        node.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+        let mut child = node.spawn().context("cannot start node")?;
+        let mut line = String::new();
+        let mut out = BufReader::new(child.stdout.take().context("no output")?);
+        out.read_line(&mut line)?;
+        let ready: Value = serde_json::from_str(&line).with_context(|| {
+            let log = files::read(&folder.join("log")).unwrap_or_default();
+            format!("the OpenID provider did not start: {line}{log}")
+        })?;
+        let Some(url) = ready["issuer"].as_str() else {
+            bail!("no issuer in {ready}")
+        };
+        Ok(Self {
+            url: url.to_owned(),
+            folder,
+        })
+    }
+
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Obtains a token with the agent's client credentials and writes it where the mapping looks.
+    pub fn give_token(&self, place: &Place, agent: &AgentSettings) -> Result<()> {
+        let token = self.token(agent.client_id, &[])?;
+        files::write(&place.path("tokens").join(agent.name), token)
+    }
+
+    /// A token for that client; the options make it wrong in one way.
+    pub fn token(&self, client: &str, options: &[&str]) -> Result<String> {
+        let mut node = Command::new("node");
+        node.arg(files::root().join("tests/issuer/token.mjs"));
+        node.arg("--issuer")
+            .arg(&self.url)
+            .arg("--client")
+            .arg(client)
+            .args(options);
+        let ran = ran::run(&mut node, "", Duration::from_secs(20))?;
+        Ok(ran
+            .ok()
+            .context("the OpenID provider gave no token")?
+            .stdout
+            .trim()
+            .to_owned())
+    }
+
+    pub fn log(&self) -> PathBuf {
+        self.folder.join("log")
+    }
+}

@@ -1,0 +1,46 @@
+//! One session's recording, as `hoop replay --json` and `hoop verify` tell it.
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::ran::Ran;
+use crate::world::World;
+
+pub struct Recording {
+    pub session: Value,
+    pub events: Vec<Value>,
+    /// `hoop replay --json` as it was printed.
+    pub raw: String,
+    /// `hoop replay` for people.
+    pub shown: String,
+    /// How `hoop verify` ended.
+    pub verified: Ran,
+}
+
+/// One statement and what was decided about it.
+#[derive(Clone, Debug)]
+pub struct Exchange {
+    pub text: String,
+    /// `allow` or `refuse`.
+    pub verdict: String,
+}
+
+impl Recording {
+    pub fn read(world: &World, session: &Value) -> Result<Self> {
+        let id = session["session"]
+            .as_str()
+            .context("a session without an id")?;
+        let json = world.hoop(&["replay", id, "--json"])?.ok()?;
+        Ok(Self {
+            session: session.clone(),
+            events: json.json_lines()?,
+            raw: json.stdout,
+            shown: world.hoop(&["replay", id])?.ok()?.stdout,
+            verified: world.hoop(&["verify", id])?,
+        })
+    }
+
+    pub fn statements(&self) -> Vec<Exchange> {
+        Vec::new()
+    }
+}

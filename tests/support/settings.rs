@@ -1,0 +1,140 @@
+//! The configuration of a world's daemon, as an operator would write it.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::files;
+use crate::place::Place;
+use crate::postgres::{HOST, PASSWORD, ROLE};
+
+/// What a scenario may vary; `Default` is the demo's own.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub agents: Vec<AgentSettings>,
+    /// `schema.table.column` patterns, and how they are masked.
+    pub masks: Vec<(String, &'static str)>,
+    /// Ready-made packs.
+    pub packs: Vec<&'static str>,
+    /// Policy files: name and Cedar text.
+    pub policies: Vec<(&'static str, String)>,
+    /// More lines for the end of the file.
+    pub more: String,
+    /// How much the daemon logs.
+    pub log: &'static str,
+}
+
+#[derive(Clone, Debug)]
+pub struct AgentSettings {
+    pub name: &'static str,
+    pub client_id: &'static str,
+    pub mode: &'static str,
+    pub egress: Vec<String>,
+    pub listen: Vec<u16>,
+}
+
+impl AgentSettings {
+    pub fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            client_id: name,
+            mode: "enforce",
+            egress: Vec::new(),
+            listen: Vec::new(),
+        }
+    }
+}
+
+/// The agent of the demo: it may read.
+pub const READER: &str = "billing-bot";
+/// An agent that may write and define, for what the contract suite must do.
+pub const WRITER: &str = "etl-bot";
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            agents: vec![AgentSettings::new(READER), AgentSettings::new(WRITER)],
+            masks: vec![
+                ("public.users.ssn".to_owned(), "partial"),
+                ("*.*.email".to_owned(), "redact"),
+            ],
+            packs: vec!["read-only"],
+            policies: vec![("writer.cedar", WRITER_POLICY.to_owned())],
+            more: String::new(),
+            log: "info",
+        }
+    }
+}
+
+/// Lets the writer do what its job is, but neither drop a table nor delete without a condition.
+const WRITER_POLICY: &str = include_str!("writer.cedar");
+
+/// The files of one configuration, below the world's folder.
+pub struct Written {
+    pub config: PathBuf,
+    pub recordings: PathBuf,
+    pub state: PathBuf,
+}
+
+impl Settings {
+    pub fn write(&self, place: &Place, issuer: &str) -> Result<Written> {
+        let written = Written {
+            config: place.path("etc/hoop.toml"),
+            recordings: place.path("state/recordings"),
+            state: place.path("state"),
+        };
+        for (name, text) in &self.policies {
+            files::write(&place.path("etc/policies").join(name), text)?;
+        }
+        std::fs::create_dir_all(place.path("etc/policies"))?;
+        files::write(&place.path("etc/orders-password"), PASSWORD)?;
+        files::write(&written.config, self.text(place, issuer))?;
+        Ok(written)
+    }
+
+    fn text(&self, place: &Place, issuer: &str) -> String {
+        let folder = place.folder.display();
+        let mut text = format!(
+            "[capture]\nattach = \"{slice}\"\npins = \"{folder}/bpf/hoop\"\n\n\
+             [worker]\nuser = \"nobody\"\nstate = \"{folder}/state\"\nruntime = \"{folder}/run\"\n\n\
+             [record]\ndirectory = \"{folder}/state/recordings\"\n\n\
+             [issuer.okta]\nurl = \"{issuer}\"\naudience = \"api://hoop\"\n\n",
+            slice = place.slice,
+        );
+        for agent in &self.agents {
+            text += &agent.text(place);
+        }
+        text += &format!(
+            "[[resource]]\nname = \"orders\"\nprotocol = \"postgres\"\nhosts = [\"{HOST}\"]\n\
+             port = 5432\ntls = \"verify-full\"\nca = \"{folder}/servers/ca.pem\"\n\
+             login = {{ user = \"{ROLE}\", password = {{ file = \"{folder}/etc/orders-password\" }} }}\n\n"
+        );
+        for (columns, how) in &self.masks {
+            text += &format!(
+                "[[mask]]\nresource = \"orders\"\ncolumns = [\"{columns}\"]\nhow = \"{how}\"\n\n"
+            );
+        }
+        text += &format!(
+            "[policy]\nuse = {:?}\ndirectory = \"{folder}/etc/policies\"\n\n{}",
+            self.packs, self.more
+        );
+        text
+    }
+}
+
+impl AgentSettings {
+    fn text(&self, place: &Place) -> String {
+        format!(
+            "[[agent]]\nname = \"{name}\"\ncgroup = \"{slice}/{name}*.service\"\nissuer = \"okta\"\n\
+             client_id = \"{client}\"\ntoken = {{ file = \"{folder}/tokens/{name}\" }}\n\
+             egress_allow = {egress:?}\nlisten = {listen:?}\nmode = \"{mode}\"\n\n",
+            name = self.name,
+            slice = place.slice,
+            client = self.client_id,
+            folder = place.folder.display(),
+            egress = self.egress,
+            listen = self.listen,
+            mode = self.mode,
+        )
+    }
+}

@@ -1,0 +1,138 @@
+//! A whole world, made in order and removed in the opposite one.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::agent::Who;
+use crate::certificates::Authority;
+use crate::daemon::{self, Daemon};
+use crate::files;
+use crate::issuer::Issuer;
+use crate::place::Place;
+use crate::postgres::{DATABASE, HOST, PASSWORD, Postgres, ROLE};
+use crate::ran::{self, Ran};
+use crate::recording::Recording;
+use crate::settings::Settings;
+use crate::state::State;
+
+/// Fields fall in this order: the daemon first, the place with everything left in it last.
+pub struct World {
+    pub daemon: Daemon,
+    pub issuer: Issuer,
+    pub postgres: Postgres,
+    pub authority: Authority,
+    pub state: State,
+    pub settings: Settings,
+    pub place: Place,
+}
+
+/// Longer than anything here takes on a slow machine; only a hang meets it.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+impl World {
+    pub fn start(settings: Settings) -> Result<Self> {
+        Self::start_in(Place::make()?, settings)
+    }
+
+    pub fn start_in(place: Place, settings: Settings) -> Result<Self> {
+        let authority = Authority::make(&place.path("servers"))?;
+        let postgres = Postgres::start(&place, &authority.sign(HOST)?)?;
+        let issuer = Issuer::start(&place, &settings)?;
+        let mut agents = BTreeMap::new();
+        for agent in &settings.agents {
+            issuer.give_token(&place, agent)?;
+            let below = format!("agents.slice/{}.service", agent.name);
+            agents.insert(agent.name.to_owned(), place.make_cgroup(&below)?);
+        }
+        let written = settings.write(&place, issuer.url())?;
+        let daemon = Daemon::start(&place, &written.config, settings.log)?;
+        let home = place.path("home");
+        trust(&place, &authority)?;
+        let environment = [
+            ("HOME", home.display().to_string()),
+            ("PGHOST", HOST.to_owned()),
+            ("PGDATABASE", DATABASE.to_owned()),
+            ("PGUSER", ROLE.to_owned()),
+            ("PGSSLMODE", "verify-full".to_owned()),
+            (
+                "PGSSLROOTCERT",
+                home.join(".postgresql/root.crt").display().to_string(),
+            ),
+        ];
+        let state = State {
+            folder: place.folder.clone(),
+            mounts: place.mounts.clone(),
+            agents,
+            outside: place.cgroup.join("outside"),
+            environment: environment.map(|(k, v)| (k.to_owned(), v)).into(),
+            password: PASSWORD.to_owned(),
+            config: written.config,
+        };
+        Ok(Self {
+            daemon,
+            issuer,
+            postgres,
+            authority,
+            state,
+            settings,
+            place,
+        })
+    }
+
+    /// Stops the daemon and starts it with other settings; the servers stay.
+    pub fn restart(&mut self, settings: Settings) -> Result<()> {
+        self.daemon.stop()?;
+        self.settings = settings;
+        self.settings.write(&self.place, self.issuer.url())?;
+        self.start_daemon()
+    }
+
+    pub fn start_daemon(&mut self) -> Result<()> {
+        self.daemon = Daemon::start(&self.place, &self.state.config, self.settings.log)?;
+        Ok(())
+    }
+
+    /// A command as that one would start it.
+    pub fn command(&self, who: Who<'_>, program: &str) -> Result<Command> {
+        self.state.command(who, program)
+    }
+
+    /// psql without its start-up file, aligned output or prompts; the SQL comes by standard input.
+    pub fn psql(&self, who: Who<'_>, options: &[&str], sql: &str) -> Result<Ran> {
+        let mut psql = self.command(who, "psql")?;
+        psql.args(["-X", "-A", "-t", "-q"]).args(options);
+        ran::run(&mut psql, sql, PATIENCE)
+    }
+
+    /// `hoop SUBCOMMAND …` with this world's configuration.
+    pub fn hoop(&self, arguments: &[&str]) -> Result<Ran> {
+        let mut hoop = daemon::hoop(&self.place.mounts, &self.state.config, arguments)?;
+        ran::run(&mut hoop, "", PATIENCE)
+    }
+
+    /// The sessions that were recorded, oldest first.
+    pub fn sessions(&self) -> Result<Vec<Value>> {
+        self.hoop(&["sessions", "--json"])?.ok()?.json_lines()
+    }
+
+    /// The recording of the newest session that satisfies the condition, once it is complete.
+    pub fn recording(&self, wanted: impl Fn(&Value) -> bool) -> Result<Recording> {
+        let sessions = self.sessions()?;
+        let found = sessions.iter().rev().find(|session| wanted(session));
+        let session = found.with_context(|| format!("no such session among {sessions:#?}"))?;
+        Recording::read(self, session)
+    }
+}
+
+/// What `hoop trust` would install for libpq: hoop's authority beside the server's own, so that the
+/// same settings serve the agent and a direct connection.
+fn trust(place: &Place, servers: &Authority) -> Result<()> {
+    let ours = files::read(&place.path("state/ca.pem"))
+        .context("the daemon made no authority for its clients to trust")?;
+    let bundle = files::read(&servers.pem())? + &ours;
+    files::write(&place.path("home/.postgresql/root.crt"), bundle)
+}
