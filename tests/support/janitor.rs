@@ -22,7 +22,7 @@ pub const PREFIX: &str = "hoop-demo-";
 /// `hoop-world janitor FOLDER`: ready when it says so, until standard input ends.
 pub fn run(folder: &Path) -> Result<()> {
     outlive_the_terminal()?;
-    let _lock = lock(folder)?.context("another janitor already looks after this world")?;
+    let _lock = take_lock(folder)?;
     private_mounts(folder)?;
     let mut out = std::io::stdout();
     out.write_all(b"ready\n")?;
@@ -40,12 +40,9 @@ pub fn sweep_leftovers() -> Result<()> {
         if !entry.file_name().to_string_lossy().starts_with(PREFIX) {
             continue;
         }
-        // A janitor that lives holds the lock; a world that is just being made has no lock file.
+        // A janitor that lives holds the lock; a world that is just being made has none yet.
         let folder = entry.path();
-        if !folder.join("lock").exists() {
-            continue;
-        }
-        if let Some(_lock) = lock(&folder)? {
+        if let Some(_lock) = left_lock(&folder) {
             eprintln!("world: removing what {} left", folder.display());
             sweep(&folder)?;
         }
@@ -67,11 +64,22 @@ fn outlive_the_terminal() -> Result<()> {
     signals.thread_block().context("cannot block signals")
 }
 
-fn lock(folder: &Path) -> Result<Option<Flock<std::fs::File>>> {
-    let path = folder.join("lock");
-    let file =
-        std::fs::File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
-    Ok(Flock::lock(file, FlockArg::LockExclusiveNonblock).ok())
+/// Taken before it gets its name, so that nobody finds a lock that is not held yet.
+fn take_lock(folder: &Path) -> Result<Flock<std::fs::File>> {
+    let unnamed = folder.join("lock.new");
+    let file = std::fs::File::create(&unnamed)
+        .with_context(|| format!("cannot make {}", unnamed.display()))?;
+    let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock)
+        .map_err(|(_, error)| error)
+        .context("another janitor already looks after this world")?;
+    std::fs::rename(&unnamed, folder.join("lock"))?;
+    Ok(lock)
+}
+
+/// The lock of a world whose janitor is gone.
+fn left_lock(folder: &Path) -> Option<Flock<std::fs::File>> {
+    let file = std::fs::File::open(folder.join("lock")).ok()?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).ok()
 }
 
 /// Our own view of the file system: the original hostnames, and a bpffs that ends with us.

@@ -111,7 +111,9 @@ fn agent_saw(ran: &Ran) -> Result<()> {
     let detail: serde_json::Value = serde_json::from_str(detail.context("no DETAIL line")?)
         .context("the DETAIL line is not JSON")?;
     ensure!(
-        detail["code"].is_string() && detail["retry"].is_string(),
+        ["code", "retry"]
+            .iter()
+            .all(|key| detail.get(key).is_some_and(|v| v.is_string())),
         "the JSON line is incomplete"
     );
     ensure!(
