@@ -18,6 +18,7 @@ pub use catalog::{Catalogs, SessionCatalog};
 use login::{Channel, Greeting, KeyCache};
 use startup::passed_on;
 use tls::ServerTls;
+pub use tls::end_point;
 
 /// Dialling, TLS and login together.
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(20);
