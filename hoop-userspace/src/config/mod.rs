@@ -15,15 +15,17 @@ use url::Url;
 use crate::ids::{AgentName, IssuerName, ResourceName};
 use crate::secret::Secret;
 
-/// Everything a configuration consists of, read but not yet parsed.
-#[derive(Clone)]
-pub struct Bundle {
-    pub path: PathBuf,
-    pub text: String,
-    pub policies: Vec<PolicyFile>,
-    /// By the name that the text gives them: a systemd credential's name or a file's path.
-    pub secrets: BTreeMap<String, Secret>,
-}
+mod bundle;
+pub(crate) mod glob;
+mod parse;
+mod problem;
+mod raw;
+#[cfg(test)]
+mod tests;
+mod text;
+
+pub use bundle::{BadBundle, Bundle};
+pub use problem::{ConfigError, Problem};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyFile {
@@ -43,6 +45,16 @@ pub struct Config {
     pub worker: Worker,
 }
 
+impl Config {
+    /// Parses what was gathered; on failure every problem that was found, with its place.
+    pub fn from_bundle(bundle: &Bundle) -> Result<Self, ConfigError> {
+        match parse::config(bundle, parse::Missing::Report) {
+            (Some(config), _) => Ok(config),
+            (None, problems) => Err(ConfigError { problems }),
+        }
+    }
+}
+
 /// `[capture]`
 #[derive(Clone, Debug)]
 pub struct Capture {
@@ -60,6 +72,8 @@ pub struct Capture {
 #[derive(Clone, Debug)]
 pub struct Issuer {
     pub name: IssuerName,
+    /// The URL exactly as written: `iss` must equal it, character by character.
+    pub identifier: String,
     pub url: Url,
     pub audience: String,
     /// Added to the system's roots when the issuer is reached.
@@ -91,7 +105,8 @@ pub enum Mode {
 #[derive(Clone, Debug)]
 pub struct Agent {
     pub name: AgentName,
-    /// Glob below the cgroup2 mount; a match covers the cgroup and all below it.
+    /// Pattern below the cgroup2 mount (`*` and `?` within one level); a match covers the cgroup
+    /// and all below it.
     pub cgroup: String,
     pub issuer: Option<IssuerName>,
     pub client_id: Option<String>,

@@ -6,6 +6,10 @@ use serde::Serialize;
 
 use crate::ids::{AgentName, IssuerName};
 
+mod mapping;
+
+pub use mapping::{agent_for, covers};
+
 /// A verified non-human (or, where the mapping says so, human) identity. Only this stage makes one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Identity {

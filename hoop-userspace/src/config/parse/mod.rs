@@ -1,0 +1,514 @@
+//! From what was written to what is valid: every reference resolved, every bound checked, every
+//! mistake with its place.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use toml::Spanned;
+
+use super::bundle::Bundle;
+use super::problem::{Problem, Problems, did_you_mean};
+use super::raw;
+use super::text;
+use super::{
+    Agent, Capture, ClaimNames, Config, Durability, Issuer, Mask, Mode, Policy, Record,
+    TokenSource, Worker,
+};
+use crate::ids::{AgentName, IssuerName};
+
+mod resource;
+
+/// Whether a secret or file that the bundle lacks is still to be reported.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Missing {
+    Report,
+    /// Gathering said so already.
+    Known,
+}
+
+/// Every table's upper bound: past it a typo, a loop in a generator or an attack is likelier.
+const MAX_ENTRIES: usize = 1000;
+const MAX_SKEW: Duration = Duration::from_secs(300);
+
+/// Parses all of it; `None` exactly if there are problems (which may be [`Missing::Known`]).
+pub(super) fn config(bundle: &Bundle, missing: Missing) -> (Option<Config>, Vec<Problem>) {
+    let mut problems = Problems::new(&bundle.path, &bundle.text);
+    let file = raw::File::read(&bundle.text, &mut problems);
+    let mut parser = Parser {
+        bundle,
+        missing,
+        problems,
+        incomplete: false,
+    };
+    let config = parser.file(&file);
+    let incomplete = parser.incomplete || !file.broken.is_empty();
+    let found = parser.problems.into_found();
+    let whole = found.is_empty() && !incomplete;
+    (whole.then_some(config), found)
+}
+
+struct Parser<'a> {
+    bundle: &'a Bundle,
+    missing: Missing,
+    problems: Problems<'a>,
+    /// Something was left out that gathering had reported.
+    incomplete: bool,
+}
+
+impl Parser<'_> {
+    fn file(&mut self, file: &raw::File) -> Config {
+        let counts = [file.agents.len(), file.resources.len(), file.masks.len()];
+        if counts.into_iter().any(|n| n > MAX_ENTRIES) {
+            self.problems
+                .add(0..0, format!("more than {MAX_ENTRIES} tables of one kind"));
+        }
+        let capture = self.capture(&file.capture);
+        let issuers = self.issuers(&file.issuers);
+        let agents = self.agents(file, &issuers, &capture);
+        let resources = self.resources(&file.resources);
+        let masks = self.masks(file);
+        Config {
+            capture,
+            issuers,
+            agents,
+            resources,
+            masks,
+            policy: self.policy(&file.policy),
+            record: self.record(&file.record),
+            worker: self.worker(&file.worker),
+        }
+    }
+
+    fn capture(&mut self, raw: &raw::Capture) -> Capture {
+        let mut attach = "agents.slice".to_owned();
+        if let Some(written) = &raw.attach {
+            attach.clone_from(written.get_ref());
+            self.cgroup(written);
+            if attach.contains(['*', '?']) {
+                self.problems.add(
+                    written.span(),
+                    "`attach` is one cgroup: it takes no wildcards",
+                );
+            }
+        }
+        let resolvers = match &raw.resolvers {
+            None => self.bundle.resolvers.clone(),
+            Some(list) => list
+                .iter()
+                .filter_map(|written| {
+                    let parsed = written.get_ref().parse();
+                    if parsed.is_err() {
+                        let what = format!("{:?} is no address", written.get_ref());
+                        self.problems.add(written.span(), what);
+                    }
+                    parsed.ok()
+                })
+                .collect(),
+        };
+        Capture {
+            attach,
+            resolvers,
+            port: raw.port.unwrap_or(0),
+            pins: self.absolute(raw.pins.as_ref(), "/sys/fs/bpf/hoop"),
+        }
+    }
+
+    fn issuers(
+        &mut self,
+        raw: &[(raw::Text, Spanned<raw::Issuer>)],
+    ) -> BTreeMap<IssuerName, Issuer> {
+        raw.iter()
+            .filter_map(|(name, issuer)| {
+                self.name(name, "an issuer");
+                let issuer = self.issuer(name.get_ref(), issuer.get_ref())?;
+                Some((issuer.name.clone(), issuer))
+            })
+            .collect()
+    }
+
+    fn issuer(&mut self, name: &str, raw: &raw::Issuer) -> Option<Issuer> {
+        let url = self.issuer_url(&raw.url);
+        if raw.audience.get_ref().is_empty() {
+            self.problems.add(
+                raw.audience.span(),
+                "the audience is empty: any token would do",
+            );
+        }
+        let skew = raw
+            .skew
+            .as_ref()
+            .map_or(Duration::from_secs(30), |s| s.get_ref().0);
+        if let Some(written) = raw.skew.as_ref().filter(|_| skew > MAX_SKEW) {
+            self.problems.add(written.span(), "`skew` is at most 300s");
+        }
+        let claims = ClaimNames {
+            client_id: self.claims(raw.claims.client_id.as_ref(), &["cid", "azp", "client_id"]),
+            groups: self.claims(raw.claims.groups.as_ref(), &["groups"]),
+            scopes: self.claims(raw.claims.scopes.as_ref(), &["scp", "scope"]),
+        };
+        let ca = self.certificates(raw.ca.as_ref());
+        Some(Issuer {
+            name: name.into(),
+            identifier: raw.url.get_ref().clone(),
+            url: url?,
+            audience: raw.audience.get_ref().clone(),
+            ca,
+            skew,
+            claims,
+        })
+    }
+
+    fn issuer_url(&mut self, written: &raw::Text) -> Option<url::Url> {
+        let fault = match url::Url::parse(written.get_ref()) {
+            Err(error) => format!("{:?} is no URL: {error}", written.get_ref()),
+            Ok(url) => match url_fault(&url) {
+                None => return Some(url),
+                Some(fault) => fault.to_owned(),
+            },
+        };
+        self.problems.add(written.span(), fault);
+        None
+    }
+
+    fn claims(&mut self, raw: Option<&Spanned<Vec<String>>>, default: &[&str]) -> Vec<String> {
+        let Some(written) = raw else {
+            return default.iter().map(|&name| name.to_owned()).collect();
+        };
+        let names = written.get_ref();
+        if names.is_empty() || names.len() > 8 || names.iter().any(String::is_empty) {
+            self.problems.add(
+                written.span(),
+                "give 1 to 8 claim names, none of them empty",
+            );
+        }
+        names.clone()
+    }
+
+    fn agents(
+        &mut self,
+        file: &raw::File,
+        issuers: &BTreeMap<IssuerName, Issuer>,
+        capture: &Capture,
+    ) -> Vec<Agent> {
+        self.unique(file.agents.iter().map(|a| &a.get_ref().name), "agent");
+        self.unique(
+            file.agents.iter().map(|a| &a.get_ref().cgroup),
+            "cgroup pattern",
+        );
+        let known = file.issuers.iter().map(|(name, _)| name.get_ref().as_str());
+        let known: Vec<&str> = known
+            .chain(file.broken.iter().map(String::as_str))
+            .collect();
+        file.agents
+            .iter()
+            .map(|agent| {
+                let (span, agent) = (agent.span(), agent.get_ref());
+                if let Some(issuer) = &agent.issuer {
+                    self.reference(issuer, &known, "issuer");
+                }
+                self.pattern(&agent.cgroup, &capture.attach);
+                self.agent(span, agent, issuers)
+            })
+            .collect()
+    }
+
+    fn agent(
+        &mut self,
+        span: Range<usize>,
+        raw: &raw::Agent,
+        issuers: &BTreeMap<IssuerName, Issuer>,
+    ) -> Agent {
+        self.name(&raw.name, "an agent");
+        let mode = raw.mode.unwrap_or(Mode::Enforce);
+        let token = raw.token.as_ref().and_then(|token| self.token(token));
+        self.identity_keys(span, raw, mode);
+        let egress = raw
+            .egress_allow
+            .iter()
+            .filter_map(|written| self.take(written, text::egress))
+            .collect();
+        for port in raw.listen.iter().filter(|p| *p.get_ref() == 0) {
+            self.problems
+                .add(port.span(), "port 0 cannot be listened on");
+        }
+        let issuer = raw
+            .issuer
+            .as_ref()
+            .map(|i| IssuerName::from(i.get_ref().as_str()));
+        Agent {
+            name: AgentName::from(raw.name.get_ref().as_str()),
+            cgroup: raw.cgroup.get_ref().clone(),
+            issuer: issuer.filter(|name| issuers.contains_key(name)),
+            client_id: raw.client_id.as_ref().map(|id| id.get_ref().clone()),
+            token,
+            egress,
+            mode,
+            listen: raw.listen.iter().map(|port| *port.get_ref()).collect(),
+        }
+    }
+
+    /// Enforcing needs to know who it is; observing may do without, but not with half of it.
+    fn identity_keys(&mut self, span: Range<usize>, raw: &raw::Agent, mode: Mode) {
+        let given = [
+            ("issuer", raw.issuer.is_some()),
+            ("client_id", raw.client_id.is_some()),
+            ("token", raw.token.is_some()),
+        ];
+        let none = given.iter().all(|(_, given)| !given);
+        if mode == Mode::Discover || (mode == Mode::Observe && none) {
+            return;
+        }
+        let absent: Vec<&str> = given.iter().filter(|(_, g)| !g).map(|(k, _)| *k).collect();
+        if !absent.is_empty() {
+            self.problems.add_with_fix(
+                span,
+                format!(
+                    "agent `{}` lacks {}, so it could never be identified",
+                    raw.name.get_ref(),
+                    absent.join(" and ")
+                ),
+                "add what is missing, or begin with mode = \"discover\"",
+            );
+        }
+        if let Some(id) = raw.client_id.as_ref().filter(|id| id.get_ref().is_empty()) {
+            self.problems.add(id.span(), "the client id is empty");
+        }
+    }
+
+    fn token(&mut self, raw: &Spanned<raw::Token>) -> Option<TokenSource> {
+        let token = raw.get_ref();
+        for (key, later) in [
+            ("client_credentials", &token.client_credentials),
+            ("exec", &token.exec),
+            ("saml", &token.saml),
+        ] {
+            if let Some(later) = later {
+                self.problems.add_with_fix(
+                    later.span(),
+                    format!("the token source `{key}` is not in this version"),
+                    "use file or env",
+                );
+                return None;
+            }
+        }
+        match (&token.file, &token.env) {
+            (Some(file), None) => {
+                let path = self.absolute(Some(file), "");
+                Some(TokenSource::File(path))
+            }
+            (None, Some(env)) => {
+                let name = env.get_ref();
+                if name.is_empty() || name.len() > 256 || name.contains(['=', '\0']) {
+                    let what = format!("{name:?} is no name of an environment variable");
+                    self.problems.add(env.span(), what);
+                }
+                Some(TokenSource::Env(name.clone()))
+            }
+            _ => {
+                let what = "give one token source: { file = … } or { env = … }";
+                self.problems.add(raw.span(), what);
+                None
+            }
+        }
+    }
+
+    fn pattern(&mut self, written: &raw::Text, attach: &str) {
+        if !self.cgroup(written) {
+            return;
+        }
+        // What is not below `attach` never meets the kernel programs.
+        let mut pattern = written.get_ref().split('/');
+        let apart = attach.split('/').any(|level| {
+            pattern
+                .next()
+                .is_some_and(|glob| !super::glob::matches(glob, level))
+        });
+        if apart {
+            self.problems.add_with_fix(
+                written.span(),
+                format!(
+                    "{:?} lies outside `{attach}`, where nothing is captured",
+                    written.get_ref()
+                ),
+                "move the agent there, or set [capture] attach",
+            );
+        }
+    }
+
+    fn masks(&mut self, file: &raw::File) -> Vec<Mask> {
+        let known = file
+            .resources
+            .iter()
+            .map(|r| r.get_ref().name.get_ref().as_str());
+        let known: Vec<&str> = known
+            .chain(file.broken.iter().map(String::as_str))
+            .collect();
+        file.masks
+            .iter()
+            .map(|mask| {
+                let mask = mask.get_ref();
+                self.reference(&mask.resource, &known, "resource");
+                if mask.columns.get_ref().is_empty() {
+                    self.problems.add(mask.columns.span(), "no column is named");
+                }
+                Mask {
+                    resource: mask.resource.get_ref().as_str().into(),
+                    columns: mask
+                        .columns
+                        .get_ref()
+                        .iter()
+                        .filter_map(|column| self.take(column, text::column_pattern))
+                        .collect(),
+                    how: mask.how.clone(),
+                }
+            })
+            .collect()
+    }
+
+    fn policy(&mut self, raw: &raw::Policy) -> Policy {
+        self.unique(raw.packs.iter(), "pack");
+        Policy {
+            packs: raw
+                .packs
+                .iter()
+                .map(|pack| pack.get_ref().clone())
+                .collect(),
+            files: self.bundle.policies.clone(),
+        }
+    }
+
+    fn record(&mut self, raw: &raw::Record) -> Record {
+        Record {
+            directory: self.absolute(raw.directory.as_ref(), "/var/lib/hoop/recordings"),
+            durability: raw.durability.unwrap_or(Durability::Kernel),
+            result_bytes: self.size(raw.result_bytes.as_ref(), 64 << 10, 0..=64 << 20),
+        }
+    }
+
+    fn worker(&mut self, raw: &raw::Worker) -> Worker {
+        let drain = raw
+            .drain
+            .as_ref()
+            .map_or(Duration::from_secs(30), |d| d.get_ref().0);
+        if let Some(written) = raw
+            .drain
+            .as_ref()
+            .filter(|_| drain > Duration::from_secs(3600))
+        {
+            self.problems.add(written.span(), "`drain` is at most 1h");
+        }
+        if let Some(user) = raw.user.as_ref().filter(|u| u.get_ref().is_empty()) {
+            self.problems.add(user.span(), "the user has no name");
+        }
+        Worker {
+            user: raw.user.as_ref().map_or("hoop", |u| u.get_ref()).to_owned(),
+            state: self.absolute(raw.state.as_ref(), "/var/lib/hoop"),
+            runtime: self.absolute(raw.runtime.as_ref(), "/run/hoop"),
+            drain,
+        }
+    }
+
+    // What the tables above share.
+
+    fn take<T>(&mut self, written: &raw::Text, parse: fn(&str) -> Result<T, String>) -> Option<T> {
+        parse(written.get_ref())
+            .map_err(|what| self.problems.add(written.span(), what))
+            .ok()
+    }
+
+    fn name(&mut self, written: &raw::Text, whose: &str) {
+        if !text::is_name(written.get_ref()) {
+            let what = format!("{:?} cannot name {whose}", written.get_ref());
+            let fix = "use up to 64 letters, digits, dots, dashes and underscores, a letter or digit first";
+            self.problems.add_with_fix(written.span(), what, fix);
+        }
+    }
+
+    fn cgroup(&mut self, written: &raw::Text) -> bool {
+        let fault = text::cgroup_fault(written.get_ref());
+        if let Some((what, fix)) = &fault {
+            self.problems.add_with_fix(written.span(), what, *fix);
+        }
+        fault.is_none()
+    }
+
+    fn reference(&mut self, written: &raw::Text, known: &[&str], kind: &str) {
+        let name = written.get_ref().as_str();
+        if known.contains(&name) {
+            return;
+        }
+        let fix = did_you_mean(name, known.iter().copied()).unwrap_or_else(|| match known {
+            [] => format!("there is no {kind} in this file"),
+            _ => format!("there are: {}", known.join(", ")),
+        });
+        let what = format!("there is no {kind} `{name}`");
+        self.problems.add_with_fix(written.span(), what, fix);
+    }
+
+    fn unique<'t>(&mut self, names: impl Iterator<Item = &'t raw::Text>, kind: &str) {
+        let mut seen = HashMap::new();
+        for name in names {
+            if let Some(first) = seen.insert(name.get_ref().as_str(), name.span().start) {
+                let line = self.problems.line(first);
+                let what = format!(
+                    "the {kind} `{}` stands on line {line} already",
+                    name.get_ref()
+                );
+                self.problems.add(name.span(), what);
+            }
+        }
+    }
+
+    fn absolute(&mut self, written: Option<&raw::Text>, default: &str) -> PathBuf {
+        let Some(written) = written else {
+            return default.into();
+        };
+        let path = PathBuf::from(written.get_ref());
+        if !path.is_absolute() {
+            // The two processes may stand in different directories.
+            let what = format!("{:?} is not an absolute path", written.get_ref());
+            self.problems.add(written.span(), what);
+        }
+        path
+    }
+
+    fn size(
+        &mut self,
+        written: Option<&Spanned<raw::Size>>,
+        default: usize,
+        bounds: std::ops::RangeInclusive<u64>,
+    ) -> usize {
+        let Some(written) = written else {
+            return default;
+        };
+        let bytes = written.get_ref().0;
+        if !bounds.contains(&bytes) {
+            let what = format!("must be {} to {} bytes", bounds.start(), bounds.end());
+            self.problems.add(written.span(), what);
+        }
+        usize::try_from(bytes).unwrap_or(default)
+    }
+}
+
+fn url_fault(url: &url::Url) -> Option<&'static str> {
+    let loopback = match url.host() {
+        None => return Some("the issuer's URL names no host"),
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+    };
+    if url.scheme() != "https" && !(url.scheme() == "http" && loopback) {
+        return Some(
+            "an issuer is reached by https (http only on loopback): whoever changes its keys in transit could name any agent",
+        );
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Some("an issuer's URL has no query and no fragment");
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Some("an issuer's URL holds no user and no password");
+    }
+    None
+}

@@ -1,0 +1,340 @@
+//! The file as it is written: one serde type per table, unknown keys refused. Each table is read
+//! by itself, so that a mistake in one hides no mistake in another.
+
+use std::fmt;
+use std::ops::Range;
+use std::time::Duration;
+
+use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue, ValueDeserializer};
+
+use super::problem::{Problems, did_you_mean};
+use super::text;
+use super::{Durability, How, Mode, ProtocolKind, UpstreamTls};
+
+pub(super) type Text = Spanned<String>;
+
+/// The whole file. What could not be read is absent, and a problem says so.
+#[derive(Default)]
+pub(super) struct File {
+    pub issuers: Vec<(Text, Spanned<Issuer>)>,
+    pub agents: Vec<Spanned<Agent>>,
+    pub resources: Vec<Spanned<Resource>>,
+    pub masks: Vec<Spanned<Mask>>,
+    pub policy: Policy,
+    pub record: Record,
+    pub capture: Capture,
+    pub worker: Worker,
+    /// Names of tables that could not be read: references to them are not reported again.
+    pub broken: Vec<String>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Issuer {
+    pub url: Text,
+    pub audience: Text,
+    pub ca: Option<Text>,
+    pub skew: Option<Spanned<Span>>,
+    #[serde(default)]
+    pub claims: Claims,
+}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Claims {
+    pub client_id: Option<Spanned<Vec<String>>>,
+    pub groups: Option<Spanned<Vec<String>>>,
+    pub scopes: Option<Spanned<Vec<String>>>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Agent {
+    pub name: Text,
+    pub cgroup: Text,
+    pub issuer: Option<Text>,
+    pub client_id: Option<Text>,
+    pub token: Option<Spanned<Token>>,
+    #[serde(default)]
+    pub egress_allow: Vec<Text>,
+    pub mode: Option<Mode>,
+    #[serde(default)]
+    pub listen: Vec<Spanned<u16>>,
+}
+
+/// Exactly one of these; the ignored ones are known so that they can be refused by name.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Token {
+    pub file: Option<Text>,
+    pub env: Option<Text>,
+    pub client_credentials: Option<Spanned<de::IgnoredAny>>,
+    pub exec: Option<Spanned<de::IgnoredAny>>,
+    pub saml: Option<Spanned<de::IgnoredAny>>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Resource {
+    pub name: Text,
+    pub protocol: ProtocolKind,
+    pub hosts: Spanned<Vec<Text>>,
+    pub port: Option<Spanned<u16>>,
+    pub upstream: Option<Text>,
+    pub tls: Option<UpstreamTls>,
+    pub ca: Option<Text>,
+    pub login: Spanned<Login>,
+    pub allow_plain: Option<bool>,
+    pub allow_replication: Option<bool>,
+    pub agent_password: Option<Spanned<SecretRef>>,
+    pub max_message: Option<Spanned<Size>>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Login {
+    pub user: Text,
+    pub password: Option<Spanned<SecretRef>>,
+    pub certificate: Option<Text>,
+    pub key: Option<Spanned<SecretRef>>,
+    pub database: Option<Text>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Mask {
+    pub resource: Text,
+    pub columns: Spanned<Vec<Text>>,
+    pub how: How,
+}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Policy {
+    #[serde(default, rename = "use")]
+    pub packs: Vec<Text>,
+    pub directory: Option<Text>,
+}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Record {
+    pub directory: Option<Text>,
+    pub durability: Option<Durability>,
+    pub result_bytes: Option<Spanned<Size>>,
+}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Capture {
+    pub attach: Option<Text>,
+    pub resolvers: Option<Vec<Text>>,
+    pub port: Option<u16>,
+    pub pins: Option<Text>,
+}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Worker {
+    pub user: Option<Text>,
+    pub state: Option<Text>,
+    pub runtime: Option<Text>,
+    pub drain: Option<Spanned<Span>>,
+}
+
+/// Where a secret is kept: never in this file.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) enum SecretRef {
+    File(String),
+    Credential(String),
+}
+
+/// `"30s"`.
+pub(super) struct Span(pub Duration);
+
+/// `"64MiB"`, or a number of bytes.
+pub(super) struct Size(pub u64);
+
+const TABLES: [&str; 8] = [
+    "issuer", "agent", "resource", "mask", "policy", "record", "capture", "worker",
+];
+
+impl File {
+    pub fn read(text: &str, problems: &mut Problems<'_>) -> Self {
+        let mut file = Self::default();
+        let (root, errors) = DeTable::parse_recoverable(text);
+        for error in &errors {
+            problems.add_toml(error, 0..0);
+        }
+        if !errors.is_empty() {
+            return file;
+        }
+        for (key, value) in root.into_inner() {
+            file.table(key.get_ref(), key.span(), value, problems);
+        }
+        file
+    }
+
+    fn table(
+        &mut self,
+        key: &str,
+        at: Range<usize>,
+        value: Spanned<DeValue<'_>>,
+        problems: &mut Problems<'_>,
+    ) {
+        match key {
+            "issuer" => self.issuers(value, problems),
+            "agent" => self.agents = self.entries(key, value, problems),
+            "resource" => self.resources = self.entries(key, value, problems),
+            "mask" => self.masks = self.entries(key, value, problems),
+            "policy" => self.policy = one(value, problems).unwrap_or_default(),
+            "record" => self.record = one(value, problems).unwrap_or_default(),
+            "capture" => self.capture = one(value, problems).unwrap_or_default(),
+            "worker" => self.worker = one(value, problems).unwrap_or_default(),
+            _ => problems.add_with_fix(
+                at,
+                format!("unknown table or key `{key}`"),
+                did_you_mean(key, TABLES)
+                    .unwrap_or_else(|| format!("use one of: {}", TABLES.join(", "))),
+            ),
+        }
+    }
+
+    fn issuers(&mut self, value: Spanned<DeValue<'_>>, problems: &mut Problems<'_>) {
+        let span = value.span();
+        let DeValue::Table(table) = value.into_inner() else {
+            problems.add(span, "`issuer` must be tables: write [issuer.NAME]");
+            return;
+        };
+        for (key, value) in table {
+            let name = key.get_ref().to_string();
+            if !value.get_ref().is_table() {
+                let fix = format!("write [issuer.NAME] above it, then {name} = …");
+                problems.add_with_fix(key.span(), "an issuer needs a name", fix);
+                continue;
+            }
+            let at = value.span();
+            match one(value, problems) {
+                Some(issuer) => self
+                    .issuers
+                    .push((Spanned::new(key.span(), name), Spanned::new(at, issuer))),
+                None => self.broken.push(name),
+            }
+        }
+    }
+
+    fn entries<T: for<'de> Deserialize<'de>>(
+        &mut self,
+        key: &str,
+        value: Spanned<DeValue<'_>>,
+        problems: &mut Problems<'_>,
+    ) -> Vec<Spanned<T>> {
+        let span = value.span();
+        let DeValue::Array(array) = value.into_inner() else {
+            let fix = format!("write [[{key}]] with two brackets");
+            problems.add_with_fix(span, format!("`{key}` is a list of tables"), fix);
+            return Vec::new();
+        };
+        let mut entries = Vec::new();
+        for value in array {
+            let at = value.span();
+            let name = value
+                .get_ref()
+                .get("name")
+                .and_then(|name| name.get_ref().as_str())
+                .map(str::to_owned);
+            match one(value, problems) {
+                Some(entry) => entries.push(Spanned::new(at, entry)),
+                None => self.broken.extend(name),
+            }
+        }
+        entries
+    }
+}
+
+/// Reads one table, or says what is wrong with it.
+fn one<T: for<'de> Deserialize<'de>>(
+    value: Spanned<DeValue<'_>>,
+    problems: &mut Problems<'_>,
+) -> Option<T> {
+    let span = value.span();
+    T::deserialize(ValueDeserializer::from(value))
+        .map_err(|error| problems.add_toml(&error, span))
+        .ok()
+}
+
+impl<'de> Deserialize<'de> for SecretRef {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(SecretRefVisitor)
+    }
+}
+
+/// By hand, so that a secret written into the file is refused without being shown.
+struct SecretRefVisitor;
+
+impl<'de> Visitor<'de> for SecretRefVisitor {
+    type Value = SecretRef;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("{ credential = \"NAME\" } or { file = \"PATH\" }")
+    }
+
+    fn visit_str<E: de::Error>(self, _secret: &str) -> Result<SecretRef, E> {
+        Err(E::custom(
+            "a secret never stands in this file: write { credential = \"NAME\" } or { file = \"PATH\" }",
+        ))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<SecretRef, A::Error> {
+        const KEYS: &[&str] = &["file", "credential"];
+        let mut found = None;
+        while let Some(key) = map.next_key::<String>()? {
+            let next = match key.as_str() {
+                "file" => SecretRef::File(map.next_value()?),
+                "credential" => SecretRef::Credential(map.next_value()?),
+                other => return Err(de::Error::unknown_field(other, KEYS)),
+            };
+            if found.replace(next).is_some() {
+                return Err(de::Error::custom("give `file` or `credential`, not both"));
+            }
+        }
+        found.ok_or_else(|| de::Error::custom("give `file` or `credential`"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let written = String::deserialize(deserializer)?;
+        text::duration(&written)
+            .map(Self)
+            .map_err(de::Error::custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(SizeVisitor)
+    }
+}
+
+struct SizeVisitor;
+
+impl Visitor<'_> for SizeVisitor {
+    type Value = Size;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a size like \"64MiB\" or a number of bytes")
+    }
+
+    fn visit_str<E: de::Error>(self, written: &str) -> Result<Size, E> {
+        text::size(written).map(Size).map_err(E::custom)
+    }
+
+    fn visit_i64<E: de::Error>(self, bytes: i64) -> Result<Size, E> {
+        u64::try_from(bytes)
+            .map(Size)
+            .map_err(|_| E::custom("a size cannot be negative"))
+    }
+}

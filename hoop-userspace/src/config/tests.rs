@@ -1,0 +1,198 @@
+//! The file as a whole: the example of the manual, and every kind of mistake.
+
+use std::path::Path;
+
+use super::*;
+
+const SAMPLE: &str = r#"
+[issuer.okta]
+url = "https://acme.okta.com/oauth2/aus1"
+audience = "api://hoop"
+
+[[agent]]
+name = "billing-bot"
+cgroup = "agents.slice/billing-bot*.service"
+issuer = "okta"
+client_id = "0oa1abcd"
+token = { file = "/run/credentials/billing-bot.service/token" }
+egress_allow = ["api.llm.example:443"]
+mode = "enforce"
+
+[[resource]]
+name = "orders"
+protocol = "postgres"
+hosts = ["db.prod.internal", "10.20.0.0/24"]
+port = 5432
+tls = "verify-full"
+login = { user = "hoop_orders", password = { credential = "orders-password" } }
+
+[[mask]]
+resource = "orders"
+columns = ["public.users.ssn", "*.*.email"]
+how = "partial"
+
+[policy]
+use = ["read-only"]
+directory = "/etc/hoop/policies"
+"#;
+
+fn parsed(text: &str) -> Result<Config, ConfigError> {
+    let mut bundle = Bundle::from_text(Path::new("hoop.toml"), text);
+    for name in ["credential:orders-password", "file:pw"] {
+        bundle
+            .secrets
+            .insert(name.into(), Secret::new("s3cret".into()));
+    }
+    Config::from_bundle(&bundle)
+}
+
+fn problems(text: &str) -> String {
+    parsed(text).expect_err("must be refused").to_string()
+}
+
+#[test]
+fn the_example_of_the_manual() {
+    let config = parsed(SAMPLE).unwrap();
+    let okta = &config.issuers[&IssuerName::from("okta")];
+    assert_eq!(okta.identifier, "https://acme.okta.com/oauth2/aus1");
+    assert_eq!(okta.claims.client_id, ["cid", "azp", "client_id"]);
+    assert_eq!(okta.skew, Duration::from_secs(30));
+    let agent = &config.agents[0];
+    assert_eq!(agent.mode, Mode::Enforce);
+    assert!(matches!(
+        &agent.egress[..],
+        [Egress::Name { port: 443, .. }]
+    ));
+    let orders = &config.resources[0];
+    assert_eq!(orders.hosts.len(), 2);
+    assert_eq!((orders.tls, orders.port), (UpstreamTls::VerifyFull, 5432));
+    assert_eq!(orders.max_message, 64 << 20);
+    assert!(orders.login.password.is_some() && orders.allow_plain && !orders.allow_replication);
+    assert_eq!(config.masks[0].how, How::Partial);
+    assert_eq!(config.masks[0].columns.len(), 2);
+    assert_eq!(config.policy.packs, ["read-only"]);
+    assert_eq!(config.capture.attach, "agents.slice");
+    assert_eq!(config.record.durability, Durability::Kernel);
+    assert_eq!(config.worker.drain, Duration::from_secs(30));
+    assert!(!format!("{config:?}").contains("s3cret"));
+}
+
+#[test]
+fn an_empty_file_governs_nothing() {
+    let config = parsed("").unwrap();
+    assert!(config.agents.is_empty() && config.policy.packs.is_empty());
+}
+
+#[test]
+fn several_mistakes_are_reported_at_once() {
+    insta::assert_snapshot!(problems(
+        &SAMPLE
+            .replace("hosts =", "hots =")
+            .replace("issuer = \"okta\"", "issuer = \"okto\"")
+            .replace("\"enforce\"", "\"enfroce\"")
+            .replace("[policy]", "[polcy]")
+            .replace("audience = ", "audiance = ")
+    ), @r"
+    hoop.toml:4:1: unknown key `audiance`; did you mean `audience`?
+    hoop.toml:13:8: unknown value `enfroce`; did you mean `enforce`?
+    hoop.toml:18:1: unknown key `hots`; did you mean `hosts`?
+    hoop.toml:28:2: unknown table or key `polcy`; did you mean `policy`?
+    ");
+    insta::assert_snapshot!(problems(
+        &SAMPLE
+            .replace("issuer = \"okta\"", "issuer = \"okto\"")
+            .replace("resource = \"orders\"", "resource = \"order\"")
+            .replace("agents.slice/b", "/agents.slice/b")
+            .replace("{ file = \"/run/credentials/billing-bot.service/token\" }", "{ exec = \"x\" }")
+            .replace("*.*.email", "email")
+            .replace(":443", "")
+            .replace("https:", "http:")
+    ), @r#"
+    hoop.toml:3:7: an issuer is reached by https (http only on loopback): whoever changes its keys in transit could name any agent
+    hoop.toml:8:10: "/agents.slice/billing-bot*.service" starts with a slash; write the path below the cgroup2 mount, like agents.slice/bot.service
+    hoop.toml:9:10: there is no issuer `okto`; did you mean `okta`?
+    hoop.toml:11:18: the token source `exec` is not in this version; use file or env
+    hoop.toml:12:17: "api.llm.example" is no destination: write name:port, *.name:port, address:port, network:port or [v6 network]:port
+    hoop.toml:24:12: there is no resource `order`; did you mean `orders`?
+    hoop.toml:25:32: "email" must be schema.table.column: write "*.*.email"
+    "#);
+}
+
+#[test]
+fn a_secret_in_the_file_is_refused_and_not_shown() {
+    for text in [
+        SAMPLE.replace("{ credential = \"orders-password\" }", "\"hunter2\""),
+        SAMPLE.replace("\"orders-password\"", "\"hunter2"),
+        SAMPLE.replace("{ file = \"/run", "\"hunter2\" # { file = \"/run"),
+        SAMPLE.replace("credential = \"orders", "plain = \"hunter2"),
+    ] {
+        let text = problems(&text);
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+}
+
+#[test]
+fn half_an_identity_is_refused() {
+    let agent =
+        |rest: &str| format!("[[agent]]\nname = \"a\"\ncgroup = \"agents.slice/a\"\n{rest}");
+    assert!(parsed(&agent("")).is_err());
+    assert!(parsed(&agent("mode = \"discover\"")).is_ok());
+    assert!(parsed(&agent("mode = \"observe\"")).is_ok());
+    let text = problems(&agent("mode = \"observe\"\nclient_id = \"x\""));
+    assert!(text.contains("lacks issuer and token"), "{text}");
+}
+
+#[test]
+fn what_belongs_to_two_is_refused() {
+    let second = SAMPLE.split_once("[[resource]]").unwrap().1;
+    let second = second.split_once("[[mask]]").unwrap().0;
+    let twice = format!("{SAMPLE}[[resource]]{second}");
+    let text = problems(&twice);
+    assert!(
+        text.contains("the resource `orders` stands on line 16 already"),
+        "{text}"
+    );
+    assert!(text.contains("belongs to `orders` already"), "{text}");
+}
+
+#[test]
+fn a_cgroup_outside_the_attached_slice_is_refused() {
+    let text = problems(&SAMPLE.replace("agents.slice/", "system.slice/"));
+    assert!(text.contains("lies outside `agents.slice`"), "{text}");
+    for fits in ["agents.slice", "*.slice/x", "agents.slice/a/b"] {
+        let text = SAMPLE.replace("agents.slice/billing-bot*.service", fits);
+        assert!(parsed(&text).is_ok(), "{fits}");
+    }
+}
+
+#[test]
+fn bounds() {
+    for (from, to) in [
+        ("port = 5432", "port = 0"),
+        ("port = 5432", "max_message = \"2GiB\""),
+        ("port = 5432", "max_message = \"1KiB\""),
+        ("port = 5432", "max_message = -1"),
+        ("audience = \"api://hoop\"", "audience = \"\""),
+        ("audience", "skew = \"301s\"\naudience"),
+        ("[policy]", "[worker]\ndrain = \"2h\"\n[policy]"),
+        ("[policy]", "[worker]\nstate = \"relative\"\n[policy]"),
+        ("[policy]", "[capture]\nresolvers = [\"dns\"]\n[policy]"),
+        ("[policy]", "[capture]\nattach = \"*\"\n[policy]"),
+        ("name = \"orders\"", "name = \"or ders\""),
+    ] {
+        assert!(parsed(&SAMPLE.replace(from, to)).is_err(), "{to}");
+    }
+}
+
+#[test]
+fn a_bundle_without_its_secrets_is_no_configuration() {
+    let bundle = Bundle::from_text(Path::new("hoop.toml"), SAMPLE);
+    assert!(Config::from_bundle(&bundle).is_err());
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_panics(text in "(\\[\\[?(agent|mask|resource|issuer)(\\.a)?\\]?\\]\n|name = |[a-z]{1,8} = |\"[a-z.*:]{0,8}\"|[0-9]{1,3}|\n|\\{|\\}|.){0,30}") {
+        let _ = parsed(&text);
+    }
+}

@@ -1,0 +1,105 @@
+//! Which agent a cgroup belongs to.
+//!
+//! A pattern covers the cgroup that it names and everything below it. Of several that cover a
+//! cgroup the longest wins: first the one with more levels, then the one with more characters
+//! that are not wildcards, then the one that stands first in the file.
+
+use crate::config::{Agent, Config, glob};
+
+/// The agent that `cgroup` (below the cgroup2 mount; a leading slash does not matter) runs as.
+/// `None` means that nobody vouches for what runs there: refuse it.
+pub fn agent_for<'c>(config: &'c Config, cgroup: &str) -> Option<&'c Agent> {
+    let cgroup = cgroup.trim_start_matches('/');
+    config
+        .agents
+        .iter()
+        .filter(|agent| covers(&agent.cgroup, cgroup))
+        // `max_by_key` keeps the last of equals, so reversing keeps the file's first.
+        .rev()
+        .max_by_key(|agent| length(&agent.cgroup))
+}
+
+/// Whether every level of the pattern fits the same level of the path.
+pub fn covers(pattern: &str, cgroup: &str) -> bool {
+    let mut levels = cgroup.split('/').filter(|level| !level.is_empty());
+    pattern.split('/').all(|glob| {
+        levels
+            .next()
+            .is_some_and(|level| glob::matches(glob, level))
+    })
+}
+
+fn length(pattern: &str) -> (usize, usize) {
+    let literal = pattern.chars().filter(|c| !matches!(c, '*' | '?' | '/'));
+    (pattern.split('/').count(), literal.count())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Bundle;
+    use std::path::Path;
+
+    fn config(patterns: &[&str]) -> Config {
+        let text: String = patterns
+            .iter()
+            .enumerate()
+            .map(|(i, p)| {
+                format!("[[agent]]\nname = \"a{i}\"\ncgroup = '{p}'\nmode = \"discover\"\n")
+            })
+            .collect();
+        Config::from_bundle(&Bundle::from_text(Path::new("t"), &text)).unwrap()
+    }
+
+    fn chosen(patterns: &[&str], cgroup: &str) -> Option<String> {
+        agent_for(&config(patterns), cgroup).map(|a| a.name.to_string())
+    }
+
+    #[test]
+    fn the_longest_pattern_wins() {
+        let patterns = [
+            "agents.slice",
+            "agents.slice/bot*.service",
+            "agents.slice/bot-b*.service",
+            "agents.slice/*/inner",
+        ];
+        for (cgroup, agent) in [
+            ("agents.slice", "a0"),
+            ("agents.slice/other.service", "a0"),
+            ("agents.slice/bot-a.service", "a1"),
+            ("agents.slice/bot-a.service/deep/er", "a1"),
+            ("/agents.slice/bot-b.service", "a2"),
+            ("agents.slice/bot-b.service/inner/x", "a3"),
+        ] {
+            assert_eq!(
+                chosen(&patterns, cgroup).as_deref(),
+                Some(agent),
+                "{cgroup}"
+            );
+        }
+    }
+
+    #[test]
+    fn nothing_else_matches() {
+        for cgroup in [
+            "",
+            "/",
+            "agents",
+            "agents.slices/x",
+            "x/agents.slice",
+            "system.slice",
+        ] {
+            assert_eq!(chosen(&["agents.slice/bot"], cgroup), None, "{cgroup}");
+        }
+        assert_eq!(chosen(&["agents.slice/bot"], "agents.slice/bot2"), None);
+        // A star does not cross levels, and systemd's escapes stand for themselves.
+        assert_eq!(chosen(&["agents.slice/a*c"], "agents.slice/a/c"), None);
+        assert!(chosen(&["agents.slice/a\\x2db"], "agents.slice/a\\x2db").is_some());
+    }
+
+    #[test]
+    fn equals_go_to_the_first_of_the_file() {
+        let patterns = ["agents.slice/a*", "agents.slice/*a"];
+        assert_eq!(chosen(&patterns, "agents.slice/aa").as_deref(), Some("a0"));
+    }
+}
