@@ -4,6 +4,8 @@
 //! ([`resolve`]); [`relay`] passes allowed egress unterminated; [`postgres`] logs in to a resource
 //! with hoop's own credential.
 
+#[cfg(test)]
+pub(crate) mod fixture;
 pub mod postgres;
 pub mod relay;
 pub mod resolve;

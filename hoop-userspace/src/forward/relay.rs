@@ -318,3 +318,168 @@ pub fn reset(stream: &TcpStream) {
     // Where it fails the peer sees an orderly close: no worse than not having tried.
     let _ = setsockopt(&stream.as_fd(), sockopt::Linger, &linger);
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::config::Egress;
+    use crate::forward::fixture::{agent, config, resource};
+    use crate::forward::resolve::tests::over;
+
+    /// What one relayed connection did: the client's view, the server's view, the outcome.
+    struct Ran {
+        client: io::Result<Vec<u8>>,
+        server: Option<Vec<u8>>,
+        relayed: Relayed,
+        counts: Counts,
+    }
+
+    fn hello(name: &str) -> Vec<u8> {
+        let tls = rustls::ClientConfig::builder()
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth();
+        let name = name.to_string().try_into().unwrap();
+        let mut client = rustls::ClientConnection::new(Arc::new(tls), name).unwrap();
+        let mut bytes = Vec::new();
+        client.write_tls(&mut bytes).unwrap();
+        bytes
+    }
+
+    /// The server listens on 127.0.0.1; `api.example` resolves to it, and so does a resource on
+    /// `resource_port`.
+    async fn run(sent: &[u8], by_name: bool, resource_port: u16) -> Ran {
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let destination = server.local_addr().unwrap();
+        let mut world = config(vec![resource("orders", &["db.internal"])]);
+        world.resources[0].port = match resource_port {
+            0 => destination.port(),
+            other => other,
+        };
+        let names = vec!["api.example".to_string(), "*.wild.example".into()];
+        let rule = |name: &String| Egress::Name {
+            name: name.clone(),
+            port: destination.port(),
+        };
+        world.agents = vec![agent(names.iter().map(rule).collect())];
+        let db = if resource_port == 0 {
+            "127.0.0.1"
+        } else {
+            "10.0.0.1"
+        };
+        let table = [
+            ("api.example", "127.0.0.1"),
+            ("x.wild.example", "127.0.0.1"),
+            ("db.internal", db),
+        ];
+        let (resolver, _, _) = over(&world, &table);
+        resolver.refresh().await;
+        let pass = match by_name {
+            true => Pass::Names { names, destination },
+            false => Pass::Destination(destination),
+        };
+        let front = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(front.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (accepted, _) = front.accept().await.unwrap();
+        let counts = Counts::default();
+        let served = tokio::spawn(async move {
+            let (mut stream, _) = server.accept().await.unwrap();
+            let mut received = Vec::new();
+            // The client's half-close arrives, and the other half still carries an answer.
+            stream.read_to_end(&mut received).await.unwrap();
+            stream.write_all(&vec![7; 1_000_000]).await.unwrap();
+            received
+        });
+        client.write_all(sent).await.unwrap();
+        client.shutdown().await.unwrap();
+        let read = async {
+            let mut answer = Vec::new();
+            client.read_to_end(&mut answer).await.map(|_| answer)
+        };
+        let (relayed, client) =
+            tokio::join!(relay(accepted, &pass, &world, &resolver, &counts), read);
+        let server = match relayed.upstream {
+            Some(_) => Some(served.await.unwrap()),
+            None => None,
+        };
+        Ran {
+            client,
+            server,
+            relayed,
+            counts,
+        }
+    }
+
+    #[tokio::test]
+    async fn by_name_everything_passes_both_ways_with_half_close() {
+        let sent = [hello("api.example"), vec![9; 300_000]].concat();
+        let ran = run(&sent, true, 1).await;
+        ran.relayed.outcome.unwrap();
+        assert_eq!(ran.relayed.name.as_deref(), Some("api.example"));
+        assert_eq!(ran.server.unwrap(), sent);
+        assert_eq!(ran.client.unwrap().len(), 1_000_000);
+        assert_eq!(
+            ran.counts.from_client.load(Ordering::Relaxed),
+            sent.len() as u64
+        );
+        assert_eq!(ran.counts.from_upstream.load(Ordering::Relaxed), 1_000_000);
+    }
+
+    #[tokio::test]
+    async fn by_network_nothing_is_read_first() {
+        let ran = run(b"plain", false, 1).await;
+        ran.relayed.outcome.unwrap();
+        assert_eq!(ran.server.unwrap(), b"plain");
+        assert_eq!(ran.relayed.name, None);
+    }
+
+    async fn refused(sent: &[u8], resource_port: u16) -> String {
+        let ran = run(sent, true, resource_port).await;
+        let reset = ran.client.unwrap_err();
+        assert_eq!(reset.kind(), io::ErrorKind::ConnectionReset);
+        assert!(ran.server.is_none());
+        ran.relayed.outcome.unwrap_err().to_string()
+    }
+
+    #[tokio::test]
+    async fn what_is_not_listed_is_reset_with_a_reason() {
+        assert!(
+            refused(&hello("other.example"), 1)
+                .await
+                .contains("does not list other.example")
+        );
+        assert!(
+            refused(b"GET / HTTP/1.1\r\n\r\n", 1)
+                .await
+                .contains("does not speak TLS")
+        );
+        assert!(
+            refused(&hello("api.example")[..40], 1)
+                .await
+                .contains("before it said")
+        );
+    }
+
+    #[tokio::test]
+    async fn a_wildcard_leads_to_no_address_of_this_host() {
+        assert!(
+            refused(&hello("x.wild.example"), 1)
+                .await
+                .contains("resolves to nothing")
+        );
+    }
+
+    #[tokio::test]
+    async fn egress_reaches_no_resource() {
+        assert!(
+            refused(&hello("api.example"), 0)
+                .await
+                .contains("a configured resource")
+        );
+    }
+}

@@ -291,3 +291,119 @@ pub fn with_port(addresses: &[IpAddr], port: u16) -> Vec<SocketAddr> {
         .map(|a| SocketAddr::new(*a, port))
         .collect()
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::config::Egress;
+    use crate::forward::fixture::{agent, config, resource};
+
+    /// A resolver over a table that the test may change.
+    pub fn over(
+        config: &Config,
+        table: &[(&'static str, &str)],
+    ) -> (
+        Resolver,
+        Arc<Mutex<HashMap<String, Vec<IpAddr>>>>,
+        Arc<AtomicUsize>,
+    ) {
+        let mut answers: HashMap<String, Vec<IpAddr>> = HashMap::new();
+        for (name, address) in table {
+            answers
+                .entry((*name).into())
+                .or_default()
+                .push(address.parse().unwrap());
+        }
+        let answers = Arc::new(Mutex::new(answers));
+        let asked = Arc::new(AtomicUsize::new(0));
+        let (table, count) = (answers.clone(), asked.clone());
+        let resolver = Resolver::with_lookup(config, move |name| {
+            count.fetch_add(1, Ordering::Relaxed);
+            let answer = table.lock().unwrap().get(&name).cloned();
+            Box::pin(async move { answer.ok_or_else(|| io::ErrorKind::NotFound.into()) })
+        });
+        (resolver, answers, asked)
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_address_counts_for_its_grace_time_after_it_was_last_seen() {
+        let mut addresses = Addresses::default();
+        let start = Instant::now();
+        addresses.learn(&[ip("10.0.0.1")], start);
+        addresses.learn(&[ip("10.0.0.2")], start + GRACE / 2);
+        assert_eq!(
+            addresses.live(start + GRACE / 2),
+            [ip("10.0.0.2"), ip("10.0.0.1")]
+        );
+        assert_eq!(addresses.live(start + GRACE), [ip("10.0.0.2")]);
+        addresses.learn(&[ip("10.0.0.2"), ip("::ffff:10.0.0.3")], start + GRACE);
+        assert_eq!(
+            addresses.live(start + GRACE),
+            [ip("10.0.0.2"), ip("10.0.0.3")]
+        );
+        assert!(addresses.live(start + 3 * GRACE).is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_failed_look_up_forgets_nothing_and_a_reload_forgets_what_went() {
+        let first = config(vec![resource(
+            "orders",
+            &["DB.prod.internal.", "10.0.0.0/8"],
+        )]);
+        let (resolver, answers, _) = over(&first, &[("db.prod.internal", "10.1.0.1")]);
+        assert!(resolver.addresses("db.prod.internal").is_empty());
+        resolver.refresh().await;
+        answers.lock().unwrap().clear();
+        resolver.refresh().await;
+        assert!(resolver.knows("db.prod.internal", ip("::ffff:10.1.0.1")));
+        resolver.set_config(&config(vec![resource("orders", &["other.internal"])]));
+        assert!(!resolver.knows("db.prod.internal", ip("10.1.0.1")));
+    }
+
+    #[tokio::test]
+    async fn many_misses_share_one_look_up() {
+        let config = config(vec![resource("orders", &["db.prod.internal"])]);
+        let (resolver, _, asked) = over(&config, &[("db.prod.internal", "10.1.0.1")]);
+        let mut misses = JoinSet::new();
+        for _ in 0..50 {
+            let resolver = resolver.clone();
+            misses.spawn(async move { resolver.refresh_on_miss().await });
+        }
+        assert!(misses.join_all().await.contains(&true));
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
+        assert!(!resolver.refresh_on_miss().await, "that was a moment ago");
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn names_of_wildcard_rules_are_resolved_when_asked_and_remembered() {
+        let mut config = config(Vec::new());
+        let rule = |name: &str| Egress::Name {
+            name: name.into(),
+            port: 443,
+        };
+        config.agents = vec![agent(vec![rule("*.llm.example"), rule("api.example")])];
+        let table = [("a.llm.example", "192.0.2.1"), ("api.example", "192.0.2.2")];
+        let (resolver, _, asked) = over(&config, &table);
+        resolver.refresh().await;
+        assert_eq!(asked.load(Ordering::Relaxed), 1, "the wildcard is no name");
+        for _ in 0..3 {
+            assert_eq!(
+                resolver.resolve("A.llm.example").await.unwrap(),
+                [ip("192.0.2.1")]
+            );
+            assert_eq!(
+                resolver.resolve("api.example").await.unwrap(),
+                [ip("192.0.2.2")]
+            );
+        }
+        assert_eq!(asked.load(Ordering::Relaxed), 2);
+        assert!(resolver.resolve("no name").await.is_err());
+    }
+}

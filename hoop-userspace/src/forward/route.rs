@@ -257,3 +257,186 @@ pub fn covers(rule: &str, name: &str) -> bool {
         None => host_name(rule) == Some(name),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::forward::fixture::{agent, config, resource};
+    use crate::forward::resolve::tests::over;
+
+    const TABLE: &[(&str, &str)] = &[
+        ("orders.internal", "10.0.0.1"),
+        ("orders.internal", "10.0.0.2"),
+        ("users.internal", "10.0.0.3"),
+        ("shared-a.internal", "10.0.0.9"),
+        ("shared-b.internal", "10.0.0.9"),
+        ("api.example", "198.51.100.7"),
+    ];
+
+    fn world() -> Config {
+        config(vec![
+            resource("orders", &["orders.internal"]),
+            resource("users", &["users.internal", "10.20.0.0/24"]),
+            resource("a", &["shared-a.internal"]),
+            resource("b", &["shared-b.internal"]),
+        ])
+    }
+
+    /// The route in a few words.
+    async fn told(config: &Config, egress: &[Egress], destination: &str, seen: &[&str]) -> String {
+        let (resolver, _, _) = over(config, TABLE);
+        resolver.refresh().await;
+        let seen: Vec<String> = seen.iter().map(|n| n.to_string()).collect();
+        let destination = destination.parse().unwrap();
+        let agent = agent(egress.to_vec());
+        match route(&resolver, config, &agent, destination, &seen).await {
+            Route::Resource(t) => {
+                let name = t.name.as_deref().unwrap_or("-");
+                let addresses: Vec<_> = t.addresses.iter().map(|a| a.to_string()).collect();
+                format!("{} as {name} at {}", t.resource.name, addresses.join(" "))
+            }
+            Route::Egress(Pass::Destination(to)) => format!("passes to {to}"),
+            Route::Egress(Pass::Names { names, .. }) => format!("passes by {}", names.join(" ")),
+            Route::Refused(why) => why.to_string(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_resource_is_what_hoop_itself_resolved_at_its_port() {
+        let world = world();
+        let told = |to| told(&world, &[], to, &[]);
+        assert_eq!(
+            told("10.0.0.2:5432").await,
+            "orders as orders.internal at 10.0.0.2:5432"
+        );
+        assert_eq!(
+            told("[::ffff:10.0.0.1]:5432").await,
+            "orders as orders.internal at 10.0.0.1:5432"
+        );
+        assert_eq!(
+            told("10.20.0.200:5432").await,
+            "users as - at 10.20.0.200:5432"
+        );
+        assert!(
+            told("10.0.0.2:5433")
+                .await
+                .contains("no configured resource")
+        );
+        assert!(
+            told("10.0.0.77:5432")
+                .await
+                .contains("no configured resource")
+        );
+    }
+
+    #[tokio::test]
+    async fn observed_names_label_but_never_choose_another_resource() {
+        let world = world();
+        let seen = |to, seen: &'static [&'static str]| told(&world, &[], to, seen);
+        assert_eq!(
+            seen("10.20.0.5:5432", &["users.internal"]).await,
+            "users as users.internal at 10.20.0.5:5432"
+        );
+        // The address is the orders database's, whatever the agent made its resolver say.
+        assert_eq!(
+            seen("10.0.0.1:5432", &["users.internal"]).await,
+            "orders as orders.internal at 10.0.0.1:5432"
+        );
+    }
+
+    #[tokio::test]
+    async fn an_unknown_address_with_a_configured_name_leads_to_hoops_own_resolution() {
+        let mut world = world();
+        let to = "203.0.113.5:5432";
+        assert_eq!(
+            told(&world, &[], to, &["junk", "orders.internal."]).await,
+            "orders as orders.internal at 10.0.0.1:5432 10.0.0.2:5432"
+        );
+        world.resources[0].tls = UpstreamTls::VerifyCa;
+        let refused = told(&world, &[], to, &["orders.internal"]).await;
+        assert!(refused.contains("verify-full"), "{refused}");
+        let both = told(&world, &[], to, &["users.internal", "shared-a.internal"]).await;
+        assert!(both.contains("several resources (users, a)"), "{both}");
+    }
+
+    #[tokio::test]
+    async fn a_shared_address_needs_one_observed_name() {
+        let world = world();
+        let seen = |seen: &'static [&'static str]| told(&world, &[], "10.0.0.9:5432", seen);
+        assert!(seen(&[]).await.contains("several resources (a, b)"));
+        assert_eq!(
+            seen(&["shared-b.internal"]).await,
+            "b as shared-b.internal at 10.0.0.9:5432"
+        );
+        let both = seen(&["shared-a.internal", "shared-b.internal"]).await;
+        assert!(both.contains("several resources"), "{both}");
+    }
+
+    #[tokio::test]
+    async fn egress_by_network_and_by_name_and_never_over_a_resource() {
+        let world = world();
+        let rules = [
+            Egress::Name {
+                name: "*.example".into(),
+                port: 443,
+            },
+            Egress::Name {
+                name: "api.example".into(),
+                port: 443,
+            },
+            Egress::Net {
+                net: "0.0.0.0/0".parse().unwrap(),
+                port: 5432,
+            },
+        ];
+        let told = |to| told(&world, &rules, to, &[]);
+        assert_eq!(
+            told("198.51.100.7:443").await,
+            "passes by *.example api.example"
+        );
+        assert_eq!(
+            told("198.51.100.7:5432").await,
+            "passes to 198.51.100.7:5432"
+        );
+        assert!(told("10.0.0.1:5432").await.starts_with("orders"));
+        assert!(
+            told("198.51.100.7:80")
+                .await
+                .contains("egress_allow of billing-bot")
+        );
+    }
+
+    #[tokio::test]
+    async fn an_address_that_dns_moved_to_just_now_is_found() {
+        let world = world();
+        let (resolver, answers, _) = over(&world, TABLE);
+        let agent = agent(Vec::new());
+        answers
+            .lock()
+            .unwrap()
+            .insert("orders.internal".into(), vec!["10.0.0.50".parse().unwrap()]);
+        let to = "10.0.0.50:5432".parse().unwrap();
+        let routed = route(&resolver, &world, &agent, to, &[]).await;
+        assert!(
+            matches!(&routed, Route::Resource(t) if t.addresses == [to]),
+            "{routed:?}"
+        );
+    }
+
+    #[test]
+    fn a_wildcard_stands_for_one_label() {
+        assert!(covers("*.example.com", "API.example.com."));
+        assert!(covers("api.example.com", "api.example.com"));
+        for name in [
+            "example.com",
+            "a.b.example.com",
+            "xexample.com",
+            ".example.com",
+            "",
+        ] {
+            assert!(!covers("*.example.com", name), "{name}");
+        }
+        assert!(!covers("*", "com"));
+        assert!(!covers("*.", "com."));
+    }
+}

@@ -439,3 +439,68 @@ fn replace(path: &Path, content: &[u8], mode: u32) -> Result<(), AuthorityError>
         source,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::forward::fixture::{config, resource};
+
+    fn destinations(hosts: &[&str]) -> Destinations {
+        Destinations::of(&config(vec![resource("orders", hosts)]))
+    }
+
+    #[test]
+    fn made_once_and_made_anew_with_the_same_key_when_destinations_are_added() {
+        let state = tempfile::tempdir().unwrap();
+        let open = |hosts| Authority::open(state.path(), &destinations(hosts)).unwrap();
+        let key = |a: &Authority| a.key().unwrap().public_key_raw().to_vec();
+        let first = open(&["db.internal", "10.0.0.0/8", "2001:db8::/32"]);
+        let again = open(&["db.internal", "2001:db8::/32"]);
+        assert_eq!(first.ca_pem(), again.ca_pem());
+        assert!(!again.cover(&destinations(&["10.0.0.0/8"])).unwrap());
+        assert!(again.cover(&destinations(&["new.internal"])).unwrap());
+        assert_ne!(first.ca_pem(), again.ca_pem());
+        assert_eq!(key(&first), key(&again));
+        assert!(again.vouches_for("new.internal") && !again.vouches_for("db.internal"));
+        assert_eq!(open(&["new.internal"]).ca_pem(), again.ca_pem());
+        let mode = fs::metadata(state.path().join(KEY_FILE))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn without_destinations_it_vouches_for_nothing() {
+        let state = tempfile::tempdir().unwrap();
+        let authority = Authority::open(state.path(), &Destinations::default()).unwrap();
+        for name in ["db.internal", "localhost", "internal", ""] {
+            assert!(!authority.vouches_for(name), "{name}");
+        }
+        assert!(!authority.vouches_for_address("10.0.0.1".parse().unwrap()));
+        assert!(authority.mint("x", &["db.internal".into()], None).is_ok());
+    }
+
+    #[test]
+    fn a_key_that_others_may_read_is_refused() {
+        let state = tempfile::tempdir().unwrap();
+        Authority::open(state.path(), &Destinations::default()).unwrap();
+        let key = state.path().join(KEY_FILE);
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o640)).unwrap();
+        let error = Authority::open(state.path(), &Destinations::default())
+            .err()
+            .unwrap();
+        assert!(
+            error
+                .to_string()
+                .contains("may be read by others (mode 640)"),
+            "{error}"
+        );
+        fs::write(&key, "junk").unwrap();
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+        let error = Authority::open(state.path(), &Destinations::default())
+            .err()
+            .unwrap();
+        assert!(error.to_string().contains("holds no usable key"), "{error}");
+    }
+}

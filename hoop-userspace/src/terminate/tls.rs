@@ -139,3 +139,130 @@ impl Offer {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, ServerName};
+    use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConnection};
+
+    use super::*;
+    use crate::forward::fixture::{config, resource};
+    use crate::terminate::authority::{CERTIFICATE_FILE, Destinations, KEY_FILE};
+
+    fn offers(state: &Path, resources: Vec<Resource>) -> Offers {
+        let destinations = Destinations::of(&config(resources));
+        Offers::new(Arc::new(Authority::open(state, &destinations).unwrap()))
+    }
+
+    /// A handshake in memory with a client that trusts the CA; returns the certificate it saw.
+    fn shake(offers: &Offers, offer: &Offer, name: &str) -> Result<Vec<u8>, rustls::Error> {
+        let mut roots = RootCertStore::empty();
+        let ca = CertificateDer::from_pem_slice(offers.authority().ca_pem().as_bytes()).unwrap();
+        roots.add(ca).unwrap();
+        let config = ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = ServerName::try_from(name.to_string()).unwrap();
+        let mut client = ClientConnection::new(Arc::new(config), name)?;
+        let mut server = ServerConnection::new(offer.config.clone())?;
+        for _ in 0..4 {
+            let (mut out, mut back) = (Vec::new(), Vec::new());
+            while client.wants_write() {
+                client.write_tls(&mut out).unwrap();
+            }
+            let mut out = out.as_slice();
+            while !out.is_empty() {
+                server.read_tls(&mut out).unwrap();
+            }
+            server.process_new_packets()?;
+            while server.wants_write() {
+                server.write_tls(&mut back).unwrap();
+            }
+            let mut back = back.as_slice();
+            while !back.is_empty() {
+                client.read_tls(&mut back).unwrap();
+            }
+            client.process_new_packets()?;
+        }
+        assert!(!client.is_handshaking());
+        Ok(client.peer_certificates().unwrap()[0].to_vec())
+    }
+
+    #[test]
+    fn rustls_accepts_names_and_addresses_within_the_constraints() {
+        let state = tempfile::tempdir().unwrap();
+        let orders = resource(
+            "orders",
+            &["DB.prod.internal", "ro.prod.internal", "10.20.0.0/24"],
+        );
+        let v6 = resource("six", &["2001:db8::/64"]);
+        let offers = offers(state.path(), vec![orders.clone(), v6.clone()]);
+        let offer = offers
+            .offer(&orders, None, "10.20.0.7".parse().unwrap())
+            .unwrap();
+        for name in ["db.prod.internal", "ro.prod.internal", "10.20.0.7"] {
+            let seen = shake(&offers, &offer, name).unwrap();
+            assert_eq!(
+                *offer.end_point,
+                *digest::digest(&digest::SHA256, &seen).as_ref()
+            );
+        }
+        assert!(shake(&offers, &offer, "10.20.0.8").is_err());
+        let offer = offers
+            .offer(&v6, None, "2001:db8::5".parse().unwrap())
+            .unwrap();
+        shake(&offers, &offer, "2001:db8::5").unwrap();
+    }
+
+    #[test]
+    fn a_name_outside_the_configuration_is_neither_minted_nor_believed() {
+        let state = tempfile::tempdir().unwrap();
+        let orders = resource("orders", &["db.prod.internal"]);
+        let offers = offers(state.path(), vec![orders.clone()]);
+        let address = "10.0.0.1".parse().unwrap();
+        let offer = offers
+            .offer(&orders, Some("bank.example"), address)
+            .unwrap();
+        assert!(shake(&offers, &offer, "bank.example").is_err());
+        assert!(shake(&offers, &offer, "10.0.0.1").is_err());
+        shake(&offers, &offer, "db.prod.internal").unwrap();
+        // Whoever holds the key cannot do more: the constraint is in the client's copy of the CA.
+        let wider = config(vec![resource("bank", &["bank.example"])]);
+        let thief = tempfile::tempdir().unwrap();
+        for file in [KEY_FILE, CERTIFICATE_FILE] {
+            std::fs::copy(state.path().join(file), thief.path().join(file)).unwrap();
+        }
+        let stolen = Authority::open(thief.path(), &Destinations::of(&wider)).unwrap();
+        let stolen = Offers::new(Arc::new(stolen));
+        let forged = stolen.offer(&wider.resources[0], None, address).unwrap();
+        assert!(shake(&stolen, &forged, "bank.example").is_ok());
+        assert!(shake(&offers, &forged, "bank.example").is_err());
+    }
+
+    #[test]
+    fn offers_are_cached_by_what_they_name() {
+        let state = tempfile::tempdir().unwrap();
+        let orders = resource("orders", &["db.prod.internal", "10.20.0.0/24"]);
+        let offers = offers(state.path(), vec![orders.clone()]);
+        let offer = |address: &str| {
+            offers
+                .offer(&orders, None, address.parse().unwrap())
+                .unwrap()
+        };
+        assert!(Arc::ptr_eq(
+            &offer("10.20.0.1").config,
+            &offer("10.20.0.1").config
+        ));
+        assert!(!Arc::ptr_eq(
+            &offer("10.20.0.1").config,
+            &offer("10.20.0.2").config
+        ));
+        assert!(Arc::ptr_eq(
+            &offer("10.99.0.1").config,
+            &offer("10.99.0.2").config
+        ));
+    }
+}

@@ -1,0 +1,75 @@
+//! Configurations for the tests of this stage and of `terminate`.
+
+use std::time::Duration;
+
+use crate::config::{
+    Agent, Capture, Config, Durability, Egress, Host, Login, Mode, ProtocolKind, Record, Resource,
+    UpstreamTls, Worker,
+};
+
+pub fn config(resources: Vec<Resource>) -> Config {
+    Config {
+        capture: Capture {
+            attach: "agents.slice".into(),
+            resolvers: Vec::new(),
+            port: 0,
+            pins: "/nonexistent".into(),
+        },
+        issuers: Default::default(),
+        agents: Vec::new(),
+        resources,
+        masks: Vec::new(),
+        policy: Default::default(),
+        record: Record {
+            directory: "/nonexistent".into(),
+            durability: Durability::Kernel,
+            result_bytes: 0,
+        },
+        worker: Worker {
+            user: "hoop".into(),
+            state: "/nonexistent".into(),
+            runtime: "/nonexistent".into(),
+            drain: Duration::ZERO,
+        },
+    }
+}
+
+/// Hosts are names, or networks where they parse as such.
+pub fn resource(name: &str, hosts: &[&str]) -> Resource {
+    let host = |text: &&str| match text.parse() {
+        Ok(net) => Host::Net(net),
+        Err(_) => Host::Name((*text).into()),
+    };
+    Resource {
+        name: name.into(),
+        protocol: ProtocolKind::Postgres,
+        hosts: hosts.iter().map(host).collect(),
+        port: 5432,
+        upstream: None,
+        tls: UpstreamTls::VerifyFull,
+        ca: None,
+        login: Login {
+            user: "hoop".into(),
+            password: None,
+            certificate: None,
+            database: None,
+        },
+        allow_plain: true,
+        allow_replication: false,
+        agent_password: None,
+        max_message: 1 << 20,
+    }
+}
+
+pub fn agent(egress: Vec<Egress>) -> Agent {
+    Agent {
+        name: "billing-bot".into(),
+        cgroup: "agents.slice/billing-bot.service".into(),
+        issuer: None,
+        client_id: None,
+        token: None,
+        egress,
+        mode: Mode::Enforce,
+        listen: Vec::new(),
+    }
+}
