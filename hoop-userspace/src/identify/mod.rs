@@ -1,14 +1,19 @@
 //! Stage 4: who is this? A token is a claim until it is verified; [`Identity`] is what is left then.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
+use crate::config::Agent;
 use crate::ids::{AgentName, IssuerName};
 
 mod mapping;
+pub mod token;
 
 pub use mapping::{agent_for, covers};
+
+/// Some centuries from now; `SystemTime` has no last moment that all platforms share.
+const NEVER: Duration = Duration::from_secs(1 << 34);
 
 /// A verified non-human (or, where the mapping says so, human) identity. Only this stage makes one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -25,6 +30,36 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// For observe mode, where who connects passes unproved and the recording says so. It has no
+    /// client id, group or scope that a policy could take for proved, and never expires.
+    pub fn unverified(agent: &Agent) -> Self {
+        Self {
+            agent: agent.name.clone(),
+            issuer: agent.issuer.clone().unwrap_or_else(|| "none".into()),
+            subject: String::new(),
+            client_id: String::new(),
+            groups: Vec::new(),
+            scopes: Vec::new(),
+            expires: SystemTime::UNIX_EPOCH + NEVER,
+            verified: false,
+        }
+    }
+
+    /// A verified identity for the tests of later stages.
+    #[cfg(test)]
+    pub(crate) fn for_test(agent: &str, groups: &[&str]) -> Self {
+        Self {
+            agent: agent.into(),
+            issuer: "test".into(),
+            subject: agent.to_owned(),
+            client_id: agent.to_owned(),
+            groups: groups.iter().map(|&group| group.to_owned()).collect(),
+            scopes: Vec::new(),
+            expires: SystemTime::UNIX_EPOCH + NEVER,
+            verified: true,
+        }
+    }
+
     pub fn agent(&self) -> &AgentName {
         &self.agent
     }
