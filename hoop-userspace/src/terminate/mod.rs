@@ -147,18 +147,34 @@ pub enum Asked {
     FunctionCall {
         oid: u32,
     },
+    /// What cannot be decided, whatever the policy says.
+    Undecidable(Undecidable),
     /// Nothing that needs a decision: Sync, Flush, Describe, Close, an empty query.
     Control,
+}
+
+/// Why a unit cannot be decided. The text is fit for the agent to read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Undecidable {
+    /// The message was not kept: its unit holds the header alone, and nothing can forward it.
+    #[error("a message of {bytes} bytes is above the resource's max_message of {most} bytes")]
+    TooLarge { bytes: usize, most: usize },
+    /// What the statement or portal name stands for was made behind hoop's back, by SQL PREPARE or
+    /// DECLARE, or cannot be told yet.
+    #[error("it is not known what the prepared statement or cursor {0:?} stands for")]
+    UnknownName(String),
+    /// The parser would read another text than the server.
+    #[error("the statement is not valid UTF-8")]
+    NotUtf8,
 }
 
 /// Statement text that is prepared or run.
 #[derive(Debug)]
 pub struct SqlAsked {
     pub step: SqlStep,
-    /// Every text that the statement or portal name may stand for. More than one only while an
-    /// earlier Parse or Bind of the same name has not been confirmed by the server: the decision
-    /// must hold for each of them. None where the name is unknown to this session: the server
-    /// will answer with an error of its own, and nothing can run.
+    /// Every text that the statement or portal name may stand for, one at least. More than one only
+    /// while an earlier Parse of the same name has not been confirmed by the server: the decision
+    /// must hold for each of them.
     pub candidates: SmallVec<[Arc<SqlText>; 1]>,
     /// Parameters as the client bound them; empty for [`SqlStep::Simple`] and [`SqlStep::Prepare`].
     pub parameters: Arc<[Parameter]>,
@@ -323,6 +339,9 @@ pub enum SessionError {
     UpstreamProtocol(String),
     #[error("the client's connection failed: {0}")]
     ClientIo(#[source] std::io::Error),
+    /// The server now reads SQL otherwise than the parser does.
+    #[error("what this session sends can no longer be understood: {0}")]
+    Unfollowable(String),
     #[error("the server's connection failed: {0}")]
     UpstreamIo(#[source] std::io::Error),
 }
