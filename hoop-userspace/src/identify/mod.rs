@@ -7,10 +7,21 @@ use serde::Serialize;
 use crate::config::Agent;
 use crate::ids::{AgentName, IssuerName};
 
+mod error;
+mod http;
+mod jwt;
+mod keys;
 mod mapping;
+mod object;
 pub mod token;
+mod verifier;
 
+pub use error::{IdentityError, Quoted, Reason};
 pub use mapping::{agent_for, covers};
+pub use verifier::{Verifier, VerifierError};
+
+#[cfg(test)]
+mod tests;
 
 /// Some centuries from now; `SystemTime` has no last moment that all platforms share.
 const NEVER: Duration = Duration::from_secs(1 << 34);

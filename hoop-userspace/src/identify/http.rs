@@ -1,0 +1,82 @@
+//! Asking an issuer: HTTPS with bounded time, bounded answers and no redirects.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use url::Url;
+
+const CONNECT: Duration = Duration::from_secs(3);
+const WHOLE: Duration = Duration::from_secs(5);
+const MAX_ANSWER: usize = 1 << 20;
+
+pub(super) struct Client(reqwest::Client);
+
+impl Client {
+    /// Trusts the system's roots, and those of `ca` (PEM) besides.
+    pub fn new(ca: Option<&str>) -> Result<Self, String> {
+        let mut roots = rustls::RootCertStore::empty();
+        let native = rustls_native_certs::load_native_certs();
+        roots.add_parsable_certificates(native.certs);
+        for certificate in CertificateDer::pem_slice_iter(ca.unwrap_or_default().as_bytes()) {
+            let certificate = certificate.map_err(|e| format!("the issuer's `ca`: {e}"))?;
+            let added = roots.add(certificate);
+            added.map_err(|e| format!("the issuer's `ca`: {e}"))?;
+        }
+        // Named, not taken from the process: which provider is the default is nobody's here.
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|e| e.to_string())?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        reqwest::Client::builder()
+            .use_preconfigured_tls(tls)
+            .redirect(reqwest::redirect::Policy::none())
+            // A proxy from the environment would be an unlooked-for way in and out.
+            .no_proxy()
+            .connect_timeout(CONNECT)
+            .timeout(WHOLE)
+            .build()
+            .map(Self)
+            .map_err(|e| chain(&e))
+    }
+
+    /// The answer's body, if it is 200 and says that it is JSON of one of the `types`.
+    pub async fn get(&self, url: &Url, types: &[&str]) -> Result<Vec<u8>, String> {
+        let answer = self.0.get(url.clone()).header("accept", types.join(", "));
+        let mut answer = answer.send().await.map_err(|e| chain(&e))?;
+        if answer.status() != reqwest::StatusCode::OK {
+            return Err(format!("{url} answers {} instead of 200", answer.status()));
+        }
+        let kind = answer.headers().get("content-type");
+        let kind = kind.and_then(|k| k.to_str().ok()).unwrap_or_default();
+        let bare = kind.split(';').next().unwrap_or_default().trim();
+        if !types.iter().any(|t| t.eq_ignore_ascii_case(bare)) {
+            return Err(format!(
+                "{url} answers {kind:?} instead of {}",
+                types.join(" or ")
+            ));
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(|e| chain(&e))? {
+            if body.len() + chunk.len() > MAX_ANSWER {
+                return Err(format!("{url} answers with more than {MAX_ANSWER} bytes"));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+}
+
+/// The error with its causes: reqwest's own text stops at "error sending request".
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
+}

@@ -1,0 +1,154 @@
+//! From a claimed token to an [`Identity`]: the issuer's keys, the checks, and a memory of what
+//! was verified, so that a thousand connections with one token cost one verification.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use lru::LruCache;
+use ring::digest;
+
+use super::Identity;
+use super::error::{IdentityError, Reason};
+use super::jwt::{self, Unverified};
+use super::keys::{Keys, Pace};
+use crate::config::{Agent, Config, Issuer};
+use crate::handover::TokenText;
+use crate::ids::IssuerName;
+
+const REMEMBERED: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
+
+/// Verifies tokens against the issuers of one configuration.
+pub struct Verifier {
+    issuers: BTreeMap<IssuerName, (Issuer, Keys)>,
+    verified: Mutex<LruCache<Digest, Verified>>,
+}
+
+/// Of the agent's name and the token: the same token proves nothing for another agent.
+type Digest = [u8; 32];
+
+struct Verified {
+    identity: Arc<Identity>,
+    /// Of the keys that it was verified with. When they change it is verified again, so that a
+    /// withdrawn key takes its tokens with it.
+    generation: u64,
+}
+
+impl Verifier {
+    /// Opens no connection yet. Reads the system's roots, so call it where they can be read.
+    pub fn new(config: &Config) -> Result<Self, VerifierError> {
+        Self::with_pace(config, Pace::default())
+    }
+
+    pub(super) fn with_pace(config: &Config, pace: Pace) -> Result<Self, VerifierError> {
+        let issuers = config.issuers.values().map(|issuer| {
+            let keys = Keys::new(issuer, pace).map_err(|why| VerifierError {
+                issuer: issuer.name.clone(),
+                why,
+            })?;
+            Ok((issuer.name.clone(), (issuer.clone(), keys)))
+        });
+        Ok(Self {
+            issuers: issuers.collect::<Result<_, _>>()?,
+            verified: Mutex::new(LruCache::new(REMEMBERED)),
+        })
+    }
+
+    /// Who this is, or exactly why that is not known. May ask the issuer, for at most 10 s.
+    pub async fn verify(
+        &self,
+        agent: &Agent,
+        token: &TokenText,
+    ) -> Result<Arc<Identity>, IdentityError> {
+        self.check(agent, token)
+            .await
+            .map_err(|reason| IdentityError {
+                agent: agent.name.clone(),
+                reason,
+            })
+    }
+
+    async fn check(&self, agent: &Agent, token: &TokenText) -> Result<Arc<Identity>, Reason> {
+        let issuer = agent
+            .issuer
+            .as_ref()
+            .and_then(|name| self.issuers.get(name));
+        let (Some((issuer, keys)), Some(client_id)) = (issuer, &agent.client_id) else {
+            return Err(Reason::NotConfigured);
+        };
+        let token = match token {
+            TokenText::Found(token) => token,
+            TokenText::Missing(why) => return Err(Reason::NoToken(why.clone())),
+        };
+        let unverified = Unverified::parse(token)?;
+        let keys = keys.get(|keys| unverified.has_key_in(keys)).await?;
+        let now = SystemTime::now();
+        let digest = digest_of(agent, token);
+        if let Some(identity) = self.remembered(&digest, keys.generation, issuer, now) {
+            return Ok(identity);
+        }
+        let claims = unverified.verify(&keys, issuer)?;
+        let claims = jwt::check(&claims, issuer, client_id, now)?;
+        let identity = Arc::new(Identity {
+            agent: agent.name.clone(),
+            issuer: issuer.name.clone(),
+            subject: claims.subject,
+            client_id: claims.client_id,
+            groups: claims.groups,
+            scopes: claims.scopes,
+            expires: claims.expires,
+            verified: true,
+        });
+        let entry = Verified {
+            identity: Arc::clone(&identity),
+            generation: keys.generation,
+        };
+        self.memory().put(digest, entry);
+        Ok(identity)
+    }
+
+    fn remembered(
+        &self,
+        digest: &Digest,
+        generation: u64,
+        issuer: &Issuer,
+        now: SystemTime,
+    ) -> Option<Arc<Identity>> {
+        let mut memory = self.memory();
+        let entry = memory.get(digest)?;
+        let holds = entry.generation == generation && now < entry.identity.expires + issuer.skew;
+        if !holds {
+            memory.pop(digest);
+            return None;
+        }
+        Some(Arc::clone(&entry.identity))
+    }
+
+    fn memory(&self) -> std::sync::MutexGuard<'_, LruCache<Digest, Verified>> {
+        self.verified.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[cfg(test)]
+    pub(super) fn remembers(&self) -> usize {
+        self.memory().len()
+    }
+}
+
+/// No verifier can be made for an issuer: its `ca` or the TLS library failed.
+#[derive(Debug, thiserror::Error)]
+#[error("issuer `{issuer}` cannot be used: {why}")]
+pub struct VerifierError {
+    pub issuer: IssuerName,
+    pub why: String,
+}
+
+fn digest_of(agent: &Agent, token: &str) -> Digest {
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(agent.name.as_str().as_bytes());
+    context.update(b"\0");
+    context.update(token.as_bytes());
+    let mut digest = [0; 32];
+    digest.copy_from_slice(context.finish().as_ref());
+    digest
+}
