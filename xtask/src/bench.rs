@@ -14,7 +14,7 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     setup::require_root("the bench")?;
-    setup::ensure()?;
+    setup::ensure_for_bench()?;
     products::build(Profile::Release)?;
     let mut world = shell::command(products::program(Profile::Release, "hoop-world"));
     world.arg("bench");

@@ -21,6 +21,13 @@ struct Part {
     name: &'static str,
     packages: &'static [&'static str],
     present: fn() -> bool,
+    needed: Needed,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Needed {
+    Always,
+    ForBench,
 }
 
 const PARTS: &[Part] = &[
@@ -28,11 +35,13 @@ const PARTS: &[Part] = &[
         name: "C compiler and make (the SQL grammar is PostgreSQL's own C)",
         packages: &["build-essential", "pkg-config"],
         present: || shell::found("cc") && shell::found("make"),
+        needed: Needed::Always,
     },
     Part {
         name: "libclang (bindings to that grammar)",
         packages: &["clang", "libclang-dev"],
         present: || shell::found("clang") && libclang().is_some(),
+        needed: Needed::Always,
     },
     Part {
         name: "PostgreSQL 15 server and tools",
@@ -41,26 +50,31 @@ const PARTS: &[Part] = &[
             let tool = |name: &str| postgres_tools().is_some_and(|dir| dir.join(name).exists());
             tool("initdb") && tool("postgres") && tool("pgbench") && shell::found("psql")
         },
+        needed: Needed::Always,
     },
     Part {
         name: "pgbouncer (what the bench compares with)",
         packages: &["pgbouncer"],
         present: || shell::found("pgbouncer"),
+        needed: Needed::ForBench,
     },
     Part {
         name: "haproxy (the plain relay that the bench compares with)",
         packages: &["haproxy"],
         present: || shell::found("haproxy"),
+        needed: Needed::ForBench,
     },
     Part {
         name: "Node.js (the OpenID provider of the tests)",
         packages: &["nodejs"],
         present: || shell::found("node"),
+        needed: Needed::Always,
     },
     Part {
         name: "npm",
         packages: &["npm"],
         present: || shell::found("npm"),
+        needed: Needed::Always,
     },
     Part {
         name: "Python with venv (psycopg and asyncpg)",
@@ -69,21 +83,25 @@ const PARTS: &[Part] = &[
             Path::new("/usr/bin/python3").exists()
                 && glob_exists("/usr/lib", "python3.", "ensurepip/__init__.py")
         },
+        needed: Needed::Always,
     },
     Part {
         name: "openssl (certificates of the test server)",
         packages: &["openssl", "ca-certificates"],
         present: || shell::found("openssl"),
+        needed: Needed::Always,
     },
     Part {
         name: "ip (network namespaces)",
         packages: &["iproute2"],
         present: || shell::found("ip"),
+        needed: Needed::Always,
     },
     Part {
         name: "dpkg-deb",
         packages: &["dpkg"],
         present: || shell::found("dpkg-deb"),
+        needed: Needed::Always,
     },
 ];
 
@@ -103,7 +121,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             missing.join(", ")
         );
     }
-    ensure()?;
+    ensure_for_bench()?;
     println!("setup: PostgreSQL tools in {}", show(postgres_tools()));
     println!("setup: Python packages in {}", python_folder().display());
     println!("setup: libclang in {}", show(libclang()));
@@ -113,9 +131,15 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 
 /// Installs whatever is missing and says so; silent and quick when nothing is.
 pub fn ensure() -> Result<()> {
-    packages()?;
+    packages(|part| part.needed == Needed::Always)?;
     issuer()?;
     python()
+}
+
+/// The same, and what only the bench compares with.
+pub fn ensure_for_bench() -> Result<()> {
+    packages(|_| true)?;
+    ensure()
 }
 
 /// Fails with one line unless this is root: cgroups, mounts and kernel programs need it.
@@ -126,8 +150,11 @@ pub fn require_root(what: &str) -> Result<()> {
     bail!("{what} makes cgroups, mounts and loads kernel programs: run it as root")
 }
 
-fn packages() -> Result<()> {
-    let missing: Vec<&Part> = PARTS.iter().filter(|part| !(part.present)()).collect();
+fn packages(wanted: impl Fn(&Part) -> bool) -> Result<()> {
+    let missing: Vec<&Part> = PARTS
+        .iter()
+        .filter(|part| wanted(part) && !(part.present)())
+        .collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -170,16 +197,41 @@ pub fn apt(packages: &[&str]) -> Result<()> {
             packages.join(" ")
         );
     }
-    let quiet = |arguments: &[&str]| {
+    let apt_get = |arguments: &[&str]| {
+        let mut command = shell::command("apt-get");
         shell::run(
-            shell::command("apt-get")
+            command
                 .args(arguments)
                 .env("DEBIAN_FRONTEND", "noninteractive"),
         )
     };
-    quiet(&["update", "-qq"]).context("cannot refresh the package lists; is the network up?")?;
+    apt_get(&["update", "-qq"]).context("cannot refresh the package lists; is the network up?")?;
+    let _stopped = NoServices::hold()?;
     let install = ["install", "-y", "-qq", "--no-install-recommends"];
-    quiet(&[&install, packages].concat()).context("cannot install the packages")
+    apt_get(&[&install, packages].concat()).context("cannot install the packages")
+}
+
+/// Debian's servers start when they are installed; ours are started by the tests, elsewhere.
+struct NoServices(Option<&'static Path>);
+
+impl NoServices {
+    fn hold() -> Result<Self> {
+        let policy = Path::new("/usr/sbin/policy-rc.d");
+        if policy.exists() {
+            return Ok(Self(None));
+        }
+        std::fs::write(policy, "#!/bin/sh\nexit 101\n")?;
+        std::fs::set_permissions(policy, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+        Ok(Self(Some(policy)))
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        if let Some(policy) = self.0 {
+            std::fs::remove_file(policy).ok();
+        }
+    }
 }
 
 /// The OpenID provider's modules, as its lock file says.
