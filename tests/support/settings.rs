@@ -18,6 +18,8 @@ pub struct Settings {
     pub packs: Vec<&'static str>,
     /// Policy files: name and Cedar text.
     pub policies: Vec<(&'static str, String)>,
+    /// How hoop reaches the server: `verify-full`, `verify-ca` or `disable`.
+    pub upstream_tls: &'static str,
     /// More lines for the end of the file.
     pub more: String,
     /// How much the daemon logs.
@@ -60,6 +62,7 @@ impl Default for Settings {
             ],
             packs: vec!["read-only"],
             policies: vec![("writer.cedar", WRITER_POLICY.to_owned())],
+            upstream_tls: "verify-full",
             more: String::new(),
             log: "info",
         }
@@ -106,8 +109,9 @@ impl Settings {
         }
         text += &format!(
             "[[resource]]\nname = \"orders\"\nprotocol = \"postgres\"\nhosts = [\"{HOST}\"]\n\
-             port = 5432\ntls = \"verify-full\"\nca = \"{folder}/servers/ca.pem\"\n\
-             login = {{ user = \"{ROLE}\", password = {{ file = \"{folder}/etc/orders-password\" }} }}\n\n"
+             port = 5432\ntls = \"{tls}\"\nca = \"{folder}/servers/ca.pem\"\n\
+             login = {{ user = \"{ROLE}\", password = {{ file = \"{folder}/etc/orders-password\" }} }}\n\n",
+            tls = self.upstream_tls,
         );
         for (columns, how) in &self.masks {
             text += &format!(
