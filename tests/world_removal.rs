@@ -40,8 +40,8 @@ fn a_killed_janitor_is_succeeded_by_the_next_world() {
         .arg("600")
         .spawn()
         .unwrap();
-    let procs = first.cgroup.join("services/cgroup.procs");
-    while std::fs::read_to_string(&procs).unwrap().is_empty() {
+    let name = format!("/proc/{}/comm", sleep.id());
+    while std::fs::read_to_string(&name).unwrap() != "sleep\n" {
         std::thread::yield_now();
     }
     first.janitor().kill();
