@@ -19,16 +19,22 @@ pub struct Issuer {
 }
 
 impl Issuer {
-    pub fn start(place: &Place, _settings: &Settings) -> Result<Self> {
+    pub fn start(place: &Place, settings: &Settings) -> Result<Self> {
         let folder = place.path("issuer");
         std::fs::create_dir_all(&folder)?;
+        let clients: Vec<&str> = settings
+            .agents
+            .iter()
+            .map(|agent| agent.client_id)
+            .collect();
         let log = File::create(folder.join("log"))?;
         let mut node = place.command("services", None, "node")?;
         node.arg(files::root().join("tests/issuer/server.mjs"));
-        node.arg("--host")
-            .arg(place.address(20).to_string())
-            .arg("--port")
-            .arg("0");
+        node.arg("--host").arg(place.address(20).to_string());
+        node.arg("--keys")
+            .arg(folder.join("keys"))
+            .arg("--clients")
+            .arg(clients.join(","));
         node.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
         let mut child = node.spawn().context("cannot start node")?;
         let mut line = String::new();
@@ -53,12 +59,27 @@ impl Issuer {
 
     /// Obtains a token with the agent's client credentials and writes it where the mapping looks.
     pub fn give_token(&self, place: &Place, agent: &AgentSettings) -> Result<()> {
-        let token = self.token(agent.client_id, &[])?;
+        let token = self.token(agent.client_id)?;
         files::write(&place.path("tokens").join(agent.name), token)
     }
 
-    /// A token for that client; the options make it wrong in one way.
-    pub fn token(&self, client: &str, options: &[&str]) -> Result<String> {
+    /// A token that the provider grants to that client.
+    pub fn token(&self, client: &str) -> Result<String> {
+        self.node(client, &[])
+    }
+
+    /// A token that never was granted: these claims replace the usual ones. `forge` is empty for the
+    /// provider's own signature, or `own-key`, `none`, `hs256`.
+    pub fn made(&self, client: &str, claims: &Value, forge: &str) -> Result<String> {
+        let (keys, claims) = (self.folder.join("keys"), claims.to_string());
+        let keys = keys.to_string_lossy();
+        self.node(
+            client,
+            &["--keys", &keys, "--claims", &claims, "--forge", forge],
+        )
+    }
+
+    fn node(&self, client: &str, options: &[&str]) -> Result<String> {
         let mut node = Command::new("node");
         node.arg(files::root().join("tests/issuer/token.mjs"));
         node.arg("--issuer")

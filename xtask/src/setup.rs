@@ -238,9 +238,6 @@ impl Drop for NoServices {
 fn issuer() -> Result<()> {
     let folder = shell::root().join("tests/issuer");
     let lock = folder.join("package-lock.json");
-    if !lock.exists() {
-        return Ok(());
-    }
     stamped(&folder.join("node_modules/.hoop-setup"), &lock, || {
         eprintln!("setup: installing the OpenID provider's modules");
         shell::run(shell::command("npm").current_dir(&folder).args([

@@ -1,0 +1,84 @@
+// An OpenID provider with Okta's claim names (cid, scp, groups, uid), for clients that are agents.
+//
+//   node server.mjs --host ADDRESS --port PORT --keys FILE --clients NAME,NAME…
+//
+// Prints {"issuer": …} when it listens. FILE gets its private keys, so that a scenario can make a
+// token that is wrong in one way only. Each client's secret is its name followed by "-secret".
+
+import { writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import { parseArgs } from "node:util";
+
+import { exportJWK, generateKeyPair } from "jose";
+import { Provider } from "oidc-provider";
+
+const { values: options } = parseArgs({
+  options: {
+    host: { type: "string", default: "127.0.0.1" },
+    port: { type: "string", default: "0" },
+    keys: { type: "string" },
+    clients: { type: "string", default: "billing-bot" },
+    audience: { type: "string", default: "api://hoop" },
+    lifetime: { type: "string", default: "86400" },
+  },
+});
+
+const keys = await Promise.all([makeKey("RS256", "rsa-1"), makeKey("ES256", "ec-1")]);
+if (options.keys) {
+  writeFileSync(options.keys, JSON.stringify({ keys }), { mode: 0o600 });
+}
+
+// The address is part of the issuer's name, and the port is known only once it listens.
+const server = createServer();
+await new Promise((resolve) => server.listen(Number(options.port), options.host, resolve));
+const issuer = `http://${options.host}:${server.address().port}`;
+server.on("request", provider(issuer).callback());
+console.log(JSON.stringify({ issuer }));
+
+async function makeKey(alg, kid) {
+  const { privateKey } = await generateKeyPair(alg, { extractable: true });
+  return { ...(await exportJWK(privateKey)), alg, kid, use: "sig" };
+}
+
+function provider(issuer) {
+  return new Provider(issuer, {
+    clients: options.clients.split(",").map(client),
+    jwks: { keys },
+    scopes: ["orders"],
+    features: {
+      clientCredentials: { enabled: true },
+      devInteractions: { enabled: false },
+      introspection: { enabled: true },
+      revocation: { enabled: true },
+      resourceIndicators: {
+        enabled: true,
+        defaultResource: () => options.audience,
+        useGrantedResource: () => true,
+        getResourceServerInfo: () => ({
+          scope: "orders",
+          audience: options.audience,
+          accessTokenTTL: Number(options.lifetime),
+          accessTokenFormat: "jwt",
+          jwt: { sign: { alg: "RS256" } },
+        }),
+      },
+    },
+    extraTokenClaims: (_context, token) => ({
+      cid: token.clientId,
+      uid: token.clientId,
+      scp: (token.scope ?? "").split(" ").filter(Boolean),
+      groups: ["agents"],
+    }),
+  });
+}
+
+function client(name) {
+  return {
+    client_id: name,
+    client_secret: `${name}-secret`,
+    grant_types: ["client_credentials"],
+    response_types: [],
+    redirect_uris: [],
+    token_endpoint_auth_method: "client_secret_basic",
+  };
+}
