@@ -1,3 +1,81 @@
-//! (under construction)
+//! The command line: one file per subcommand, each with its `Args` and its `run`.
+//!
+//! It is a contract: every subcommand prints for people, and with `--json` one object per line
+//! whose keys are kept. Exit codes: 0 done or allowed, 1 failed, 2 wrong usage, 3 refused,
+//! 4 would ask a human.
 
-pub mod trust;
+mod control;
+mod discover;
+mod exec;
+mod log;
+mod run;
+mod status;
+mod trust;
+mod worker;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Where the configuration is, unless `--config` says otherwise.
+pub const DEFAULT_CONFIG: &str = "/etc/hoop/hoop.toml";
+
+#[derive(Parser)]
+#[command(name = "hoop", version, about, long_about = None)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the daemon in the foreground, as a service manager wants it
+    Run(run::Args),
+    /// Show what the daemon governs, and whether it is well
+    Status(status::Args),
+    /// List what agents in discover mode reached, and what was refused to others
+    Discover(discover::Args),
+    /// Start a program by hand in an agent's cgroup
+    Exec(exec::Args),
+    /// Give clients the CA that vouches for hoop, and take it back
+    Trust(trust::Args),
+    /// The unprivileged half of the daemon; `hoop run` starts it
+    #[command(hide = true)]
+    Worker(worker::Args),
+}
+
+/// Which configuration a subcommand reads.
+#[derive(clap::Args, Clone, Debug)]
+pub struct ConfigArg {
+    /// The configuration file
+    #[arg(long, value_name = "FILE", env = "HOOP_CONFIG", default_value = DEFAULT_CONFIG)]
+    pub config: PathBuf,
+}
+
+/// Runs the command line that the process was started with.
+pub fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Run(args) => run::run(args),
+        Command::Status(args) => status::run(args),
+        Command::Discover(args) => discover::run(args),
+        Command::Exec(args) => exec::run(args),
+        Command::Trust(args) => trust::run(args),
+        Command::Worker(args) => worker::run(args),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("hoop: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

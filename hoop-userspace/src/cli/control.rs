@@ -1,0 +1,59 @@
+//! Asking the running daemon.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use super::ConfigArg;
+use crate::keeper::control::{self, Ask};
+
+/// Which daemon is asked.
+#[derive(clap::Args, Clone, Debug)]
+pub struct DaemonArg {
+    #[command(flatten)]
+    config: ConfigArg,
+    /// The daemon's runtime folder, instead of the one that the configuration names
+    #[arg(long, value_name = "FOLDER")]
+    runtime: Option<PathBuf>,
+}
+
+impl DaemonArg {
+    pub fn ask(&self, ask: &Ask) -> Result<serde_json::Value> {
+        let folder = self
+            .runtime
+            .clone()
+            .unwrap_or_else(|| runtime_of(&self.config.config));
+        Ok(control::ask(&folder, ask)?)
+    }
+}
+
+/// The runtime folder that a configuration names. Read with as little of it as possible: the
+/// daemon must be reachable just when its file is being edited, and by those who may not read the
+/// secrets that it names.
+fn runtime_of(config: &Path) -> PathBuf {
+    let text = std::fs::read_to_string(config).unwrap_or_default();
+    let table: Option<toml::Table> = toml::from_str(&text).ok();
+    let folder = table
+        .as_ref()
+        .and_then(|t| t.get("worker")?.get("runtime")?.as_str());
+    folder.unwrap_or("/run/hoop").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_runtime_folder_is_found_even_in_a_broken_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("hoop.toml");
+        std::fs::write(&file, "[worker]\nruntime = \"/run/other\"\nnonsense = 1\n").unwrap();
+        assert_eq!(runtime_of(&file), Path::new("/run/other"));
+        std::fs::write(&file, "[worker\n").unwrap();
+        assert_eq!(runtime_of(&file), Path::new("/run/hoop"));
+        assert_eq!(
+            runtime_of(Path::new("/nonexistent")),
+            Path::new("/run/hoop")
+        );
+    }
+}

@@ -1,0 +1,109 @@
+//! `hoop status`: what is governed now, and whether everything is well.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+
+use super::control::DaemonArg;
+use crate::keeper::control::Ask;
+use crate::keeper::status::Status;
+
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    daemon: DaemonArg,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Fails where something is wrong, so that a monitor needs no parsing.
+pub fn run(args: Args) -> Result<ExitCode> {
+    let answer = args.daemon.ask(&Ask::Status)?;
+    let status: Status =
+        serde_json::from_value(answer.clone()).context("the daemon is of another version")?;
+    if args.json {
+        println!("{answer}");
+    } else {
+        print!("{}", text(&status));
+    }
+    Ok(if status.well {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn text(status: &Status) -> String {
+    let mut lines = vec![head(status)];
+    match &status.reload.error {
+        None => lines.push(format!(
+            "config    {} (epoch {}, {})",
+            status.config.display(),
+            status.reload.epoch,
+            status.reload.at
+        )),
+        Some(error) => lines.push(format!(
+            "config    {}: NOT TAKEN, epoch {} is still in force\n          {error}",
+            status.config.display(),
+            status.reload.epoch,
+        )),
+    }
+    let attached = status.hooks.iter().filter(|h| h.attached).count();
+    lines.push(format!(
+        "capture   {attached} of {} hooks on {}",
+        status.hooks.len(),
+        status.attached_to
+    ));
+    for hook in &status.hooks {
+        if let Some(problem) = &hook.problem {
+            lines.push(format!("          {}: {problem}", hook.name));
+        }
+    }
+    for agent in &status.agents {
+        let cgroups = if agent.cgroups.is_empty() {
+            "no cgroup now".into()
+        } else {
+            agent.cgroups.join(", ")
+        };
+        lines.push(format!(
+            "agent     {} ({}): {cgroups}",
+            agent.name, agent.mode
+        ));
+    }
+    for s in &status.sessions {
+        lines.push(format!(
+            "session   {} {} ({}) on {}, database {}, pid {} {}",
+            s.session,
+            s.agent,
+            s.identity,
+            s.resource,
+            s.database,
+            s.pid,
+            s.executable.as_deref().unwrap_or("?"),
+        ));
+    }
+    let c = &status.counters;
+    lines.push(format!(
+        "counters  {} accepted, {} handed over, {} without origin, {} turned away, {} refused by the kernel",
+        c.accepted, c.handed_over, c.no_origin, c.busy, c.kernel_refused,
+    ));
+    lines.join("\n") + "\n"
+}
+
+fn head(status: &Status) -> String {
+    let worker = match (status.worker.pid, status.worker.ready) {
+        (Some(pid), true) => format!("worker {pid}"),
+        (Some(pid), false) => format!("worker {pid} not ready"),
+        (None, _) => "no worker".into(),
+    };
+    let restarts = match status.worker.restarts {
+        0 => String::new(),
+        n => format!(", restarted {n} times"),
+    };
+    let well = if status.well { "well" } else { "NOT WELL" };
+    format!(
+        "hoop {} {well}: keeper {}, {worker}{restarts}, since {}",
+        status.version, status.pid, status.since
+    )
+}

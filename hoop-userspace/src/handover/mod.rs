@@ -1,0 +1,102 @@
+//! What the keeper tells the worker: the bundle of configuration at start and reload, and one
+//! [`Handover`] beside each socket. The two processes share a binary, so the encoding
+//! (postcard over a Unix seqpacket socket) needs no versions.
+
+mod channel;
+
+use std::net::SocketAddr;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use crate::attribute::Process;
+use crate::config::Mode;
+use crate::ids::{AgentName, ResourceName, SessionId};
+
+pub use channel::{Channel, ChannelError, MAX_MESSAGE, Side, pair};
+
+/// What the keeper says.
+#[derive(Serialize, Deserialize)]
+pub enum ToWorker {
+    /// The configuration, at first and at every reload: [`crate::config::Bundle`] in its wire form.
+    Configure { epoch: u64, bundle: Vec<u8> },
+    /// A connection to take over; its socket is beside the message.
+    Connection(Box<Handover>),
+    /// Asks for [`FromWorker::Sessions`].
+    ListSessions,
+    /// Ends a session; `reason` is shown and recorded.
+    Kill { session: SessionId, reason: String },
+    /// Take nothing new, let sessions finish until the deadline, in milliseconds, then end them and exit.
+    Drain { within: u64 },
+}
+
+/// What the worker says. Each fits into one packet: the keeper takes nothing larger.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum FromWorker {
+    /// The answer to [`ToWorker::Configure`]. After the first that succeeded, connections are welcome.
+    Configured {
+        epoch: u64,
+        outcome: Result<(), String>,
+    },
+    /// Part of the answer to [`ToWorker::ListSessions`].
+    Sessions { part: Vec<LiveSession>, last: bool },
+    /// The answer to [`ToWorker::Kill`].
+    Killed { session: SessionId, found: bool },
+    /// Something that belongs into the keeper's ledger, because no session's recording has it.
+    Event {
+        kind: String,
+        detail: String,
+        session: Option<SessionId>,
+    },
+}
+
+/// One session that goes on now, as `hoop status` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiveSession {
+    pub session: SessionId,
+    pub since: SystemTime,
+    pub agent: AgentName,
+    /// What the issuer calls the identity.
+    pub subject: String,
+    pub resource: ResourceName,
+    pub database: String,
+    pub login: String,
+    pub pid: u32,
+    pub executable: Option<String>,
+}
+
+/// One captured connection; its socket travels beside it as SCM_RIGHTS.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Handover {
+    /// Counts the keeper's accepted connections.
+    pub connection: u64,
+    pub accepted: SystemTime,
+    /// The mapping that matched the cgroup; `None` if none did, which is refused and recorded.
+    pub agent: Option<AgentName>,
+    pub mode: Mode,
+    /// Where the client believes it is connected to.
+    pub destination: SocketAddr,
+    /// Names that this host's DNS answers gave for that address lately. They label, never grant.
+    pub observed: Vec<String>,
+    pub process: Process,
+    pub token: TokenText,
+}
+
+/// The agent's token as the keeper found it: a claim until `identify` has verified it.
+///
+/// Deliberately not [`crate::secret::Secret`]: this is the wire form. `identify` wraps it at once.
+#[derive(Serialize, Deserialize)]
+pub enum TokenText {
+    Found(String),
+    /// Why there is none, in words for the operator.
+    Missing(String),
+}
+
+impl std::fmt::Debug for TokenText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Found(_) => f.write_str("Found(…)"),
+            Self::Missing(why) => write!(f, "Missing({why:?})"),
+        }
+    }
+}

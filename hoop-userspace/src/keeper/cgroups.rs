@@ -1,0 +1,128 @@
+//! The cgroups below the governed slice, as they come and go.
+//!
+//! inotify says that something changed; what there is now is always read afresh, so that a missed
+//! or overflowing notice costs time and not correctness. A cgroup that is not known yet counts as
+//! its parent does, and without one as enforced: the gap between creation and notice is closed.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use tokio::net::unix::pipe::Receiver;
+
+/// Read again this often even if nothing was noticed.
+const RESCAN: Duration = Duration::from_secs(5);
+/// Changes that follow each other within this time are read together.
+const SETTLE: Duration = Duration::from_millis(5);
+/// Cgroups that are followed; those beyond count as their parents do.
+const MAX_CGROUPS: usize = 16_384;
+const MAX_DEPTH: usize = 32;
+
+/// Path below the mount, by cgroup id.
+pub type Found = BTreeMap<u64, String>;
+
+pub struct Watcher {
+    mount: PathBuf,
+    slice: String,
+    /// No pipe, but read like one.
+    inotify: Receiver,
+}
+
+impl Watcher {
+    pub fn new(mount: &Path, slice: &str) -> io::Result<Self> {
+        let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+        let slice = slice.trim_matches('/').to_owned();
+        Ok(Self {
+            mount: mount.to_owned(),
+            slice,
+            inotify: Receiver::from_owned_fd_unchecked(inotify)?,
+        })
+    }
+
+    /// Waits until something may have changed.
+    pub async fn changed(&mut self) {
+        if tokio::time::timeout(RESCAN, self.inotify.readable())
+            .await
+            .is_ok()
+        {
+            tokio::time::sleep(SETTLE).await;
+        }
+        // Which cgroup it was does not matter; the queue's end shows as an error.
+        let mut buffer = [0; 4096];
+        while self
+            .inotify
+            .try_read(&mut buffer)
+            .is_ok_and(|read| read > 0)
+        {}
+    }
+
+    /// All cgroups that there are now. Each is watched from before its children are read.
+    pub fn scan(&self) -> Found {
+        let mut found = Found::new();
+        let mut open = vec![(self.slice.clone(), 0)];
+        while let Some((below, depth)) = open.pop() {
+            if found.len() >= MAX_CGROUPS {
+                tracing::warn!(
+                    most = MAX_CGROUPS,
+                    "too many cgroups; the rest count as enforced"
+                );
+                break;
+            }
+            let path = self.mount.join(&below);
+            let flags =
+                WatchFlags::CREATE | WatchFlags::DELETE | WatchFlags::MOVE | WatchFlags::ONLYDIR;
+            // A cgroup that has just gone is no error; the watch goes with it.
+            let watched = inotify::add_watch(&self.inotify, &path, flags);
+            let Ok(metadata) = std::fs::metadata(&path) else {
+                continue;
+            };
+            if let Err(errno) = watched {
+                tracing::debug!(%errno, cgroup = below, "a cgroup cannot be watched; it is rescanned");
+            }
+            if depth < MAX_DEPTH {
+                open.extend(children(&path).map(|name| (format!("{below}/{name}"), depth + 1)));
+            }
+            found.insert(metadata.ino(), below);
+        }
+        found
+    }
+}
+
+fn children(path: &Path) -> impl Iterator<Item = String> {
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .filter_map(|entry| entry.file_name().into_string().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_comes_and_goes_is_noticed_at_any_depth() {
+        let mount = tempfile::tempdir().unwrap();
+        let slice = mount.path().join("agents.slice");
+        std::fs::create_dir_all(slice.join("a/b")).unwrap();
+        let mut watcher = Watcher::new(mount.path(), "/agents.slice").unwrap();
+        let paths = |found: Found| {
+            let mut paths: Vec<_> = found.into_values().collect();
+            paths.sort();
+            paths
+        };
+        assert_eq!(
+            paths(watcher.scan()),
+            ["agents.slice", "agents.slice/a", "agents.slice/a/b"]
+        );
+        std::fs::create_dir(slice.join("a/b/c")).unwrap();
+        let noticed = tokio::time::timeout(Duration::from_secs(2), watcher.changed());
+        noticed.await.unwrap();
+        assert!(paths(watcher.scan()).contains(&"agents.slice/a/b/c".to_owned()));
+        std::fs::remove_dir(slice.join("a/b/c")).unwrap();
+        watcher.changed().await;
+        assert_eq!(watcher.scan().len(), 3);
+    }
+}

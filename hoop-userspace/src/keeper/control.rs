@@ -1,0 +1,197 @@
+//! The control socket: one request and one answer per connection, each a line of JSON.
+//!
+//! Root and members of the worker's group may connect, and the worker's own account may not: the
+//! socket must not be a way out of the worker.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::unistd::{Uid, User, chown};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+
+/// The socket's name in the runtime folder.
+pub const SOCKET: &str = "control.sock";
+/// Longest request, in bytes.
+const MAX_REQUEST: u64 = 4096;
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Requests that are served at once.
+const AT_ONCE: usize = 16;
+
+/// What can be asked.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Ask {
+    Status,
+    /// What was seen of agents in discover mode, and what was refused.
+    Discover,
+    Kill {
+        session: String,
+        reason: String,
+    },
+}
+
+/// What is answered.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    Ok(Value),
+    Error(String),
+}
+
+/// Whoever answers; the keeper.
+pub trait Answers: Send + Sync + 'static {
+    fn answer(&self, ask: Ask) -> impl Future<Output = Answer> + Send;
+}
+
+/// Makes the socket, replacing what an earlier keeper left.
+pub fn listen(folder: &Path, worker: &User) -> io::Result<UnixListener> {
+    let path = folder.join(SOCKET);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&path)?;
+    chown(&path, Some(Uid::from_raw(0)), Some(worker.gid))?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o660))?;
+    Ok(listener)
+}
+
+/// Serves the socket for as long as the keeper lives.
+pub async fn serve(listener: UnixListener, worker: Uid, answers: Arc<impl Answers>) {
+    let places = Arc::new(tokio::sync::Semaphore::new(AT_ONCE));
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else {
+            return;
+        };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let answers = answers.clone();
+                tokio::spawn(async move {
+                    let served = tokio::time::timeout(PATIENCE, one(stream, worker, &*answers));
+                    if let Ok(Err(error)) = served.await {
+                        tracing::debug!(%error, "a control connection failed");
+                    }
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the control socket cannot accept");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
+}
+
+async fn one(stream: UnixStream, worker: Uid, answers: &impl Answers) -> io::Result<()> {
+    let peer = stream.peer_cred()?;
+    let mut stream = BufReader::new(stream);
+    let answer = if peer.uid() == worker.as_raw() {
+        Answer::Error("the worker's own account may not use the control socket".into())
+    } else {
+        let mut line = String::new();
+        (&mut stream).take(MAX_REQUEST).read_line(&mut line).await?;
+        match serde_json::from_str(&line) {
+            Ok(ask) => answers.answer(ask).await,
+            Err(error) => Answer::Error(format!("not a request: {error}")),
+        }
+    };
+    let mut line = serde_json::to_vec(&answer)?;
+    line.push(b'\n');
+    stream.write_all(&line).await?;
+    stream.shutdown().await
+}
+
+/// Why the daemon could not be asked, for the command line.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    #[error(
+        "no daemon answers at {path}: {source}; is hoop running (`systemctl status hoop`), and may you use it (root, or the group of its worker)?"
+    )]
+    Connect { path: PathBuf, source: io::Error },
+    #[error("the daemon's answer cannot be read: {0}")]
+    Answer(#[from] io::Error),
+    #[error("the daemon's answer is malformed: {0}")]
+    Malformed(#[from] serde_json::Error),
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Asks the daemon whose runtime folder this is.
+pub fn ask(folder: &Path, ask: &Ask) -> Result<Value, AskError> {
+    use std::io::{BufRead, Write};
+    let path = folder.join(SOCKET);
+    let mut stream = std::os::unix::net::UnixStream::connect(&path)
+        .map_err(|source| AskError::Connect { path, source })?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut line = serde_json::to_vec(ask)?;
+    line.push(b'\n');
+    stream.write_all(&line)?;
+    let mut answer = String::new();
+    std::io::BufReader::new(stream).read_line(&mut answer)?;
+    match serde_json::from_str(&answer)? {
+        Answer::Ok(value) => Ok(value),
+        Answer::Error(text) => Err(AskError::Refused(text)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Echo;
+
+    impl Answers for Echo {
+        async fn answer(&self, ask: Ask) -> Answer {
+            match ask {
+                Ask::Kill { session, .. } => Answer::Error(format!("no session {session}")),
+                other => Answer::Ok(serde_json::to_value(other).unwrap()),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_question_is_answered_and_a_bad_one_is_told_why() {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(folder.path().join(SOCKET)).unwrap();
+        // The tests' own account stands for an operator, another for the worker.
+        tokio::spawn(serve(listener, Uid::from_raw(4_000_000), Arc::new(Echo)));
+        let path = folder.path().to_owned();
+        let (status, kill) = tokio::task::spawn_blocking(move || {
+            let kill = Ask::Kill {
+                session: "x".into(),
+                reason: String::new(),
+            };
+            (ask(&path, &Ask::Status), ask(&path, &kill))
+        })
+        .await
+        .unwrap();
+        assert_eq!(status.unwrap(), serde_json::json!({"ask": "status"}));
+        assert_eq!(kill.unwrap_err().to_string(), "no session x");
+
+        let mut stream = UnixStream::connect(folder.path().join(SOCKET))
+            .await
+            .unwrap();
+        stream.write_all(b"{\"ask\":\"shell\"}\n").await.unwrap();
+        let mut answer = String::new();
+        BufReader::new(stream).read_line(&mut answer).await.unwrap();
+        assert!(answer.starts_with("{\"error\":\"not a request"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn the_worker_is_not_answered() {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(folder.path().join(SOCKET)).unwrap();
+        tokio::spawn(serve(listener, Uid::current(), Arc::new(Echo)));
+        let path = folder.path().to_owned();
+        let asked = tokio::task::spawn_blocking(move || ask(&path, &Ask::Status))
+            .await
+            .unwrap();
+        assert!(matches!(asked, Err(AskError::Refused(_))));
+    }
+}

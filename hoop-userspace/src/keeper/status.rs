@@ -1,0 +1,87 @@
+//! What `hoop status` shows: a contract of its own, apart from the types that it is made from.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+/// The daemon at one moment. The keys are kept.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    pub version: String,
+    pub pid: u32,
+    #[serde(with = "time::serde::rfc3339")]
+    pub since: OffsetDateTime,
+    pub config: PathBuf,
+    /// Nothing is wrong: every hook attached, the worker ready, the last reload taken.
+    pub well: bool,
+    pub reload: Reload,
+    pub worker: WorkerStatus,
+    /// The slice that the kernel programs govern, below the cgroup2 mount.
+    pub attached_to: String,
+    pub hooks: Vec<Hook>,
+    pub agents: Vec<AgentStatus>,
+    pub sessions: Vec<SessionStatus>,
+    pub counters: CountersStatus,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Reload {
+    /// Counts configurations that were taken, from 1.
+    pub epoch: u64,
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    /// Why the file as it is now was not taken; the one before is in force.
+    pub error: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct WorkerStatus {
+    pub pid: Option<u32>,
+    pub ready: bool,
+    pub restarts: u64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Hook {
+    pub name: String,
+    pub attached: bool,
+    /// What is wrong with it, if anything is.
+    pub problem: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AgentStatus {
+    pub name: String,
+    pub mode: String,
+    /// The cgroups that match now.
+    pub cgroups: Vec<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SessionStatus {
+    pub session: String,
+    #[serde(with = "time::serde::rfc3339")]
+    pub since: OffsetDateTime,
+    pub agent: String,
+    pub identity: String,
+    pub resource: String,
+    pub database: String,
+    pub login: String,
+    pub pid: u32,
+    pub executable: Option<String>,
+}
+
+/// Since the keeper's start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CountersStatus {
+    /// Connections that arrived with an origin.
+    pub accepted: u64,
+    pub handed_over: u64,
+    /// Connections to the capture listeners that no agent made.
+    pub no_origin: u64,
+    /// Connections reset because too many were waiting, or no worker took them.
+    pub busy: u64,
+    /// Connections and packets that the kernel refused.
+    pub kernel_refused: u64,
+}
