@@ -2,27 +2,19 @@
 //! more that hoop's own look-ups need: hoop is that client, upstream (protocol manual, "Message
 //! Formats"). Sessions of agents go through the codecs beside this one.
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
+use super::startup::{First, StartupMessage, encode};
+use super::{WireError, authentication, backend, fields, frame, rows};
 use crate::secret::Secret;
 
 pub const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
-/// Protocol 3.0.
-const VERSION: u32 = 3 << 16;
-
 /// A row of a catalog look-up, or an error with all its fields, is far below this.
 pub const MAX_MESSAGE: usize = 1 << 20;
 
-const MAX_COLUMNS: usize = 1664;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum LoginDecodeError {
-    #[error("a message of {0} bytes")]
-    TooLarge(usize),
-    #[error("a malformed {0}")]
-    Malformed(&'static str),
-}
+/// PostgreSQL offers two at most.
+const MAX_MECHANISMS: usize = 16;
 
 /// A message from the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,176 +56,128 @@ pub struct ServerError {
 }
 
 /// Takes the next whole message off `input`; `None` while it is incomplete.
-pub fn next(input: &mut BytesMut) -> Result<Option<Answer>, LoginDecodeError> {
-    let Some((tag, length)) = header(input) else {
-        return Ok(None);
-    };
-    let length = length as usize;
-    if !(4..=MAX_MESSAGE).contains(&length) {
-        return Err(LoginDecodeError::TooLarge(length));
-    }
-    if input.len() < 1 + length {
-        return Ok(None);
-    }
-    let mut message = input.split_to(1 + length).freeze();
-    message.advance(5);
-    decode(tag, message).map(Some)
+pub fn next(input: &mut BytesMut) -> Result<Option<Answer>, WireError> {
+    let message = frame::split(input, MAX_MESSAGE)?;
+    message.map(|(tag, body)| decode(tag, body)).transpose()
 }
 
-fn header(input: &[u8]) -> Option<(u8, u32)> {
-    let (tag, rest) = input.split_first()?;
-    let length = rest.first_chunk::<4>()?;
-    Some((*tag, u32::from_be_bytes(*length)))
-}
-
-fn decode(tag: u8, mut body: Bytes) -> Result<Answer, LoginDecodeError> {
-    const KEY: LoginDecodeError = LoginDecodeError::Malformed("BackendKeyData");
+fn decode(tag: u8, mut body: Bytes) -> Result<Answer, WireError> {
+    const KEY: WireError = WireError::Truncated("BackendKeyData");
     Ok(match tag {
         b'R' => return authentication(body),
-        b'S' => Answer::ParameterStatus {
-            name: string(&mut body)?,
-            value: string(&mut body)?,
-        },
-        b'K' if body.len() == 8 => Answer::BackendKeyData {
+        backend::tag::PARAMETER_STATUS => {
+            let (name, value) = backend::parameter(&body)?;
+            Answer::ParameterStatus {
+                name: name.into(),
+                value: value.into(),
+            }
+        }
+        b'K' if body.len() > 8 => return Err(WireError::Trailing("BackendKeyData")),
+        b'K' => Answer::BackendKeyData {
             pid: body.try_get_u32().map_err(|_| KEY)?,
             key: body.try_get_u32().map_err(|_| KEY)?,
         },
-        b'K' => return Err(KEY),
         b'v' => Answer::NegotiateProtocolVersion,
-        b'Z' => Answer::Ready,
-        b'E' => Answer::Error(error(body)?),
-        b'N' => Answer::Notice,
-        b'D' => Answer::Row(row(body)?),
+        backend::tag::READY => Answer::Ready,
+        fields::ERROR => Answer::Error(error(&body)),
+        fields::NOTICE => Answer::Notice,
+        rows::DATA_ROW => {
+            let values = rows::values(&body)?;
+            let own = |value: Result<Option<&[u8]>, _>| Ok(value?.map(|v| body.slice_ref(v)));
+            Answer::Row(values.map(own).collect::<Result<_, WireError>>()?)
+        }
         other => Answer::Other(other),
     })
 }
 
-fn authentication(mut body: Bytes) -> Result<Answer, LoginDecodeError> {
-    const BAD: LoginDecodeError = LoginDecodeError::Malformed("Authentication message");
-    Ok(match body.try_get_u32().map_err(|_| BAD)? {
-        0 => Answer::AuthenticationOk,
-        3 => Answer::CleartextPassword,
-        5 => Answer::Md5Password {
-            salt: body.first_chunk().copied().ok_or(BAD)?,
+fn authentication(mut body: Bytes) -> Result<Answer, WireError> {
+    const NAME: &str = "an authentication request";
+    Ok(
+        match body.try_get_u32().map_err(|_| WireError::Truncated(NAME))? {
+            0 => Answer::AuthenticationOk,
+            3 => Answer::CleartextPassword,
+            5 => {
+                let salt = body.first_chunk().copied();
+                Answer::Md5Password {
+                    salt: salt.ok_or(WireError::Truncated(NAME))?,
+                }
+            }
+            10 => {
+                let mut mechanisms = Vec::new();
+                while body.len() > 1 && mechanisms.len() < MAX_MECHANISMS {
+                    mechanisms.push(lossy(&frame::text(&mut body, NAME)?));
+                }
+                Answer::Sasl { mechanisms }
+            }
+            11 => Answer::SaslContinue(body),
+            12 => Answer::SaslFinal(body),
+            other => Answer::OtherAuthentication(other),
         },
-        10 => {
-            let mut mechanisms = Vec::new();
-            while body.len() > 1 && mechanisms.len() < 16 {
-                mechanisms.push(string(&mut body)?);
-            }
-            Answer::Sasl { mechanisms }
-        }
-        11 => Answer::SaslContinue(body),
-        12 => Answer::SaslFinal(body),
-        other => Answer::OtherAuthentication(other),
-    })
+    )
 }
 
-fn error(mut body: Bytes) -> Result<ServerError, LoginDecodeError> {
-    let mut error = ServerError::default();
-    while let Ok(field @ 1..) = body.try_get_u8() {
-        let value = string(&mut body)?;
-        match field {
-            b'C' => error.code = value,
-            b'M' => error.message = value,
-            _ => {}
-        }
+/// A malformed error is still an error: what can be read of it is.
+fn error(body: &[u8]) -> ServerError {
+    let field = |code| fields::field(body, code).map(lossy).unwrap_or_default();
+    ServerError {
+        code: field(b'C'),
+        message: field(b'M'),
     }
-    Ok(error)
 }
 
-fn row(mut body: Bytes) -> Result<Vec<Option<Bytes>>, LoginDecodeError> {
-    const BAD: LoginDecodeError = LoginDecodeError::Malformed("DataRow");
-    let columns = usize::from(body.try_get_u16().map_err(|_| BAD)?);
-    if columns > MAX_COLUMNS {
-        return Err(BAD);
-    }
-    let mut row = Vec::with_capacity(columns);
-    for _ in 0..columns {
-        let length = body.try_get_i32().map_err(|_| BAD)?;
-        row.push(match usize::try_from(length) {
-            Err(_) => None,
-            Ok(length) if length <= body.len() => Some(body.split_to(length)),
-            Ok(_) => return Err(BAD),
-        });
-    }
-    Ok(row)
+/// Before a client encoding is agreed on, texts may be in any.
+fn lossy(text: &[u8]) -> String {
+    String::from_utf8_lossy(text).into_owned()
 }
 
-/// A zero-terminated string; what is not UTF-8 in it is replaced.
-fn string(body: &mut Bytes) -> Result<String, LoginDecodeError> {
-    let end = memchr::memchr(0, body).ok_or(LoginDecodeError::Malformed("string"))?;
-    let text = body.split_to(end);
-    body.advance(1);
-    Ok(String::from_utf8_lossy(&text).into_owned())
-}
-
-/// StartupMessage. Names and values must be free of zero bytes; those with one are left out.
-pub fn startup(parameters: &[(&str, &str)]) -> BytesMut {
-    let mut body = BytesMut::new();
-    body.put_u32(VERSION);
-    for (name, value) in parameters {
-        if !name.is_empty() && !name.contains('\0') && !value.contains('\0') {
-            for text in [name, value] {
-                body.put_slice(text.as_bytes());
-                body.put_u8(0);
-            }
-        }
-    }
-    body.put_u8(0);
-    let mut message = BytesMut::with_capacity(body.len() + 4);
-    message.put_u32(body.len() as u32 + 4);
-    message.unsplit(body);
-    message
+/// StartupMessage, protocol 3.0.
+pub fn startup(parameters: &[(&str, &str)]) -> Bytes {
+    let own = |(name, value): &(&str, &str)| (name.to_string(), value.to_string());
+    let parameters = parameters.iter().map(own).collect();
+    encode(&First::Startup(StartupMessage {
+        major: 3,
+        minor: 0,
+        parameters,
+    }))
 }
 
 /// PasswordMessage with the password itself.
-pub fn cleartext(password: &Secret) -> BytesMut {
-    tagged(b'p', &[password.expose().as_bytes(), b"\0"])
+pub fn cleartext(password: &Secret) -> Bytes {
+    frame::message(
+        authentication::PASSWORD,
+        &[password.expose().as_bytes(), b"\0"],
+    )
 }
 
 /// PasswordMessage with `md5` + md5(md5(password + user) + salt).
-pub fn md5(user: &str, password: &Secret, salt: [u8; 4]) -> BytesMut {
+pub fn md5(user: &str, password: &Secret, salt: [u8; 4]) -> Bytes {
     use md5::{Digest, Md5};
     let inner = hex(&Md5::new()
         .chain_update(password.expose())
         .chain_update(user)
         .finalize());
     let outer = hex(&Md5::new().chain_update(inner).chain_update(salt).finalize());
-    tagged(b'p', &[b"md5", outer.as_bytes(), b"\0"])
+    frame::message(authentication::PASSWORD, &[b"md5", outer.as_bytes(), b"\0"])
 }
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
-pub fn sasl_initial(mechanism: &str, response: &str) -> BytesMut {
-    let length = (response.len() as u32).to_be_bytes();
-    tagged(
-        b'p',
-        &[mechanism.as_bytes(), b"\0", &length, response.as_bytes()],
-    )
+pub fn sasl_initial(mechanism: &str, response: &str) -> Bytes {
+    authentication::initial_response_message(mechanism, response.as_bytes())
 }
 
-pub fn sasl_response(response: &str) -> BytesMut {
-    tagged(b'p', &[response.as_bytes()])
+pub fn sasl_response(response: &str) -> Bytes {
+    frame::message(authentication::PASSWORD, &[response.as_bytes()])
 }
 
-pub fn query(sql: &str) -> BytesMut {
-    tagged(b'Q', &[sql.as_bytes(), b"\0"])
+pub fn query(sql: &str) -> Bytes {
+    frame::message(b'Q', &[sql.as_bytes(), b"\0"])
 }
 
-pub fn terminate() -> BytesMut {
-    tagged(b'X', &[])
-}
-
-fn tagged(tag: u8, parts: &[&[u8]]) -> BytesMut {
-    let length: usize = parts.iter().map(|p| p.len()).sum();
-    let mut message = BytesMut::with_capacity(length + 5);
-    message.put_u8(tag);
-    message.put_u32(length as u32 + 4);
-    parts.iter().for_each(|p| message.put_slice(p));
-    message
+pub fn terminate() -> Bytes {
+    frame::message(b'X', &[])
 }
 
 #[cfg(test)]
@@ -241,7 +185,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn all(bytes: &[u8], chunk: usize) -> Result<Vec<Answer>, LoginDecodeError> {
+    fn all(bytes: &[u8], chunk: usize) -> Result<Vec<Answer>, WireError> {
         let mut input = BytesMut::new();
         let mut answers = Vec::new();
         for piece in bytes.chunks(chunk) {
@@ -256,20 +200,20 @@ mod tests {
     #[test]
     fn a_login_is_read_however_it_is_cut() {
         let bytes = [
-            tagged(
+            frame::message(
                 b'R',
                 &[
                     &10u32.to_be_bytes(),
                     b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0",
                 ],
             ),
-            tagged(b'R', &[&5u32.to_be_bytes(), b"salt"]),
-            tagged(b'R', &[&0u32.to_be_bytes()]),
-            tagged(b'S', &[b"server_version\x0015.6\0"]),
-            tagged(b'K', &[&7u32.to_be_bytes(), &9u32.to_be_bytes()]),
-            tagged(b'E', &[b"SFATAL\0C28P01\0Mno\0Hsecret\0\0"]),
-            tagged(b'D', &[&[0, 2, 0, 0, 0, 1], b"x", &[0xff; 4]]),
-            tagged(b'Z', &[b"I"]),
+            frame::message(b'R', &[&5u32.to_be_bytes(), b"salt"]),
+            frame::message(b'R', &[&0u32.to_be_bytes()]),
+            frame::message(b'S', &[b"server_version\x0015.6\0"]),
+            frame::message(b'K', &[&7u32.to_be_bytes(), &9u32.to_be_bytes()]),
+            frame::message(b'E', &[b"SFATAL\0C28P01\0Mno\0Hsecret\0\0"]),
+            frame::message(b'D', &[&[0, 2, 0, 0, 0, 1], b"x", &[0xff; 4]]),
+            frame::message(b'Z', &[b"I"]),
         ]
         .concat();
         let whole = all(&bytes, bytes.len()).unwrap();
@@ -295,23 +239,22 @@ mod tests {
     fn md5_is_what_postgresql_stores_and_checks() {
         // echo -n secretpostgres | md5sum, then that text with the salt 01 02 03 04.
         let message = md5("postgres", &Secret::new("secret".into()), [1, 2, 3, 4]);
-        assert_eq!(message.len(), 1 + 4 + 35 + 1);
-        assert!(message[5..].starts_with(b"md5"));
+        assert_eq!(&message[5..], b"md5bb41a296aab6baccb36ff243a562abff\0");
     }
 
     #[test]
     fn a_startup_message_cannot_be_extended_by_a_value() {
         let message = startup(&[("user", "a"), ("database", "b\0role\0admin")]);
-        assert_eq!(&message[..], b"\0\0\0\x10\0\x03\0\0user\0a\0\0");
+        let end = b"user\0a\0database\0broleadmin\0\0";
+        assert_eq!(&message[8..], end);
     }
 
     proptest! {
         #[test]
         fn no_bytes_panic(tag: u8, body: Vec<u8>, raw: Vec<u8>) {
-            let _ = next(&mut tagged(tag, &[&body]));
-            let _ = next(&mut tagged(b'R', &[&body]));
-            let _ = next(&mut tagged(b'D', &[&body]));
-            let _ = next(&mut tagged(b'E', &[&body]));
+            for tag in [tag, b'R', b'D', b'E', b'S', b'K'] {
+                let _ = next(&mut BytesMut::from(&frame::message(tag, &[&body])[..]));
+            }
             let _ = next(&mut BytesMut::from(&raw[..]));
         }
     }
