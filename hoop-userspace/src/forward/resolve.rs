@@ -300,15 +300,13 @@ pub(super) mod tests {
     use crate::config::Egress;
     use crate::forward::fixture::{agent, config, resource};
 
+    pub type Table = Arc<Mutex<HashMap<String, Vec<IpAddr>>>>;
+
     /// A resolver over a table that the test may change.
     pub fn over(
         config: &Config,
         table: &[(&'static str, &str)],
-    ) -> (
-        Resolver,
-        Arc<Mutex<HashMap<String, Vec<IpAddr>>>>,
-        Arc<AtomicUsize>,
-    ) {
+    ) -> (Resolver, Table, Arc<AtomicUsize>) {
         let mut answers: HashMap<String, Vec<IpAddr>> = HashMap::new();
         for (name, address) in table {
             answers

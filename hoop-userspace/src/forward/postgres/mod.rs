@@ -47,7 +47,9 @@ pub enum ForwardError {
     Server { code: String, message: String },
     #[error("login upstream failed: {0}")]
     Login(String),
-    #[error("the start-up parameter {0} cannot be passed on; set it with SET after connecting")]
+    #[error(
+        "the start-up parameter {0} cannot be passed on; use SET after connecting, or have it made a default of the server's login (ALTER ROLE … SET)"
+    )]
     Parameter(String),
     #[error("the server broke the protocol during login: {0}")]
     Protocol(String),
@@ -59,7 +61,7 @@ pub enum ForwardError {
 #[derive(Clone, Debug, Default)]
 pub struct Startup {
     pub database: String,
-    /// Everything else but `user`, `database` and `replication`.
+    /// As the client sent them; what is not passed on is an error ([`startup`]).
     pub parameters: Vec<(String, String)>,
 }
 
@@ -93,7 +95,8 @@ impl Connector {
         target: &Target<'_>,
         startup: &Startup,
     ) -> Result<Upstream, ForwardError> {
-        let passed = passed_on(&startup.parameters)?;
+        let replication = target.resource.allow_replication;
+        let passed = passed_on(&startup.parameters, replication)?;
         let passed: Vec<_> = passed
             .iter()
             .map(|(n, v)| (n.as_str(), v.as_str()))

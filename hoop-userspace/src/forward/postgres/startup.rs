@@ -5,6 +5,9 @@
 
 use super::ForwardError;
 
+/// Characters of a refused value that the error repeats.
+const MAX_SHOWN: usize = 100;
+
 /// Passed on whatever their value.
 const HARMLESS: &[&str] = &[
     "application_name",
@@ -37,10 +40,6 @@ const HARMLESS: &[&str] = &[
 /// than what was decided.
 const WITH_VALUE: &[(&str, &[&str])] = &[
     (
-        "client_encoding",
-        &["utf8", "utf-8", "unicode", "'utf8'", "'utf-8'", "\"utf8\""],
-    ),
-    (
         "default_transaction_deferrable",
         &["on", "off", "true", "false"],
     ),
@@ -59,35 +58,59 @@ const WITH_VALUE: &[(&str, &[&str])] = &[
 
 /// The parameters to pass on, `options` taken apart. A parameter that cannot be passed on is an
 /// error that names it: leaving it out would silently change what the client relies on.
-pub fn passed_on(asked: &[(String, String)]) -> Result<Vec<(String, String)>, ForwardError> {
+pub fn passed_on(
+    asked: &[(String, String)],
+    allow_replication: bool,
+) -> Result<Vec<(String, String)>, ForwardError> {
     let mut passed = Vec::new();
     for (name, value) in asked {
         match name.to_ascii_lowercase().as_str() {
-            "user" | "database" | "replication" => {}
+            "user" | "database" => {}
+            "replication" if is_off(value) => {}
             "options" => passed.extend(options(value)?),
-            // Protocol extensions: the server answers what it does not know, and hoop offers none.
+            // Protocol extensions: the client has been told that none is spoken.
             name if name.starts_with("_pq_.") => {}
-            // A client that does not speak UTF-8 by default says so by this alone.
-            "client_encoding" if value.eq_ignore_ascii_case("auto") => {}
+            // libpq's word for "as my locale says"; without it the server's default holds.
+            "client_encoding" if plain(value) == "auto" => {}
             _ => passed.push((name.clone(), value.clone())),
         }
     }
-    match passed
-        .iter()
-        .find(|(name, value)| !is_harmless(name, value))
-    {
-        Some((name, value)) => Err(ForwardError::Parameter(format!("{name} = {value}"))),
+    let refused = |(name, value): &&(String, String)| {
+        !is_harmless(name, value) && !(allow_replication && name == "replication")
+    };
+    match passed.iter().find(refused) {
+        Some((name, value)) => {
+            let value: String = value.chars().take(MAX_SHOWN).collect();
+            Err(ForwardError::Parameter(format!("{name} = {value}")))
+        }
         None => Ok(passed),
     }
 }
 
+/// Whether a parameter is passed on with this value.
 pub fn is_harmless(name: &str, value: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let value = value.trim().to_ascii_lowercase();
+    if name == "client_encoding" {
+        // Others (SJIS, GBK, BIG5) hold bytes that the server takes for a quote and the parser not.
+        return matches!(plain(&value).as_str(), "utf8" | "unicode" | "sqlascii");
+    }
+    let allowed = WITH_VALUE.iter().find(|(known, _)| *known == name);
     HARMLESS.contains(&name.as_str())
-        || WITH_VALUE
-            .iter()
-            .any(|(n, values)| *n == name && values.contains(&value.as_str()))
+        || allowed.is_some_and(|(_, values)| values.contains(&value.as_str()))
+}
+
+/// An encoding's name as the server compares it: letters and digits, in lower case.
+fn plain(value: &str) -> String {
+    let kept = value.chars().filter(char::is_ascii_alphanumeric);
+    kept.map(|c| c.to_ascii_lowercase()).collect()
+}
+
+fn is_off(value: &str) -> bool {
+    matches!(
+        value.to_ascii_lowercase().as_str(),
+        "" | "0" | "f" | "false" | "n" | "no" | "off"
+    )
 }
 
 /// Takes the command-line switches in `options` apart: `-c name=value`, `-cname=value` and
@@ -135,7 +158,7 @@ mod tests {
             .iter()
             .map(|(n, v)| (n.to_string(), v.to_string()))
             .collect();
-        passed_on(&asked).map_err(|e| e.to_string())
+        passed_on(&asked, false).map_err(|e| e.to_string())
     }
 
     fn pair(name: &str, value: &str) -> (String, String) {
@@ -168,6 +191,16 @@ mod tests {
     }
 
     #[test]
+    fn encodings_that_read_alike_and_permitted_replication() {
+        for value in ["UTF-8", "'utf8'", "SQL_ASCII", "auto"] {
+            passed(&[("client_encoding", value)]).unwrap();
+        }
+        assert_eq!(passed(&[("replication", "off")]).unwrap(), []);
+        let asked = [pair("replication", "database")];
+        assert_eq!(passed_on(&asked, true).unwrap(), asked);
+    }
+
+    #[test]
     fn what_changes_meaning_or_rights_is_refused_by_name() {
         for (name, value) in [
             ("role", "admin"),
@@ -175,6 +208,7 @@ mod tests {
             ("standard_conforming_strings", "off"),
             ("backslash_quote", "on"),
             ("client_encoding", "SJIS"),
+            ("replication", "database"),
             ("default_transaction_read_only", "off"),
             ("search_path", "evil"),
             ("options", "-c role=admin"),
