@@ -1,0 +1,235 @@
+//! An issuer in a few lines: keys made on the spot, discovery and key set over HTTP, faults.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::rand::SystemRandom;
+use ring::signature::{
+    ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair,
+    KeyPair,
+};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+pub fn encode(bytes: impl AsRef<[u8]>) -> String {
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+pub fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
+}
+
+pub struct Key {
+    pub kid: String,
+    algorithm: &'static str,
+    pair: Pair,
+}
+
+enum Pair {
+    Ec(EcdsaKeyPair),
+    Ed(Ed25519KeyPair),
+}
+
+impl Key {
+    pub fn es256(kid: &str) -> Self {
+        Self::ec(kid, "ES256", &ECDSA_P256_SHA256_FIXED_SIGNING)
+    }
+
+    pub fn es384(kid: &str) -> Self {
+        Self::ec(kid, "ES384", &ECDSA_P384_SHA384_FIXED_SIGNING)
+    }
+
+    fn ec(
+        kid: &str,
+        algorithm: &'static str,
+        kind: &'static ring::signature::EcdsaSigningAlgorithm,
+    ) -> Self {
+        let random = SystemRandom::new();
+        let pkcs8 = EcdsaKeyPair::generate_pkcs8(kind, &random).unwrap();
+        let pair = EcdsaKeyPair::from_pkcs8(kind, pkcs8.as_ref(), &random).unwrap();
+        Self {
+            kid: kid.to_owned(),
+            algorithm,
+            pair: Pair::Ec(pair),
+        }
+    }
+
+    pub fn ed25519(kid: &str) -> Self {
+        let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
+        Self {
+            kid: kid.to_owned(),
+            algorithm: "EdDSA",
+            pair: Pair::Ed(Ed25519KeyPair::from_pkcs8(pkcs8.as_ref()).unwrap()),
+        }
+    }
+
+    pub fn public(&self) -> Vec<u8> {
+        match &self.pair {
+            Pair::Ec(pair) => pair.public_key().as_ref().to_vec(),
+            Pair::Ed(pair) => pair.public_key().as_ref().to_vec(),
+        }
+    }
+
+    pub fn jwk(&self) -> Value {
+        let public = self.public();
+        match &self.pair {
+            Pair::Ed(_) => json!({
+                "kty": "OKP", "crv": "Ed25519", "x": encode(&public), "kid": self.kid, "use": "sig",
+            }),
+            Pair::Ec(_) => {
+                let (x, y) = public[1..].split_at((public.len() - 1) / 2);
+                let curve = if x.len() == 32 { "P-256" } else { "P-384" };
+                json!({
+                    "kty": "EC", "crv": curve, "x": encode(x), "y": encode(y),
+                    "kid": self.kid, "alg": self.algorithm,
+                })
+            }
+        }
+    }
+
+    pub fn header(&self) -> Value {
+        json!({ "alg": self.algorithm, "kid": self.kid })
+    }
+
+    pub fn token(&self, claims: &Value) -> String {
+        self.sign(&self.header(), claims)
+    }
+
+    pub fn sign(&self, header: &Value, claims: &Value) -> String {
+        self.sign_texts(&header.to_string(), &claims.to_string())
+    }
+
+    pub fn sign_texts(&self, header: &str, claims: &str) -> String {
+        let signed = format!("{}.{}", encode(header), encode(claims));
+        let signature = match &self.pair {
+            Pair::Ec(pair) => {
+                let signature = pair.sign(&SystemRandom::new(), signed.as_bytes()).unwrap();
+                signature.as_ref().to_vec()
+            }
+            Pair::Ed(pair) => pair.sign(signed.as_bytes()).as_ref().to_vec(),
+        };
+        format!("{signed}.{}", encode(signature))
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Fault {
+    Status,
+    Redirect,
+    ContentType,
+    Huge,
+    OtherIssuer,
+    Garbage,
+    KeysElsewhere,
+    Hangup,
+}
+
+#[derive(Default)]
+struct State {
+    keys: Mutex<Vec<Value>>,
+    fault: Mutex<Option<Fault>>,
+    asked: AtomicUsize,
+}
+
+pub struct Issuer {
+    pub url: String,
+    state: Arc<State>,
+}
+
+impl Issuer {
+    pub async fn start(keys: &[&Key]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/oauth2/aus1", listener.local_addr().unwrap());
+        let state = Arc::new(State::default());
+        let issuer = Self {
+            url: url.clone(),
+            state: state.clone(),
+        };
+        issuer.publish(keys);
+        // Ends with the test's runtime.
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut request = vec![0; 4096];
+                let n = stream.read(&mut request).await.unwrap_or(0);
+                let request = String::from_utf8_lossy(&request[..n]).into_owned();
+                let answer = answer(&url, &state, &request);
+                let _ = stream.write_all(answer.as_bytes()).await;
+                let _ = stream.shutdown().await;
+            }
+        });
+        issuer
+    }
+
+    pub fn publish(&self, keys: &[&Key]) {
+        *self.state.keys.lock().unwrap() = keys.iter().map(|key| key.jwk()).collect();
+    }
+
+    pub fn fail(&self, fault: Option<Fault>) {
+        *self.state.fault.lock().unwrap() = fault;
+    }
+
+    /// How often the key set was fetched.
+    pub fn asked(&self) -> usize {
+        self.state.asked.load(Ordering::SeqCst)
+    }
+
+    /// Claims as Okta's custom authorisation servers write them.
+    pub fn claims(&self) -> Value {
+        json!({
+            "iss": self.url, "aud": "api://hoop", "sub": "0oa1", "cid": "0oa1",
+            "scp": ["db.read"], "iat": now(), "nbf": now(), "exp": now() + 300,
+            "ver": 1, "jti": "AT.x",
+        })
+    }
+}
+
+fn answer(url: &str, state: &State, request: &str) -> String {
+    let fault = *state.fault.lock().unwrap();
+    let path = request.split(' ').nth(1).unwrap_or_default();
+    let body = match path {
+        "/oauth2/aus1/.well-known/openid-configuration" => {
+            let issuer = match fault {
+                Some(Fault::OtherIssuer) => "https://elsewhere.example",
+                _ => url,
+            };
+            let jwks = match fault {
+                Some(Fault::KeysElsewhere) => "http://elsewhere.example/keys".to_owned(),
+                _ => format!("{url}/v1/keys"),
+            };
+            json!({
+                "issuer": issuer, "jwks_uri": jwks,
+                "authorization_endpoint": format!("{url}/v1/authorize"),
+                "token_endpoint": format!("{url}/v1/token"),
+                "response_types_supported": ["code"],
+                "subject_types_supported": ["public"],
+                "id_token_signing_alg_values_supported": ["RS256"],
+            })
+        }
+        "/oauth2/aus1/v1/keys" => {
+            state.asked.fetch_add(1, Ordering::SeqCst);
+            json!({ "keys": *state.keys.lock().unwrap() })
+        }
+        _ => return "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".to_owned(),
+    };
+    let (mut status, mut kind, mut body) = ("200 OK", "application/json", body.to_string());
+    match fault {
+        Some(Fault::Status) => status = "500 Oops",
+        Some(Fault::Redirect) => status = "302 Found\r\nlocation: /oauth2/aus1/v1/keys",
+        Some(Fault::ContentType) => kind = "text/html",
+        Some(Fault::Huge) => body = " ".repeat(2 << 20),
+        Some(Fault::Garbage) => body = "{\"issuer\":".to_owned(),
+        Some(Fault::Hangup) => return String::new(),
+        _ => {}
+    }
+    format!(
+        "HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    )
+}
