@@ -4,6 +4,7 @@
 //! whose keys are kept. Exit codes: 0 done or allowed, 1 failed, 2 wrong usage, 3 refused,
 //! 4 would ask a human.
 
+mod check;
 mod control;
 mod discover;
 mod exec;
@@ -11,6 +12,7 @@ mod log;
 mod run;
 mod status;
 mod trust;
+mod whoami;
 mod worker;
 
 use std::path::PathBuf;
@@ -32,6 +34,10 @@ struct Arguments {
 enum Command {
     /// Run the daemon in the foreground, as a service manager wants it
     Run(run::Args),
+    /// Say whether a configuration would be taken, and what is wrong with it
+    Check(check::Args),
+    /// Say as whom hoop takes a cgroup or a process, or exactly why it does not
+    Whoami(whoami::Args),
     /// Show what the daemon governs, and whether it is well
     Status(status::Args),
     /// List what agents in discover mode reached, and what was refused to others
@@ -57,6 +63,8 @@ pub struct ConfigArg {
 pub fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Run(args) => run::run(args),
+        Command::Check(args) => check::run(args),
+        Command::Whoami(args) => whoami::run(args),
         Command::Status(args) => status::run(args),
         Command::Discover(args) => discover::run(args),
         Command::Exec(args) => exec::run(args),

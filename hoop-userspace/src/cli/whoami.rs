@@ -1,0 +1,265 @@
+//! `hoop whoami`: as whom hoop takes a cgroup or a process, and exactly why not if it does not.
+//! It does what the daemon does for a connection: mapping, token, verification.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::ConfigArg;
+use crate::attribute::{self, Cgroups, Process, Seen};
+use crate::config::{Agent, Bundle, Config, Mode, TokenSource};
+use crate::identify::{self, Identity, Verifier};
+
+/// Nobody, or not proved: what the daemon would refuse.
+const REFUSED: u8 = 3;
+
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    config: ConfigArg,
+    #[command(flatten)]
+    who: Who,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(clap::Args)]
+#[group(required = true, multiple = false)]
+struct Who {
+    /// A cgroup, below the cgroup2 mount or with it
+    #[arg(long, value_name = "PATH")]
+    cgroup: Option<String>,
+    /// A process
+    #[arg(long)]
+    pid: Option<u32>,
+}
+
+/// Everything but the token.
+#[derive(Debug, Default, Serialize)]
+struct Answer {
+    cgroup: String,
+    pid: Option<u32>,
+    agent: Option<String>,
+    pattern: Option<String>,
+    mode: Option<Mode>,
+    issuer: Option<String>,
+    token_source: Option<String>,
+    identified: bool,
+    subject: Option<String>,
+    client_id: Option<String>,
+    groups: Vec<String>,
+    scopes: Vec<String>,
+    /// RFC 3339.
+    expires: Option<String>,
+    /// Why it is not identified.
+    reason: Option<String>,
+}
+
+/// 0 if identified (or if the mode asks for no identity), 3 if not.
+pub fn run(args: Args) -> Result<ExitCode> {
+    let bundle = Bundle::gather(&args.config.config)?;
+    let config = Config::from_bundle(&bundle)?;
+    let cgroups = Cgroups::new(attribute::cgroup2_mount());
+    let process = match (args.who.pid, &args.who.cgroup) {
+        (Some(pid), _) => of_pid(pid, &cgroups)?,
+        (None, Some(path)) => of_cgroup(path, &cgroups)?,
+        (None, None) => bail!("give --cgroup or --pid"),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let answer = runtime.block_on(answer(&config, &process))?;
+    if args.json {
+        println!("{}", serde_json::to_string(&answer)?);
+    } else {
+        print!("{}", text(&answer));
+    }
+    let fine = answer.identified || answer.mode == Some(Mode::Discover);
+    Ok(if fine {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(REFUSED)
+    })
+}
+
+fn of_pid(pid: u32, cgroups: &Cgroups) -> Result<Process> {
+    let proc = attribute::Proc::of(Path::new("/proc"), pid);
+    let cgroup = proc
+        .cgroup()
+        .with_context(|| format!("there is no process {pid}, or it is in no cgroup2"))?;
+    let cgroup_id = cgroups.id(&cgroup).with_context(|| {
+        let mount = cgroups.mount().display();
+        format!("process {pid} is in {cgroup:?}, which is not below {mount}: run this on the host itself")
+    })?;
+    let seen = Seen {
+        pid,
+        tid: pid,
+        uid: 0,
+        comm: [0; 16],
+        cgroup_id,
+    };
+    Ok(attribute::read(&seen, cgroups))
+}
+
+/// A process of the cgroup stands for it, for tokens that are in environments.
+fn of_cgroup(path: &str, cgroups: &Cgroups) -> Result<Process> {
+    let below = Path::new(path)
+        .strip_prefix(cgroups.mount())
+        .ok()
+        .and_then(Path::to_str)
+        .unwrap_or(path)
+        .trim_matches('/')
+        .to_owned();
+    let procs = cgroups.mount().join(&below).join("cgroup.procs");
+    let first = std::fs::read_to_string(procs)
+        .unwrap_or_default()
+        .lines()
+        .next()
+        .and_then(|pid| pid.parse().ok());
+    Ok(match first {
+        Some(pid) => of_pid(pid, cgroups)?,
+        None => Process {
+            cgroup: below,
+            gone: true,
+            ..Process::default()
+        },
+    })
+}
+
+async fn answer(config: &Config, process: &Process) -> Result<Answer> {
+    let mut answer = Answer {
+        cgroup: process.cgroup.clone(),
+        pid: (process.pid != 0).then_some(process.pid),
+        ..Answer::default()
+    };
+    let Some(agent) = identify::agent_for(config, &process.cgroup) else {
+        answer.reason = Some(format!(
+            "no [[agent]] covers the cgroup {:?}, so its connections are refused",
+            process.cgroup
+        ));
+        return Ok(answer);
+    };
+    answer.agent = Some(agent.name.to_string());
+    answer.pattern = Some(agent.cgroup.clone());
+    answer.mode = Some(agent.mode);
+    answer.issuer = agent
+        .issuer
+        .as_ref()
+        .and_then(|name| config.issuers.get(name))
+        .map(|issuer| issuer.identifier.clone());
+    answer.token_source = agent.token.as_ref().map(source);
+    match verified(config, agent, process).await? {
+        Ok(identity) => take(&mut answer, &identity)?,
+        Err(reason) => answer.reason = Some(reason),
+    }
+    Ok(answer)
+}
+
+async fn verified(
+    config: &Config,
+    agent: &Agent,
+    process: &Process,
+) -> Result<Result<std::sync::Arc<Identity>, String>> {
+    let Some(source) = &agent.token else {
+        return Ok(Err(format!("agent `{}` has no token source", agent.name)));
+    };
+    let token = identify::token::read(source, process);
+    let verifier = Verifier::new(config)?;
+    let identity = verifier.verify(agent, &token).await;
+    Ok(identity.map_err(|error| error.to_string()))
+}
+
+fn source(source: &TokenSource) -> String {
+    match source {
+        TokenSource::File(path) => format!("file {}", path.display()),
+        TokenSource::Env(name) => format!("environment variable {name}"),
+    }
+}
+
+fn take(answer: &mut Answer, identity: &Identity) -> Result<()> {
+    answer.identified = true;
+    answer.subject = Some(identity.subject().to_owned());
+    answer.client_id = Some(identity.client_id().to_owned());
+    answer.groups = identity.groups().to_vec();
+    answer.scopes = identity.scopes().to_vec();
+    let expires = OffsetDateTime::from(identity.expires()).replace_nanosecond(0)?;
+    answer.expires = Some(expires.format(&Rfc3339)?);
+    Ok(())
+}
+
+fn text(answer: &Answer) -> String {
+    let mut text = format!("cgroup       {}\n", answer.cgroup);
+    let mut line = |name: &str, value: Option<String>| {
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
+            text.push_str(&format!("{name:<13}{value}\n"));
+        }
+    };
+    line("pid", answer.pid.map(|pid| pid.to_string()));
+    line("agent", answer.agent.clone());
+    line("matched by", answer.pattern.clone());
+    line(
+        "mode",
+        answer.mode.map(|mode| format!("{mode:?}").to_lowercase()),
+    );
+    line("issuer", answer.issuer.clone());
+    line("token from", answer.token_source.clone());
+    line("subject", answer.subject.clone());
+    line("client", answer.client_id.clone());
+    line("groups", Some(answer.groups.join(", ")));
+    line("scopes", Some(answer.scopes.join(", ")));
+    line("valid until", answer.expires.clone());
+    line("REFUSED", answer.reason.clone());
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(mode: &str) -> Config {
+        let text = format!(
+            "[[agent]]\nname = \"bot\"\ncgroup = \"agents.slice/bot*\"\nmode = \"{mode}\"\n"
+        );
+        Config::from_bundle(&Bundle::from_text("t".as_ref(), &text)).unwrap()
+    }
+
+    async fn asked(cgroup: &str) -> Answer {
+        let process = Process {
+            cgroup: cgroup.to_owned(),
+            gone: true,
+            ..Process::default()
+        };
+        answer(&config("observe"), &process).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn nobody_and_somebody_unproved() {
+        let nobody = asked("system.slice/x").await;
+        assert_eq!((nobody.agent.as_deref(), nobody.identified), (None, false));
+        assert!(text(&nobody).contains("REFUSED      no [[agent]] covers"));
+        let bot = asked("agents.slice/bot1/inner").await;
+        assert_eq!(bot.pattern.as_deref(), Some("agents.slice/bot*"));
+        assert!(
+            bot.reason
+                .as_deref()
+                .is_some_and(|r| r.contains("no token source"))
+        );
+        assert!(text(&bot).contains("mode         observe\n"));
+    }
+
+    #[test]
+    fn a_cgroup_may_be_named_with_its_mount() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("a")).unwrap();
+        let cgroups = Cgroups::new(dir.path().to_owned());
+        let path = dir.path().join("a");
+        for path in [path.to_str().unwrap(), "/a", "a/"] {
+            assert_eq!(of_cgroup(path, &cgroups).unwrap().cgroup, "a");
+        }
+    }
+}
