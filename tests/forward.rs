@@ -3,11 +3,12 @@
 
 mod forward_server;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use forward_server::{HOST, PASSWORD, Server};
 use hoop::config::{Config, Host, Login, ProtocolKind, Resource, UpstreamTls};
-use hoop::forward::postgres::catalog;
+use hoop::forward::postgres::{Catalogs, catalog};
 use hoop::forward::{Connector, ForwardError, Resolver, Startup, Target};
 use hoop::mask::RelationKind;
 use hoop::secret::Secret;
@@ -345,7 +346,7 @@ async fn the_catalog_of_a_database() {
     let server = Server::shared();
     let resource = resource(&server, "scram");
     let catalog = catalog::fetch(&connector(), &target(&resource), "postgres").await;
-    let catalog = catalog.expect("the catalog");
+    let (catalog, _) = catalog.expect("the catalog");
     let named = |name: &str| {
         let found = catalog.relations().find(|r| &*r.name == name);
         found.unwrap_or_else(|| panic!("{name} is missing: {catalog:?}"))
@@ -369,4 +370,37 @@ async fn the_catalog_of_a_database() {
     assert!(catalog.sources(deep.oid).contains(&part.oid), "{catalog:?}");
     assert!(named("calls").opaque && !view.opaque);
     assert!(catalog.relations().all(|r| &*r.schema != "pg_catalog"));
+}
+
+#[tokio::test]
+async fn sessions_share_a_catalog_that_is_looked_up_when_needed() {
+    let server = Server::shared();
+    let resource = resource(&server, "scram");
+    let catalogs = Catalogs::new(Arc::new(connector()));
+    let (one, two) = (
+        catalogs.of(&target(&resource), "ignored"),
+        catalogs.of(&target(&resource), "other"),
+    );
+    assert!(one.current().is_empty());
+    let (first, second) = tokio::join!(one.refresh(), two.refresh());
+    assert!(!first.is_empty());
+    assert!(Arc::ptr_eq(&first, &second), "one look-up serves both");
+    assert!(Arc::ptr_eq(&first, &one.current()) && Arc::ptr_eq(&first, &two.current()));
+    // A table that came later is seen by the next look-up, which waits out its interval.
+    server.sql("create table later (id int)");
+    let third = two.refresh().await;
+    assert!(third.relations().any(|r| &*r.name == "later"));
+    assert!(Arc::ptr_eq(&third, &one.current()));
+}
+
+#[tokio::test]
+async fn a_catalog_that_cannot_be_had_stays_as_it_was() {
+    let server = Server::shared();
+    let mut resource = resource(&server, "scram");
+    let catalogs = Catalogs::new(Arc::new(connector()));
+    let known = catalogs.of(&target(&resource), "").refresh().await;
+    assert!(!known.is_empty());
+    resource.login.password = Some(Secret::new("wrong".into()));
+    let session = catalogs.of(&target(&resource), "");
+    assert!(Arc::ptr_eq(&known, &session.refresh().await));
 }

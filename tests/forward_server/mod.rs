@@ -106,26 +106,19 @@ impl Server {
             "pg_ctl",
             &["-D", "data", "-l", "log", "-w", "-s", "-t", "30", "start"],
         );
-        let socket = server.folder.path().display().to_string();
-        let port = port.to_string();
-        server.run(
-            "psql",
-            &[
-                "-X",
-                "-q",
-                "-v",
-                "ON_ERROR_STOP=1",
-                "-h",
-                &socket,
-                "-p",
-                &port,
-                "-U",
-                "postgres",
-                "-c",
-                SCHEMA,
-            ],
-        );
+        server.sql(SCHEMA);
         server
+    }
+
+    /// As the server's owner.
+    pub fn sql(&self, sql: &str) {
+        let socket = self.folder.path().display().to_string();
+        let port = self.port.to_string();
+        let quiet = ["-X", "-q", "-v", "ON_ERROR_STOP=1", "-U", "postgres"];
+        self.run(
+            "psql",
+            &[&quiet[..], &["-h", &socket, "-p", &port, "-c", sql]].concat(),
+        );
     }
 
     pub fn ca(&self) -> String {

@@ -99,9 +99,9 @@ struct Way {
 #[derive(Default)]
 struct State {
     catalog: Arc<Catalog>,
-    /// When the look-up began that brought it.
+    /// What was there at this moment is in it.
     as_of: Option<Instant>,
-    /// When one was last begun, whatever became of it.
+    /// When one was last begun, or failed.
     tried: Option<Instant>,
 }
 
@@ -183,21 +183,33 @@ impl SessionCatalog {
     async fn look_again(&self) -> Result<(), ForwardError> {
         let asked = Instant::now();
         let _alone = self.database.fetching.lock().await;
-        let tried = lock(&self.database.state).tried;
+        let (as_of, tried) = {
+            let state = lock(&self.database.state);
+            (state.as_of, state.tried)
+        };
+        // Whoever asked before the last look at the database is answered by it; a failure too is
+        // shared by all who waited for it, or they would fail one after another.
+        if as_of.max(tried) >= Some(asked) {
+            return Ok(());
+        }
         if let Some(tried) = tried {
-            if tried >= asked {
-                return Ok(());
-            }
             // An unknown table may be a moment old: wait rather than answer from before it was.
             tokio::time::sleep(MIN_INTERVAL.saturating_sub(tried.elapsed())).await;
         }
-        let began = Instant::now();
-        lock(&self.database.state).tried = Some(began);
+        lock(&self.database.state).tried = Some(Instant::now());
         let way = lock(&self.database.way).clone();
-        let catalog = fetch(&self.connector, &way.target(), &self.name).await?;
+        let fetched = fetch(&self.connector, &way.target(), &self.name).await;
         let mut state = lock(&self.database.state);
-        state.catalog = Arc::new(catalog);
-        state.as_of = Some(began);
+        match fetched {
+            Ok((catalog, as_of)) => {
+                state.catalog = Arc::new(catalog);
+                state.as_of = Some(as_of);
+            }
+            Err(error) => {
+                state.tried = Some(Instant::now());
+                return Err(error);
+            }
+        }
         Ok(())
     }
 }
@@ -216,18 +228,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Connects, reads the whole catalog in one snapshot, and leaves.
+/// Connects, reads the whole catalog in one snapshot, and leaves. What was there at the returned
+/// moment is in it.
 pub async fn fetch(
     connector: &Connector,
     target: &Target<'_>,
     database: &str,
-) -> Result<Catalog, ForwardError> {
+) -> Result<(Catalog, Instant), ForwardError> {
     let (mut channel, _) = connector.log_in(target, database, SETTINGS).await?;
+    let as_of = Instant::now();
     let read = tokio::time::timeout(FETCH_TIMEOUT, read(&mut channel)).await;
     let catalog = read.map_err(|_| ForwardError::Timeout(FETCH_TIMEOUT.as_secs()))??;
     // Politeness only: the server notices a closed connection as well.
     let _ = channel.send(&wire::terminate()).await;
-    Ok(catalog)
+    Ok((catalog, as_of))
 }
 
 async fn read(channel: &mut Channel) -> Result<Catalog, ForwardError> {

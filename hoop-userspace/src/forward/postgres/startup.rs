@@ -76,7 +76,7 @@ pub fn passed_on(
         }
     }
     let refused = |(name, value): &&(String, String)| {
-        !is_harmless(name, value) && !(allow_replication && name == "replication")
+        !(is_harmless(name, value) || allow_replication && name == "replication")
     };
     match passed.iter().find(refused) {
         Some((name, value)) => {
