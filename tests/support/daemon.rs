@@ -32,8 +32,7 @@ impl Daemon {
         command.arg("run").arg("--config").arg(config);
         command
             .env("NOTIFY_SOCKET", &socket)
-            .env("HOOP_LOG", log_level)
-            .env("RUST_LOG", log_level);
+            .env("HOOP_LOG", log_level);
         command
             .env("RUST_BACKTRACE", "1")
             .stdout(out.try_clone()?)
@@ -141,12 +140,8 @@ impl Drop for Daemon {
 
 /// `hoop` with arguments, for people's and programs' questions.
 pub fn hoop(place_mounts: &Path, config: &Path, arguments: &[&str]) -> Result<Command> {
-    let mut command = crate::enter::command(
-        None,
-        Some(place_mounts),
-        None,
-        files::program("hoop")?.as_os_str(),
-    )?;
-    command.args(arguments).arg("--config").arg(config);
+    let hoop = files::program("hoop")?;
+    let mut command = crate::enter::command(None, Some(place_mounts), None, hoop.as_os_str())?;
+    command.args(arguments).env("HOOP_CONFIG", config);
     Ok(command)
 }

@@ -18,6 +18,9 @@ pub const ROLE: &str = "orders_app";
 /// Known to hoop and to direct connections only; no agent has it.
 pub const PASSWORD: &str = "correct horse battery staple";
 
+/// The last number of that address.
+pub const TRUSTED: u8 = 99;
+
 pub struct Postgres {
     folder: PathBuf,
     tools: PathBuf,
@@ -57,7 +60,7 @@ impl Postgres {
             &postgres.data().join("hoop.conf"),
             postgres.settings(place, certificate),
         )?;
-        files::write(&postgres.data().join("pg_hba.conf"), HBA)?;
+        files::write(&postgres.data().join("pg_hba.conf"), hba(place))?;
         let conf = postgres.data().join("postgresql.conf");
         files::write(
             &conf,
@@ -137,7 +140,7 @@ impl Postgres {
              password_encryption = 'scram-sha-256'\nmax_connections = 200\n\
              fsync = off\nfull_page_writes = off\nshared_buffers = 64MB\n\
              dynamic_shared_memory_type = mmap\n\
-             log_line_prefix = '%m [%p] %a '\nlog_statement = all\n",
+             log_line_prefix = '%m [%p] %a '\nlog_statement = all\nlog_connections = on\n",
             place.address(10),
             self.folder.display(),
             certificate.certificate.display(),
@@ -155,7 +158,13 @@ impl Postgres {
     }
 }
 
-const HBA: &str = "local all all trust\nhost all all 127.0.0.0/8 scram-sha-256\n";
+/// One client address is trusted, for the client that speaks message by message.
+fn hba(place: &Place) -> String {
+    let trusted = place.address(TRUSTED);
+    format!(
+        "local all all trust\nhost all all {trusted}/32 trust\nhost all all 127.0.0.0/8 scram-sha-256\n"
+    )
+}
 
 fn tools() -> Result<PathBuf> {
     let installed = std::fs::read_dir("/usr/lib/postgresql")

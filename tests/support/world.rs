@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -83,6 +84,12 @@ impl World {
         })
     }
 
+    /// The one world of a test program. Nothing drops it: the janitor removes it at the end.
+    pub fn shared() -> &'static Self {
+        static WORLD: OnceLock<World> = OnceLock::new();
+        WORLD.get_or_init(|| Self::start(Settings::default()).expect("a world for the scenarios"))
+    }
+
     /// Stops the daemon and starts it with other settings; the servers stay.
     pub fn restart(&mut self, settings: Settings) -> Result<()> {
         self.daemon.stop()?;
@@ -110,13 +117,57 @@ impl World {
 
     /// `hoop SUBCOMMAND …` with this world's configuration.
     pub fn hoop(&self, arguments: &[&str]) -> Result<Ran> {
-        let mut hoop = daemon::hoop(&self.place.mounts, &self.state.config, arguments)?;
-        ran::run(&mut hoop, "", PATIENCE)
+        ran::run(&mut self.hoop_command(arguments)?, "", PATIENCE)
+    }
+
+    pub fn hoop_command(&self, arguments: &[&str]) -> Result<Command> {
+        daemon::hoop(&self.place.mounts, &self.state.config, arguments)
+    }
+
+    /// The processes of the daemon that live.
+    pub fn daemon_processes(&self) -> Vec<String> {
+        let procs = self.place.cgroup.join("hoop/cgroup.procs");
+        let text = std::fs::read_to_string(procs).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// Where the kernel sends an agent's connections, by the daemon's own sockets.
+    pub fn capture_port(&self) -> Result<u16> {
+        let mut ss = Command::new("ss");
+        let ran = ran::run(ss.args(["-H", "-l", "-t", "-n", "-p", "-4"]), "", PATIENCE)?.ok()?;
+        let pid = format!("pid={},", self.daemon.keeper());
+        let line = ran
+            .stdout
+            .lines()
+            .find(|line| line.contains(&pid))
+            .context("no listener")?;
+        let address = line.split_whitespace().nth(3).context("no address")?;
+        Ok(address.rsplit(':').next().unwrap_or_default().parse()?)
     }
 
     /// The sessions that were recorded, oldest first.
     pub fn sessions(&self) -> Result<Vec<Value>> {
         self.hoop(&["sessions", "--json"])?.ok()?.json_lines()
+    }
+
+    /// The newest recording that holds the statement.
+    pub fn recording_of(&self, statement: &str) -> Result<Recording> {
+        for session in self.sessions()?.iter().rev() {
+            let recording = Recording::read(self, session)?;
+            if recording
+                .statements()
+                .iter()
+                .any(|s| s.text.contains(statement))
+            {
+                return Ok(recording);
+            }
+        }
+        anyhow::bail!("{statement:?} is in no recording")
+    }
+
+    /// What the daemon wrote down beside sessions: refused connections, reloads, its own health.
+    pub fn events(&self) -> Result<Vec<Value>> {
+        self.hoop(&["events", "--json"])?.ok()?.json_lines()
     }
 
     /// The recording of the newest session that satisfies the condition, once it is complete.
