@@ -7,6 +7,7 @@ use serde::Serialize;
 use smallvec::SmallVec;
 
 use crate::ids::{Epochs, ExchangeId, SessionId};
+use crate::terminate::SqlText;
 
 /// The outcome for one request. When unit `k` is refused or asked about, `before` holds the
 /// permission for the units in front of it.
@@ -82,10 +83,34 @@ pub struct Rule(pub Arc<str>);
 /// A request that a human must settle first.
 #[derive(Debug)]
 pub struct Question {
-    pub(in crate::decide) exchange: ExchangeId,
+    /// The refusal that stands if nobody can be asked; its message says what is asked for.
+    pub(in crate::decide) otherwise: Refusal,
     pub(in crate::decide) rules: Arc<[Rule]>,
-    pub(in crate::decide) approvers: Vec<String>,
+    pub(in crate::decide) approvers: Arc<[Arc<str>]>,
     pub(in crate::decide) held: Permitted,
+}
+
+impl Question {
+    /// Who wants to do what, in one sentence.
+    pub fn message(&self) -> &str {
+        &self.otherwise.message
+    }
+    /// Groups, any of which may approve.
+    pub fn approvers(&self) -> &[Arc<str>] {
+        &self.approvers
+    }
+    /// The rules that ask.
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+    /// What is held meanwhile.
+    pub fn held(&self) -> &Permitted {
+        &self.held
+    }
+    /// The answer where nobody can be asked.
+    pub fn unavailable(self) -> Refusal {
+        self.otherwise
+    }
 }
 
 /// Why a request was not forwarded, in words for people and in one stable JSON line for programs.
@@ -101,6 +126,9 @@ pub struct Refusal {
     pub retry: Retry,
     /// What to do next, for people; also the JSON line's `hint`.
     pub hint: String,
+    /// The statement that was refused, for the recording; `None` where there is none or its text
+    /// is not known.
+    pub asked: Option<Arc<SqlText>>,
 }
 
 /// Stable codes of refusals.
@@ -162,5 +190,39 @@ impl Refusal {
         };
         // A struct of strings and unit enums cannot fail to serialise.
         serde_json::to_string(&line).unwrap_or_default()
+    }
+}
+
+/// Refusals of other stages, in the same words.
+impl Refusal {
+    /// Whoever connects was not proved to be the agent that the configuration names.
+    pub fn identity(agent: &str, why: impl std::fmt::Display) -> Self {
+        Self::before_session(
+            Code::Identity,
+            format!("{agent} is not who it should be: {why}"),
+            "check the agent's token and its entry in hoop's configuration".into(),
+        )
+    }
+
+    /// The destination is no resource and no allowed egress.
+    pub fn destination(agent: &str, destination: impl std::fmt::Display, why: &str) -> Self {
+        Self::before_session(
+            Code::Destination,
+            format!("{agent} may not reach {destination}: {why}"),
+            "use a destination that is configured, or ask the operator to add this one".into(),
+        )
+    }
+
+    fn before_session(code: Code, message: String, hint: String) -> Self {
+        Self {
+            exchange: ExchangeId(0),
+            unit: 0,
+            code,
+            message,
+            rule: None,
+            retry: Retry::Never,
+            hint,
+            asked: None,
+        }
     }
 }
