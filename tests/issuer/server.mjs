@@ -3,7 +3,12 @@
 //   node server.mjs --host ADDRESS --port PORT --keys FILE --clients NAME,NAME…
 //
 // Prints {"issuer": …} when it listens. FILE gets its private keys, so that a scenario can make a
-// token that is wrong in one way only. Each client's secret is its name followed by "-secret".
+// token that is wrong in one way only. Each client's secret is its name followed by "-secret":
+//
+//   curl -su billing-bot:billing-bot-secret -d grant_type=client_credentials -d scope=orders URL/token
+//
+// For tests of rotation, POST /test/rotate?alg=ALG withdraws all keys and signs with a new one
+// (RS256, PS256, ES256, ES384, EdDSA); it answers with the new key's id.
 
 import { writeFileSync } from "node:fs";
 import { createServer } from "node:http";
@@ -23,17 +28,38 @@ const { values: options } = parseArgs({
   },
 });
 
-const keys = await Promise.all([makeKey("RS256", "rsa-1"), makeKey("ES256", "ec-1")]);
-if (options.keys) {
-  writeFileSync(options.keys, JSON.stringify({ keys }), { mode: 0o600 });
-}
+let keys = await Promise.all([makeKey("RS256", "rsa-1"), makeKey("ES256", "ec-1")]);
+writeKeys();
 
 // The address is part of the issuer's name, and the port is known only once it listens.
 const server = createServer();
 await new Promise((resolve) => server.listen(Number(options.port), options.host, resolve));
 const issuer = `http://${options.host}:${server.address().port}`;
-server.on("request", provider(issuer).callback());
+let answer = provider(issuer).callback();
+let rotations = 0;
+server.on("request", (request, response) => {
+  const url = new URL(request.url, issuer);
+  if (request.method === "POST" && url.pathname === "/test/rotate") {
+    rotate(url.searchParams.get("alg") ?? "RS256").then((kid) => response.end(kid));
+  } else {
+    answer(request, response);
+  }
+});
 console.log(JSON.stringify({ issuer }));
+
+async function rotate(alg) {
+  rotations += 1;
+  keys = [await makeKey(alg, `rotated-${rotations}`)];
+  writeKeys();
+  answer = provider(issuer).callback();
+  return keys[0].kid;
+}
+
+function writeKeys() {
+  if (options.keys) {
+    writeFileSync(options.keys, JSON.stringify({ keys }), { mode: 0o600 });
+  }
+}
 
 async function makeKey(alg, kid) {
   const { privateKey } = await generateKeyPair(alg, { extractable: true });
@@ -44,6 +70,8 @@ function provider(issuer) {
   return new Provider(issuer, {
     clients: options.clients.split(",").map(client),
     jwks: { keys },
+    clientDefaults: { id_token_signed_response_alg: keys[0].alg },
+    enabledJWA: { idTokenSigningAlgValues: [...new Set(keys.map((key) => key.alg))] },
     scopes: ["orders"],
     features: {
       clientCredentials: { enabled: true },
@@ -59,7 +87,7 @@ function provider(issuer) {
           audience: options.audience,
           accessTokenTTL: Number(options.lifetime),
           accessTokenFormat: "jwt",
-          jwt: { sign: { alg: "RS256" } },
+          jwt: { sign: { alg: keys[0].alg } },
         }),
       },
     },

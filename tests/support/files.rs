@@ -1,5 +1,6 @@
 //! Where things are: the repository, what cargo built, and small writes with a good error.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -49,6 +50,14 @@ pub fn write(path: &Path, text: impl AsRef<[u8]>) -> Result<()> {
             .with_context(|| format!("cannot make {}", folder.display()))?;
     }
     std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Writes what nobody else may read: hoop takes no secret from a file that everybody can.
+pub fn write_secret(path: &Path, text: impl AsRef<[u8]>) -> Result<()> {
+    write(path, "")?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
+        .with_context(|| format!("cannot protect {}", path.display()))?;
+    write(path, text)
 }
 
 pub fn read(path: &Path) -> Result<String> {

@@ -60,7 +60,7 @@ impl Issuer {
     /// Obtains a token with the agent's client credentials and writes it where the mapping looks.
     pub fn give_token(&self, place: &Place, agent: &AgentSettings) -> Result<()> {
         let token = self.token(agent.client_id)?;
-        files::write(&place.path("tokens").join(agent.name), token)
+        files::write_secret(&place.path("tokens").join(agent.name), token)
     }
 
     /// A token that the provider grants to that client.

@@ -90,7 +90,7 @@ impl Settings {
             files::write(&place.path("etc/policies").join(name), text)?;
         }
         std::fs::create_dir_all(place.path("etc/policies"))?;
-        files::write(&place.path("etc/orders-password"), PASSWORD)?;
+        files::write_secret(&place.path("etc/orders-password"), PASSWORD)?;
         files::write(&written.config, self.text(place, issuer))?;
         Ok(written)
     }
