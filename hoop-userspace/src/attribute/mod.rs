@@ -13,7 +13,7 @@ mod names;
 mod proc;
 
 pub use cgroups::{Cgroups, cgroup_path, cgroup2_mount};
-pub(crate) use proc::{Proc, ProcGone};
+pub(crate) use proc::Proc;
 
 /// What the kernel recorded at connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
