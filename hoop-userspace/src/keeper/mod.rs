@@ -3,10 +3,12 @@
 
 pub mod cgroups;
 pub mod control;
+pub mod journal;
 pub mod names;
 pub mod notify;
 pub mod seen;
 pub mod status;
+pub mod supervise;
 
 use std::path::PathBuf;
 

@@ -1,0 +1,149 @@
+//! What the keeper has to say: to the log for people, and to a hash-chained ledger of its own.
+//!
+//! A session's recording holds what happened in it; the ledger holds what happened to none:
+//! connections without an origin, hooks that were lost, workers that died, reloads.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::seen::Row;
+
+/// Entries whose number an outsider controls are written at most this often, with how many were not.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// One entry of the ledger. The names are kept.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Entry {
+    Started { version: &'static str, config: String },
+    Stopping,
+    Stopped,
+    /// Somebody connected to a capture listener past the hooks: reset.
+    NoOrigin { peer: Option<SocketAddr>, reason: String, unwritten: u64 },
+    /// A connection was reset because it could not be taken in time.
+    Busy { destination: SocketAddr, cgroup_id: u64, reason: String, unwritten: u64 },
+    /// A cgroup below the slice that no agent's mapping covers: enforced, everything refused.
+    UnknownCgroup { cgroup: String },
+    WorkerReady { pid: Option<u32>, epoch: u64 },
+    WorkerDied { pid: Option<u32>, why: String },
+    /// The worker reports what no session's recording can hold.
+    Worker { kind: String, detail: String, session: Option<String> },
+    Reload { epoch: u64, error: Option<String> },
+    Capture { hook: String, problem: Option<String> },
+    Kill { session: String, reason: String, found: bool },
+    Seen(Row),
+}
+
+impl Entry {
+    fn is_bad(&self) -> bool {
+        match self {
+            Self::WorkerDied { .. } => true,
+            Self::Reload { error: problem, .. } | Self::Capture { problem, .. } => problem.is_some(),
+            _ => false,
+        }
+    }
+
+    /// What an outsider can cause any number of, as one kind each.
+    fn flood(&mut self) -> Option<(&'static str, &mut u64)> {
+        match self {
+            Self::NoOrigin { unwritten, .. } => Some(("no_origin", unwritten)),
+            Self::Busy { unwritten, .. } => Some(("busy", unwritten)),
+            _ => None,
+        }
+    }
+}
+
+/// Where entries go.
+pub trait Book: Send {
+    fn append(&mut self, entry: &Entry) -> Result<(), String>;
+}
+
+pub struct Journal {
+    book: Mutex<Box<dyn Book>>,
+    floods: Mutex<HashMap<&'static str, (Instant, u64)>>,
+}
+
+impl Journal {
+    pub fn new(book: impl Book + 'static) -> Self {
+        Self { book: Mutex::new(Box::new(book)), floods: Mutex::default() }
+    }
+
+    pub fn write(&self, entry: &Entry) {
+        let mut entry = entry.clone();
+        if !self.is_due(&mut entry, Instant::now()) {
+            return;
+        }
+        let text = serde_json::to_string(&entry).unwrap_or_default();
+        if entry.is_bad() {
+            tracing::warn!(entry = text, "keeper");
+        } else {
+            tracing::info!(entry = text, "keeper");
+        }
+        let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = book.append(&entry) {
+            tracing::error!(error, entry = text, "the keeper's ledger could not be written");
+        }
+    }
+
+    fn is_due(&self, entry: &mut Entry, now: Instant) -> bool {
+        let Some((kind, unwritten)) = entry.flood() else { return true };
+        let mut floods = self.floods.lock().unwrap_or_else(PoisonError::into_inner);
+        match floods.get_mut(kind) {
+            Some((last, count)) if now.duration_since(*last) < QUIET => {
+                *count += 1;
+                false
+            }
+            Some((last, count)) => {
+                *unwritten = std::mem::take(count);
+                *last = now;
+                true
+            }
+            None => {
+                floods.insert(kind, (now, 0));
+                true
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Nowhere;
+
+    impl Book for Nowhere {
+        fn append(&mut self, _: &Entry) -> Result<(), String> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_flood_is_counted_and_not_written() {
+        let journal = Journal::new(Nowhere);
+        let start = Instant::now();
+        let entry =
+            || Entry::NoOrigin { peer: None, reason: "no origin".into(), unwritten: 0 };
+        assert!(journal.is_due(&mut entry(), start));
+        for _ in 0..100 {
+            assert!(!journal.is_due(&mut entry(), start + QUIET / 2));
+        }
+        let mut last = entry();
+        assert!(journal.is_due(&mut last, start + QUIET));
+        assert!(matches!(last, Entry::NoOrigin { unwritten: 100, .. }));
+        assert!(journal.is_due(&mut Entry::Stopping, start));
+    }
+
+    #[test]
+    fn an_entry_names_its_event() {
+        let entry = Entry::WorkerDied { pid: Some(7), why: "signal: 9 (SIGKILL)".into() };
+        assert_eq!(
+            serde_json::to_string(&entry).unwrap(),
+            r#"{"event":"worker_died","pid":7,"why":"signal: 9 (SIGKILL)"}"#
+        );
+    }
+}
