@@ -155,6 +155,8 @@ pub enum Code {
     TooLarge,
     /// The rules changed between decision and forwarding.
     Changed,
+    /// hoop, or the server behind it, cannot serve this now: nothing was decided.
+    Unavailable,
 }
 
 /// Whether asking again can help.

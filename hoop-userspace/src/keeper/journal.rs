@@ -19,22 +19,56 @@ const QUIET: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Entry {
-    Started { version: &'static str, config: String },
+    Started {
+        version: &'static str,
+        config: String,
+    },
     Stopping,
     Stopped,
     /// Somebody connected to a capture listener past the hooks: reset.
-    NoOrigin { peer: Option<SocketAddr>, reason: String, unwritten: u64 },
+    NoOrigin {
+        peer: Option<SocketAddr>,
+        reason: String,
+        unwritten: u64,
+    },
     /// A connection was reset because it could not be taken in time.
-    Busy { destination: SocketAddr, cgroup_id: u64, reason: String, unwritten: u64 },
+    Busy {
+        destination: SocketAddr,
+        cgroup_id: u64,
+        reason: String,
+        unwritten: u64,
+    },
     /// A cgroup below the slice that no agent's mapping covers: enforced, everything refused.
-    UnknownCgroup { cgroup: String },
-    WorkerReady { pid: Option<u32>, epoch: u64 },
-    WorkerDied { pid: Option<u32>, why: String },
+    UnknownCgroup {
+        cgroup: String,
+    },
+    WorkerReady {
+        pid: Option<u32>,
+        epoch: u64,
+    },
+    WorkerDied {
+        pid: Option<u32>,
+        why: String,
+    },
     /// The worker reports what no session's recording can hold.
-    Worker { kind: String, detail: String, session: Option<String> },
-    Reload { epoch: u64, error: Option<String> },
-    Capture { hook: String, problem: Option<String> },
-    Kill { session: String, reason: String, found: bool },
+    Worker {
+        kind: String,
+        detail: String,
+        session: Option<String>,
+    },
+    Reload {
+        epoch: u64,
+        error: Option<String>,
+    },
+    Capture {
+        hook: String,
+        problem: Option<String>,
+    },
+    Kill {
+        session: String,
+        reason: String,
+        found: bool,
+    },
     Seen(Row),
 }
 
@@ -42,7 +76,9 @@ impl Entry {
     fn is_bad(&self) -> bool {
         match self {
             Self::WorkerDied { .. } => true,
-            Self::Reload { error: problem, .. } | Self::Capture { problem, .. } => problem.is_some(),
+            Self::Reload { error: problem, .. } | Self::Capture { problem, .. } => {
+                problem.is_some()
+            }
             _ => false,
         }
     }
@@ -69,7 +105,10 @@ pub struct Journal {
 
 impl Journal {
     pub fn new(book: impl Book + 'static) -> Self {
-        Self { book: Mutex::new(Box::new(book)), floods: Mutex::default() }
+        Self {
+            book: Mutex::new(Box::new(book)),
+            floods: Mutex::default(),
+        }
     }
 
     pub fn write(&self, entry: &Entry) {
@@ -85,12 +124,18 @@ impl Journal {
         }
         let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(error) = book.append(&entry) {
-            tracing::error!(error, entry = text, "the keeper's ledger could not be written");
+            tracing::error!(
+                error,
+                entry = text,
+                "the keeper's ledger could not be written"
+            );
         }
     }
 
     fn is_due(&self, entry: &mut Entry, now: Instant) -> bool {
-        let Some((kind, unwritten)) = entry.flood() else { return true };
+        let Some((kind, unwritten)) = entry.flood() else {
+            return true;
+        };
         let mut floods = self.floods.lock().unwrap_or_else(PoisonError::into_inner);
         match floods.get_mut(kind) {
             Some((last, count)) if now.duration_since(*last) < QUIET => {
@@ -126,8 +171,11 @@ mod tests {
     fn a_flood_is_counted_and_not_written() {
         let journal = Journal::new(Nowhere);
         let start = Instant::now();
-        let entry =
-            || Entry::NoOrigin { peer: None, reason: "no origin".into(), unwritten: 0 };
+        let entry = || Entry::NoOrigin {
+            peer: None,
+            reason: "no origin".into(),
+            unwritten: 0,
+        };
         assert!(journal.is_due(&mut entry(), start));
         for _ in 0..100 {
             assert!(!journal.is_due(&mut entry(), start + QUIET / 2));
@@ -140,7 +188,10 @@ mod tests {
 
     #[test]
     fn an_entry_names_its_event() {
-        let entry = Entry::WorkerDied { pid: Some(7), why: "signal: 9 (SIGKILL)".into() };
+        let entry = Entry::WorkerDied {
+            pid: Some(7),
+            why: "signal: 9 (SIGKILL)".into(),
+        };
         assert_eq!(
             serde_json::to_string(&entry).unwrap(),
             r#"{"event":"worker_died","pid":7,"why":"signal: 9 (SIGKILL)"}"#

@@ -3,6 +3,7 @@
 
 pub mod cgroups;
 pub mod control;
+pub mod folders;
 pub mod journal;
 pub mod names;
 pub mod notify;

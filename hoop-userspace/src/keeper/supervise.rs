@@ -67,8 +67,15 @@ pub struct Recipe {
 pub fn start(recipe: Recipe, journal: Arc<Journal>) -> Worker {
     let (tell, now) = watch::channel(WorkerNow::default());
     let (wishes, asked) = mpsc::channel(64);
-    let supervisor =
-        Supervisor { recipe, journal, tell, asked, current: None, lists: Vec::new(), kills: Vec::new() };
+    let supervisor = Supervisor {
+        recipe,
+        journal,
+        tell,
+        asked,
+        current: None,
+        lists: Vec::new(),
+        kills: Vec::new(),
+    };
     tokio::spawn(supervisor.run());
     Worker { now, wishes }
 }
@@ -166,7 +173,11 @@ impl Supervisor {
                 Ended::Unwanted => return,
             }
             self.tell.send_modify(|now| now.restarts += 1);
-            pause = if born.elapsed() >= GROWN_UP { FIRST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
+            pause = if born.elapsed() >= GROWN_UP {
+                FIRST_PAUSE
+            } else {
+                (pause * 2).min(LONGEST_PAUSE)
+            };
             tokio::time::sleep(pause).await;
         }
     }
@@ -265,24 +276,37 @@ impl Supervisor {
             }
             Wish::Kill(session, reason, reply) => {
                 self.kills.push((session, reply));
-                let _ = channel.send(&ToWorker::Kill { session, reason }, None).await;
+                let _ = channel
+                    .send(&ToWorker::Kill { session, reason }, None)
+                    .await;
             }
             Wish::Drain(..) => {}
         }
     }
 
-    fn heard(&mut self, message: FromWorker, offered: &mut Option<Offered>, channel: &Arc<Channel>) {
+    fn heard(
+        &mut self,
+        message: FromWorker,
+        offered: &mut Option<Offered>,
+        channel: &Arc<Channel>,
+    ) {
         match message {
             FromWorker::Configured { epoch, outcome } => {
-                let Some(offer) = offered.take_if(|o| o.candidate.epoch == epoch) else { return };
+                let Some(offer) = offered.take_if(|o| o.candidate.epoch == epoch) else {
+                    return;
+                };
                 if outcome.is_ok() {
                     self.current = Some(offer.candidate);
-                    self.tell.send_modify(|now| now.ready = Some(channel.clone()));
+                    self.tell
+                        .send_modify(|now| now.ready = Some(channel.clone()));
                     let pid = self.tell.borrow().pid;
                     self.journal.write(&Entry::WorkerReady { pid, epoch });
                 } else if let (Err(why), None) = (&outcome, &offer.reply) {
                     // It took the same one before: a worker of its own would not help.
-                    self.journal.write(&Entry::Reload { epoch, error: Some(why.clone()) });
+                    self.journal.write(&Entry::Reload {
+                        epoch,
+                        error: Some(why.clone()),
+                    });
                 }
                 if let Some(reply) = offer.reply {
                     let _ = reply.send(outcome);
@@ -294,9 +318,17 @@ impl Supervisor {
                     let _ = self.kills.swap_remove(at).1.send(found);
                 }
             }
-            FromWorker::Event { kind, detail, session } => {
+            FromWorker::Event {
+                kind,
+                detail,
+                session,
+            } => {
                 let session = session.map(|s| s.to_string());
-                self.journal.write(&Entry::Worker { kind, detail, session });
+                self.journal.write(&Entry::Worker {
+                    kind,
+                    detail,
+                    session,
+                });
             }
         }
     }
@@ -330,11 +362,17 @@ async fn offer(
     candidate: Arc<Candidate>,
     reply: Option<oneshot::Sender<Result<(), String>>>,
 ) -> Result<Offered, ChannelError> {
-    let message =
-        ToWorker::Configure { epoch: candidate.epoch, bundle: candidate.bundle.to_vec() };
+    let message = ToWorker::Configure {
+        epoch: candidate.epoch,
+        bundle: candidate.bundle.to_vec(),
+    };
     let sent = tokio::time::timeout(CONFIGURED_WITHIN, channel.send(&message, None)).await;
     sent.unwrap_or(Err(ChannelError::Io(io::ErrorKind::TimedOut.into())))?;
-    Ok(Offered { candidate, reply, by: Instant::now() + CONFIGURED_WITHIN })
+    Ok(Offered {
+        candidate,
+        reply,
+        by: Instant::now() + CONFIGURED_WITHIN,
+    })
 }
 
 async fn at(when: Option<Instant>) {
@@ -347,7 +385,9 @@ async fn at(when: Option<Instant>) {
 /// A worker that does not end by itself is ended, if it is still the same.
 async fn kill_after(pid: Option<u32>, within: Duration, now: watch::Receiver<WorkerNow>) {
     tokio::time::sleep(within).await;
-    let same = pid.filter(|_| now.borrow().pid == pid).and_then(|pid| i32::try_from(pid).ok());
+    let same = pid
+        .filter(|_| now.borrow().pid == pid)
+        .and_then(|pid| i32::try_from(pid).ok());
     if let Some(pid) = same {
         let pid = nix::unistd::Pid::from_raw(pid);
         let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
@@ -363,7 +403,12 @@ fn how(status: io::Result<ExitStatus>) -> String {
 
 /// The worker's environment: what changes how its log and its trust roots are found.
 fn passed_on(name: &std::ffi::OsStr) -> bool {
-    const PASSED: [&str; 5] =
-        ["JOURNAL_STREAM", "RUST_BACKTRACE", "SSL_CERT_FILE", "SSL_CERT_DIR", "TZ"];
+    const PASSED: [&str; 5] = [
+        "JOURNAL_STREAM",
+        "RUST_BACKTRACE",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "TZ",
+    ];
     PASSED.iter().any(|passed| name == *passed)
 }

@@ -1,5 +1,6 @@
 //! The unprivileged process: everything that an agent or a server sends is read here.
 
+pub mod live;
 pub mod privileges;
 pub mod seccomp;
 
