@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::ConfigArg;
 use crate::config::{Bundle, Config, Mode, Problem};
+use crate::decide::Decider;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -59,7 +60,14 @@ pub fn run(args: Args) -> Result<ExitCode> {
 
 fn findings(path: &Path) -> (Vec<Finding>, Option<Config>) {
     match Bundle::gather_and_parse(path) {
-        (_, Ok(config)) => (warnings(path, &config), Some(config)),
+        (_, Ok(config)) => {
+            let mut found = warnings(path, &config);
+            if let Err(error) = Decider::new(&config) {
+                let problem = Problem::of_file(path, format!("the policies: {error}"));
+                found.push(Finding::Error(problem));
+            }
+            (found, Some(config))
+        }
         (_, Err(error)) => {
             let errors = error.problems.into_iter().map(Finding::Error);
             (errors.collect(), None)

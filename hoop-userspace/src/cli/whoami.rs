@@ -168,6 +168,10 @@ async fn verified(
     let Some(source) = &agent.token else {
         return Ok(Err(format!("agent `{}` has no token source", agent.name)));
     };
+    if let (TokenSource::Env(name), 0) = (source, process.pid) {
+        let why = "no process runs in this cgroup now, and the token is in each one's environment";
+        return Ok(Err(format!("{why} (${name})")));
+    }
     let token = identify::token::read(source, process);
     let verifier = Verifier::new(config)?;
     let identity = verifier.verify(agent, &token).await;
