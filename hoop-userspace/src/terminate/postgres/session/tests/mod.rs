@@ -1,0 +1,1 @@
+//! Sessions against a server that plays a script.
