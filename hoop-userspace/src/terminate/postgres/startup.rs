@@ -242,6 +242,7 @@ fn refusal(message: String, hint: &str) -> Refusal {
         rule: None,
         retry: Retry::Never,
         hint: hint.into(),
+        asked: None,
     }
 }
 
