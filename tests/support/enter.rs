@@ -10,6 +10,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 use nix::sched::CloneFlags;
+use nix::sys::signal::SigSet;
 
 use crate::files;
 
@@ -68,6 +69,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if let Some(user) = &arguments.user {
         files::become_user(user)?;
     }
+    // Whoever holds back Ctrl-C for itself must not hold it back for what it starts.
+    SigSet::empty()
+        .thread_set_mask()
+        .context("cannot let signals through")?;
     let (program, rest) = arguments.command.split_first().context("no command")?;
     let error = Command::new(program).args(rest).exec();
     Err(error).with_context(|| format!("cannot start {}", program.to_string_lossy()))

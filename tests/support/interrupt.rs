@@ -13,8 +13,8 @@ pub struct Interrupt {
 }
 
 impl Interrupt {
-    /// To be called before any thread starts: threads inherit what is held back. Programs that
-    /// are started do not: the standard library clears it.
+    /// To be called before any thread starts: threads inherit what is held back.
+    /// Programs would too; `enter` lets everything through again.
     pub fn hold() -> Result<Self> {
         let mut signals = SigSet::empty();
         for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {

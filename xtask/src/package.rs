@@ -57,11 +57,11 @@ fn stage(tree: &Path) -> Result<()> {
         0o755,
     )?;
     for unit in files(&root.join("hoop-userspace/systemd"))? {
-        let place = match unit.extension().and_then(|e| e.to_str()) {
-            Some("conf") => "usr/lib/sysusers.d",
-            _ => "usr/lib/systemd/system",
-        };
-        put(&unit, &tree.join(place).join(name(&unit)), 0o644)?;
+        put(
+            &unit,
+            &tree.join(unit_place(&name(&unit).to_string_lossy())),
+            0o644,
+        )?;
     }
     for document in files(&root.join("docs"))? {
         put(
@@ -84,6 +84,23 @@ fn stage(tree: &Path) -> Result<()> {
     )
 }
 
+/// Where systemd looks for a file of `hoop-userspace/systemd/`.
+fn unit_place(name: &str) -> String {
+    match name {
+        "hoop.sysusers.conf" => "usr/lib/sysusers.d/hoop.conf".to_owned(),
+        "hoop.tmpfiles.conf" => "usr/lib/tmpfiles.d/hoop.conf".to_owned(),
+        // A drop-in that operators copy for each agent.
+        _ if name.ends_with(".conf") => format!("usr/share/doc/hoop/examples/{name}"),
+        _ => format!("usr/lib/systemd/system/{name}"),
+    }
+}
+
+/// Makes the account and the folders; hoop is started by the operator, who configures it first.
+const AFTER: &str = "#!/bin/sh\nset -e\n\
+    if [ -d /run/systemd/system ]; then\n  \
+    systemd-sysusers hoop.conf\n  systemd-tmpfiles --create hoop.conf\n  \
+    systemctl daemon-reload\nfi\n";
+
 fn control(tree: &Path) -> Result<()> {
     let text = format!(
         "Package: hoop\n\
@@ -92,7 +109,7 @@ fn control(tree: &Path) -> Result<()> {
          Maintainer: the hoop developers <hoop@localhost>\n\
          Section: admin\n\
          Priority: optional\n\
-         Depends: libc6\n\
+         Depends: libc6, systemd\n\
          Description: enforcement point between AI agents and the systems they reach\n \
          Captures an agent's connections in the kernel, decides every command by\n \
          policy, masks sensitive results and records the session.\n",
@@ -101,6 +118,9 @@ fn control(tree: &Path) -> Result<()> {
     );
     let file = tree.join("DEBIAN/control");
     fs::create_dir_all(tree.join("DEBIAN"))?;
+    let after = tree.join("DEBIAN/postinst");
+    fs::write(&after, AFTER)?;
+    fs::set_permissions(&after, fs::Permissions::from_mode(0o755))?;
     fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))
 }
 

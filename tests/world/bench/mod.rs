@@ -28,7 +28,7 @@ pub fn run(quick: bool) -> Result<()> {
         Plan {
             rounds: 3,
             seconds: 1,
-            scale: 1,
+            scale: 2,
         }
     } else {
         Plan {
