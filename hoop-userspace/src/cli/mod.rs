@@ -8,6 +8,7 @@ mod check;
 mod control;
 mod discover;
 mod exec;
+mod kill;
 mod log;
 mod run;
 mod status;
@@ -42,6 +43,8 @@ enum Command {
     Status(status::Args),
     /// List what agents in discover mode reached, and what was refused to others
     Discover(discover::Args),
+    /// End a session that goes on now
+    Kill(kill::Args),
     /// Start a program by hand in an agent's cgroup
     Exec(exec::Args),
     /// Give clients the CA that vouches for hoop, and take it back
@@ -67,6 +70,7 @@ pub fn main() -> ExitCode {
         Command::Whoami(args) => whoami::run(args),
         Command::Status(args) => status::run(args),
         Command::Discover(args) => discover::run(args),
+        Command::Kill(args) => kill::run(args),
         Command::Exec(args) => exec::run(args),
         Command::Trust(args) => trust::run(args),
         Command::Worker(args) => worker::run(args),

@@ -1,0 +1,169 @@
+//! From an accepted socket to a worker that has it: who connected, as which agent, with which
+//! token; then over the channel.
+//!
+//! Nothing here may hold up the next connection: reading `/proc` and token files happens on threads
+//! of its own, a bounded number at once, and each step has a deadline after which the connection is
+//! reset.
+
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use hoop_common::Origin;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::Parts;
+use super::journal::Entry;
+use crate::attribute::{self, Process, Seen};
+use crate::config::{Config, Mode};
+use crate::handover::{Handover, ToWorker, TokenText};
+use crate::identify;
+
+/// Connections between accept and handover.
+const AT_ONCE: usize = 512;
+/// For reading about the process and its token.
+const READ_WITHIN: Duration = Duration::from_secs(5);
+/// For a worker to be there: longer than a dead one needs to be replaced.
+const WORKER_WITHIN: Duration = Duration::from_secs(3);
+const SENT_WITHIN: Duration = Duration::from_secs(5);
+
+/// A captured connection.
+pub struct Taken {
+    pub stream: TcpStream,
+    pub origin: Origin,
+    pub destination: SocketAddr,
+}
+
+pub struct Handing {
+    parts: Arc<Parts>,
+    places: Arc<Semaphore>,
+    count: AtomicU64,
+}
+
+impl Handing {
+    pub fn new(parts: Arc<Parts>) -> Self {
+        Self { parts, places: Arc::new(Semaphore::new(AT_ONCE)), count: AtomicU64::new(0) }
+    }
+
+    /// Takes one connection from here on, without waiting.
+    pub fn take(self: &Arc<Self>, taken: Taken) {
+        self.parts.counters.accepted.fetch_add(1, Ordering::Relaxed);
+        let Ok(place) = self.places.clone().try_acquire_owned() else {
+            return self.turn_away(&taken, "too many connections wait");
+        };
+        let this = self.clone();
+        tokio::spawn(async move {
+            if let Err(reason) = this.hand_over(&taken, place).await {
+                this.turn_away(&taken, reason);
+            }
+        });
+    }
+
+    async fn hand_over(
+        &self,
+        taken: &Taken,
+        place: OwnedSemaphorePermit,
+    ) -> Result<(), &'static str> {
+        let accepted = SystemTime::now();
+        let parts = self.parts.clone();
+        let config = parts.config();
+        let seen = seen(&taken.origin);
+        let reading = tokio::task::spawn_blocking(move || {
+            // Held until the reading ends, however long: it bounds the threads that may hang.
+            let _place = place;
+            let process = attribute::read(&seen, &parts.cgroups);
+            let (agent, mode, token) = agent(&config, &process);
+            (process, agent, mode, token)
+        });
+        let read = tokio::time::timeout(READ_WITHIN, reading).await;
+        let (process, agent, mode, token) = match read {
+            Ok(Ok(read)) => read,
+            Ok(Err(_)) => return Err("reading about its process failed"),
+            Err(_) => return Err("reading about its process took too long"),
+        };
+        let handover = Handover {
+            connection: self.count.fetch_add(1, Ordering::Relaxed),
+            accepted,
+            agent,
+            mode,
+            destination: taken.destination,
+            observed: self.parts.names_of(taken.destination.ip()),
+            process,
+            token,
+        };
+        let message = ToWorker::Connection(Box::new(handover));
+        self.send(&message, &taken.stream).await
+    }
+
+    /// A worker that dies while it is being told is tried again with the next one, once.
+    async fn send(&self, message: &ToWorker, stream: &TcpStream) -> Result<(), &'static str> {
+        let by = Instant::now() + WORKER_WITHIN;
+        loop {
+            let left = by.saturating_duration_since(Instant::now());
+            let Some(channel) = self.parts.worker.ready(left).await else {
+                return Err("no worker was ready in time");
+            };
+            let sending = channel.send(message, Some(stream.as_fd()));
+            match tokio::time::timeout(SENT_WITHIN, sending).await {
+                Ok(Ok(())) => {
+                    self.parts.counters.handed_over.fetch_add(1, Ordering::Relaxed);
+                    return Ok(());
+                }
+                Ok(Err(error)) if left > Duration::ZERO => {
+                    tracing::debug!(%error, "a worker went away with a connection");
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                Ok(Err(_)) => return Err("the worker went away"),
+                Err(_) => return Err("the worker is too far behind"),
+            }
+        }
+    }
+
+    fn turn_away(&self, taken: &Taken, reason: &str) {
+        reset(&taken.stream);
+        self.parts.counters.busy.fetch_add(1, Ordering::Relaxed);
+        self.parts.journal.write(&Entry::Busy {
+            destination: taken.destination,
+            cgroup_id: taken.origin.cgroup_id,
+            reason: reason.into(),
+            unwritten: 0,
+        });
+    }
+}
+
+fn seen(origin: &Origin) -> Seen {
+    Seen {
+        pid: origin.tgid,
+        tid: origin.pid,
+        uid: origin.uid,
+        comm: origin.comm,
+        cgroup_id: origin.cgroup_id,
+    }
+}
+
+/// Whose connection it is. Without a mapping it is enforced, which refuses it in the worker, where
+/// it is said and recorded.
+fn agent(
+    config: &Config,
+    process: &Process,
+) -> (Option<crate::ids::AgentName>, Mode, TokenText) {
+    let Some(agent) = identify::agent_for(config, &process.cgroup) else {
+        let why = "no agent is configured for its cgroup".into();
+        return (None, Mode::Enforce, TokenText::Missing(why));
+    };
+    let token = match &agent.token {
+        Some(source) => identify::token::read(source, process),
+        None => TokenText::Missing("its configuration names no token".into()),
+    };
+    (Some(agent.name.clone()), agent.mode, token)
+}
+
+/// Makes the close that follows a reset.
+fn reset(stream: &TcpStream) {
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    let option = nix::sys::socket::sockopt::Linger;
+    // Where it fails the client sees an orderly close: no worse than not having tried.
+    let _ = nix::sys::socket::setsockopt(&stream.as_fd(), option, &linger);
+}
