@@ -18,7 +18,10 @@ fn status(world: &World) -> Value {
 fn wait(what: &str, done: impl Fn() -> bool) -> Duration {
     let start = Instant::now();
     while !done() {
-        assert!(start.elapsed() < Duration::from_secs(20), "{what} did not come");
+        assert!(
+            start.elapsed() < Duration::from_secs(20),
+            "{what} did not come"
+        );
         std::thread::sleep(Duration::from_millis(5));
     }
     start.elapsed()
@@ -30,8 +33,14 @@ fn the_worker_has_nothing_left() {
     let worker = world.daemon.worker().unwrap();
     let status = std::fs::read_to_string(format!("/proc/{worker}/status")).unwrap();
     let line = |key: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
-        line.trim_start_matches(':').split_whitespace().collect::<Vec<_>>().join(" ")
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix(key))
+            .unwrap();
+        line.trim_start_matches(':')
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ")
     };
     for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
         assert_eq!(line(set), "0000000000000000", "{set}");
@@ -45,9 +54,17 @@ fn the_worker_has_nothing_left() {
     assert_eq!(line("Uid"), format!("{uid} {uid} {uid} {uid}"));
     assert_eq!(line("Gid"), format!("{gid} {gid} {gid} {gid}"));
     // Not dumpable: its memory below /proc belongs to root.
-    assert_eq!(std::fs::metadata(format!("/proc/{worker}/mem")).unwrap().uid(), 0);
+    assert_eq!(
+        std::fs::metadata(format!("/proc/{worker}/mem"))
+            .unwrap()
+            .uid(),
+        0
+    );
     let limits = std::fs::read_to_string(format!("/proc/{worker}/limits")).unwrap();
-    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    let core = limits
+        .lines()
+        .find(|line| line.starts_with("Max core file size"))
+        .unwrap();
     assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
     let environment = std::fs::read(format!("/proc/{worker}/environ")).unwrap();
     assert!(!String::from_utf8_lossy(&environment).contains("NOTIFY_SOCKET"));
@@ -75,7 +92,9 @@ fn a_killed_worker_is_back_within_a_second() {
     // A client that comes in the gap waits and is served.
     let worker = world.daemon.worker().unwrap();
     world.daemon.signal(worker, Signal::SIGKILL).unwrap();
-    let ran = world.psql(Who::Agent(READER), &["-c", "SELECT 'served'"], "").unwrap();
+    let ran = world
+        .psql(Who::Agent(READER), &["-c", "SELECT 'served'"], "")
+        .unwrap();
     assert_eq!(ran.stdout, "served\n", "{}", ran.stderr);
 }
 
@@ -88,7 +107,9 @@ struct Held {
 impl Held {
     fn start(world: &World) -> Self {
         let mut psql = world.command(Who::Agent(READER), "psql").unwrap();
-        psql.args(["-X", "-A", "-t", "-q"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        psql.args(["-X", "-A", "-t", "-q"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
         let mut child = psql.stderr(Stdio::piped()).spawn().unwrap();
         let answers = BufReader::new(child.stdout.take().unwrap());
         let mut held = Self { child, answers };
@@ -108,7 +129,10 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.child.kill().and_then(|()| self.child.wait().map(drop)).ok();
+        self.child
+            .kill()
+            .and_then(|()| self.child.wait().map(drop))
+            .ok();
     }
 }
 
@@ -121,12 +145,18 @@ fn status_shows_a_session_that_can_be_killed() {
     let mut held = Held::start(&world);
     let status = status(&world);
     assert_eq!(status["well"], true, "{status:#}");
-    assert!(status["hooks"].as_array().is_some_and(|hooks| !hooks.is_empty()));
+    assert!(
+        status["hooks"]
+            .as_array()
+            .is_some_and(|hooks| !hooks.is_empty())
+    );
     let session = &status["sessions"][0];
     assert_eq!(session["agent"], READER, "{status:#}");
     assert_eq!(session["resource"], "orders");
     let id = session["session"].as_str().unwrap();
-    let killed = world.hoop(&["kill", id, "--reason", "maintenance"]).unwrap();
+    let killed = world
+        .hoop(&["kill", id, "--reason", "maintenance"])
+        .unwrap();
     assert_eq!(killed.code, Some(0), "{}", killed.stderr);
     assert_eq!(held.ask("SELECT 'still here'"), "");
     let mut said = String::new();
@@ -148,7 +178,10 @@ fn a_program_started_by_hand_inherits_no_descriptor() {
         hoop.display(),
         world.state.config.display(),
     ));
-    let ran = hoop_tests::run(&mut shell, "", PATIENCE).unwrap().ok().unwrap();
+    let ran = hoop_tests::run(&mut shell, "", PATIENCE)
+        .unwrap()
+        .ok()
+        .unwrap();
     let descriptors: Vec<&str> = ran.stdout.split_whitespace().collect();
     // The fourth is the folder that ls reads.
     assert_eq!(descriptors, ["0", "1", "2", "3"]);

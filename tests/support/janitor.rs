@@ -50,6 +50,37 @@ pub fn sweep_leftovers() -> Result<()> {
     Ok(())
 }
 
+/// Waits until worlds whose owners ended are gone, and removes what a killed janitor left.
+pub fn settle() -> Result<()> {
+    wait(Duration::from_secs(30), || ownerless().is_empty());
+    sweep_leftovers()?;
+    let left = ownerless();
+    anyhow::ensure!(left.is_empty(), "worlds are left behind: {left:?}");
+    Ok(())
+}
+
+/// Folders of worlds whose owner no longer lives.
+fn ownerless() -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(std::env::temp_dir())
+        .into_iter()
+        .flatten()
+        .flatten();
+    let owner = |name: &str| {
+        let digits = name.strip_prefix(PREFIX)?.split('-').next()?;
+        digits.parse::<u32>().ok()
+    };
+    let mut left = Vec::new();
+    for entry in entries {
+        let Some(pid) = owner(&entry.file_name().to_string_lossy()) else {
+            continue;
+        };
+        if !Path::new(&format!("/proc/{pid}")).exists() {
+            left.push(entry.path());
+        }
+    }
+    left
+}
+
 fn outlive_the_terminal() -> Result<()> {
     nix::unistd::setsid().ok();
     let mut signals = SigSet::empty();

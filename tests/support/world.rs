@@ -51,18 +51,16 @@ impl World {
         }
         let written = settings.write(&place, issuer.url())?;
         let daemon = Daemon::start(&place, &written.config, settings.log)?;
-        let home = place.path("home");
+        let roots = place.path("roots.pem").display().to_string();
         trust(&place, &authority)?;
         let environment = [
-            ("HOME", home.display().to_string()),
             ("PGHOST", HOST.to_owned()),
             ("PGDATABASE", DATABASE.to_owned()),
             ("PGUSER", ROLE.to_owned()),
             ("PGSSLMODE", "verify-full".to_owned()),
-            (
-                "PGSSLROOTCERT",
-                home.join(".postgresql/root.crt").display().to_string(),
-            ),
+            ("PGSSLROOTCERT", roots.clone()),
+            // Drivers of Node.js read no root certificate of PostgreSQL's.
+            ("NODE_EXTRA_CA_CERTS", roots),
         ];
         let state = State {
             folder: place.folder.clone(),
@@ -185,5 +183,5 @@ fn trust(place: &Place, servers: &Authority) -> Result<()> {
     let ours = files::read(&place.path("state/ca.pem"))
         .context("the daemon made no authority for its clients to trust")?;
     let bundle = files::read(&servers.pem())? + &ours;
-    files::write(&place.path("home/.postgresql/root.crt"), bundle)
+    files::write(&place.path("roots.pem"), bundle)
 }

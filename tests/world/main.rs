@@ -44,8 +44,8 @@ enum Command {
     Enter(enter::Arguments),
     /// Hold a world's mounts, and remove it when its owner is gone
     Janitor { folder: PathBuf },
-    /// Remove what worlds left whose janitor was killed
-    Sweep,
+    /// Wait until worlds whose owners ended are gone
+    Settle,
 }
 
 fn main() -> ExitCode {
@@ -59,7 +59,7 @@ fn main() -> ExitCode {
         } => as_agent(direct, &agent, &command),
         Command::Enter(arguments) => enter::run(&arguments),
         Command::Janitor { folder } => janitor::run(&folder),
-        Command::Sweep => janitor::sweep_leftovers(),
+        Command::Settle => janitor::settle(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -131,5 +131,9 @@ fn doc() -> Result<()> {
 fn scenario() -> Result<()> {
     setup::require_root("the scenario tier")?;
     products::build(Profile::Dev)?;
-    shell::run(shell::cargo().args(["test", "-p", "hoop-tests", "--no-fail-fast"]))
+    let tests = shell::run(shell::cargo().args(["test", "-p", "hoop-tests", "--no-fail-fast"]));
+    // Each test program's world goes away by itself, shortly after it.
+    let world = products::program(Profile::Dev, "hoop-world");
+    shell::run(shell::command(world).arg("settle"))?;
+    tests
 }
