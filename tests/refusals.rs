@@ -10,21 +10,12 @@ use serde_json::Value;
 
 /// Refused by hoop's policy to both agents.
 const REFUSED: &str = "DROP TABLE users";
-/// Refused by the server: the table belongs to another role. 42501, as a refusal of hoop's is.
-const DENIED: &str = "DROP TABLE vault";
-
-fn world() -> &'static World {
-    let world = World::shared();
-    world
-        .postgres
-        .ask("CREATE TABLE IF NOT EXISTS vault (id int)")
-        .unwrap();
-    world
-}
+/// Refused by the server: the schema belongs to another role. 42501, as a refusal of hoop's is.
+const DENIED: &str = "DROP TABLE kept.vault";
 
 /// The script with BAD in place of what is refused, through hoop and past it.
 fn alike(who: &str, options: &[&str], script: &str) -> Ran {
-    let world = world();
+    let world = World::shared();
     // Only the code: the texts differ on purpose.
     let options = [&["-v", "VERBOSITY=sqlstate"], options].concat();
     let fill = |bad: &str| script.replace("BAD", bad);
@@ -84,7 +75,7 @@ fn a_transaction_block_is_aborted() {
         &["-1"],
         "INSERT INTO scratch VALUES (20, 'lost');\nBAD;\n",
     );
-    let count = world()
+    let count = World::shared()
         .postgres
         .ask("SELECT count(*) FROM scratch WHERE id = 20")
         .unwrap();
@@ -111,7 +102,7 @@ fn a_string_of_statements_is_one_transaction() {
         ],
         "",
     );
-    let count = world()
+    let count = World::shared()
         .postgres
         .ask("SELECT count(*) FROM scratch WHERE id = 22")
         .unwrap();
@@ -121,7 +112,7 @@ fn a_string_of_statements_is_one_transaction() {
 #[test]
 fn the_refusal_says_who_what_which_rule_and_what_next() {
     let options = ["-v", "VERBOSITY=verbose"];
-    let ran = world()
+    let ran = World::shared()
         .psql(Who::Agent(READER), &options, &format!("{REFUSED};"))
         .unwrap();
     let line = |start: &str| {
@@ -144,7 +135,7 @@ fn the_refusal_says_who_what_which_rule_and_what_next() {
 /// The message-by-message client, through hoop and past it.
 #[test]
 fn pipelines_end_as_the_client_was_told() {
-    let world = world();
+    let world = World::shared();
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("python");
     let run = |who, bad: &str| {
         world.postgres.ask("DELETE FROM scratch").unwrap();
@@ -176,13 +167,25 @@ fn pipelines_end_as_the_client_was_told() {
         check_pipeline(case, &saw.collect::<Vec<_>>());
         // A refused Parse leaves no statement behind, where the server's own keeps it.
         if case != "skipped_parse" {
-            assert_eq!(through["saw"], direct["saw"], "{case}");
+            assert_eq!(
+                outcomes(&through["saw"]),
+                outcomes(&direct["saw"]),
+                "{case}"
+            );
         }
     }
     assert_eq!(
         world.postgres.ask("SELECT count(*) FROM users").unwrap(),
         "3"
     );
+}
+
+/// Without acknowledgements: hoop refuses at Parse what the server refuses at Execute.
+fn outcomes(saw: &Value) -> Vec<&str> {
+    let lines = saw.as_array().unwrap().iter().filter_map(Value::as_str);
+    lines
+        .filter(|line| !["ParseComplete", "BindComplete"].contains(line))
+        .collect()
 }
 
 fn check_pipeline(case: &str, saw: &[&str]) {

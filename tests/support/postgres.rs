@@ -41,6 +41,9 @@ CREATE TABLE orders (
 INSERT INTO orders (user_id, item, cents) VALUES
     (1, 'analytical engine', 1500000), (2, 'nanosecond wire', 30), (3, 'bombe', 99900);
 CREATE TABLE scratch (id int, note text);
+RESET ROLE;
+CREATE SCHEMA kept;
+CREATE TABLE kept.vault (id int);
 ";
 
 impl Postgres {
