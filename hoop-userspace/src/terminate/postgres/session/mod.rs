@@ -267,19 +267,45 @@ where
         self.upstream.push(message).map_err(ours)
     }
 
-    /// Sends permitted units, and notes what each will be answered with.
-    fn send(
-        &mut self,
-        staged: &Staged,
-        units: &[StagedUnit],
-        first: usize,
-    ) -> Result<(), SessionError> {
-        let mut from = staged.forwarded;
-        let mut sent = from;
+    /// Sends the units that `wire` holds: all that is staged, or those before a refused one.
+    fn carry(&mut self, exchange: ExchangeId, wire: &Bytes) -> Result<(), SessionError> {
+        let Some(mut staged) = self.staged.take() else {
+            return Err(out_of_step("nothing waits to be forwarded"));
+        };
+        let end = wire.len();
+        let count = staged
+            .units
+            .iter()
+            .position(|u| u.end == end)
+            .map_or(0, |at| at + 1);
+        let units = staged.units.get(..count).unwrap_or_default();
+        let same = staged.exchange == exchange
+            && staged.forwarded == 0
+            && count > 0
+            && staged.wire.get(..end) == Some(wire);
+        if !same || units.iter().any(|u| u.dropped) {
+            return Err(out_of_step("what was permitted is not what was asked"));
+        }
+        if self.ledger.copy_in.is_some() {
+            let why = "other messages came while the server waited for COPY data";
+            return Err(SessionError::ClientProtocol(why.into()));
+        }
+        self.send(&staged, units)?;
+        if count < staged.units.len() {
+            staged.forwarded = end;
+            self.staged = Some(staged);
+        }
+        Ok(())
+    }
+
+    /// Writes permitted units, and notes what each will be answered with.
+    fn send(&mut self, staged: &Staged, units: &[StagedUnit]) -> Result<(), SessionError> {
+        let (mut from, mut sent) = (0, 0);
+        let exchange = staged.exchange;
         let last = units.iter().rposition(|u| u.kind.is_some());
-        let ends_here = units.len() + first == staged.units.len();
+        let ends_here = units.len() == staged.units.len();
         for (index, unit) in units.iter().enumerate() {
-            let number = unit_number(first + index);
+            let number = unit_number(index);
             if unit.attribute
                 && let Some(Kind::Execute { portal, .. }) = &unit.kind
             {
@@ -303,7 +329,6 @@ where
             sent = unit.end;
             if let Some(kind) = unit.kind.clone() {
                 let last = ends_here && last == Some(index);
-                let exchange = staged.exchange;
                 self.ledger.expect(Awaited {
                     exchange,
                     unit: number,
@@ -317,7 +342,16 @@ where
             .map_err(ours)
     }
 
-    fn forge(&mut self, staged: &Staged, refusal: &Refusal) -> Result<(), SessionError> {
+    /// Puts a message that must fail in the place of a refused unit. What the client sent behind
+    /// it is dropped, as the server would skip it; the segment's Sync or Flush is not.
+    fn forge(&mut self, refusal: &Refusal) -> Result<(), SessionError> {
+        let Some(staged) = self
+            .staged
+            .take()
+            .filter(|s| s.exchange == refusal.exchange)
+        else {
+            return Err(out_of_step("nothing waits to be refused"));
+        };
         let at = usize::from(refusal.unit);
         let refused = staged.units.get(at..).unwrap_or_default();
         let Some(unit) = refused.first() else {
@@ -375,32 +409,7 @@ where
 
     fn forward(&mut self, request: Recorded<Permitted>) -> Result<Grant, SessionError> {
         let permitted = request.into_inner();
-        let Some(mut staged) = self.staged.take() else {
-            return Err(out_of_step("nothing waits to be forwarded"));
-        };
-        let end = permitted.wire().len();
-        let count = staged
-            .units
-            .iter()
-            .position(|u| u.end == end)
-            .map_or(0, |at| at + 1);
-        let units = staged.units.get(..count).unwrap_or_default();
-        let same = staged.exchange == permitted.exchange()
-            && staged.forwarded == 0
-            && count > 0
-            && staged.wire.get(..end) == Some(permitted.wire());
-        if !same || units.iter().any(|u| u.dropped) {
-            return Err(out_of_step("what was permitted is not what was asked"));
-        }
-        if self.ledger.copy_in.is_some() {
-            let why = "other messages came while the server waited for COPY data";
-            return Err(SessionError::ClientProtocol(why.into()));
-        }
-        self.send(&staged, units, 0)?;
-        if count < staged.units.len() {
-            staged.forwarded = end;
-            self.staged = Some(staged);
-        }
+        self.carry(permitted.exchange(), permitted.wire())?;
         Ok(Grant::new(permitted.exchange()))
     }
 
@@ -414,16 +423,11 @@ where
     }
 
     fn reply(&mut self, reply: Recorded<Masked>) -> Result<(), SessionError> {
-        let masked = reply.into_inner();
-        self.client.push(masked.wire().clone()).map_err(ours)
+        self.client.push(reply.get().wire().clone()).map_err(ours)
     }
 
     fn refuse(&mut self, refusal: Recorded<Refusal>) -> Result<(), SessionError> {
-        let refusal = refusal.into_inner();
-        match self.staged.take() {
-            Some(staged) if staged.exchange == refusal.exchange => self.forge(&staged, &refusal),
-            _ => Err(out_of_step("nothing waits to be refused")),
-        }
+        self.forge(refusal.get())
     }
 
     fn notify(&mut self, _: ExchangeId, notice: &str) {

@@ -136,15 +136,6 @@ impl<T> Table<T> {
         found
     }
 
-    /// What the server confirmed last.
-    pub fn committed(&self, name: &[u8]) -> Option<&Arc<T>> {
-        self.slots
-            .get(name)?
-            .committed
-            .as_ref()
-            .map(|(_, value)| value)
-    }
-
     /// The server forgot this name, by SQL.
     pub fn forget(&mut self, name: &[u8]) -> Option<Arc<T>> {
         let slot = self.slots.get_mut(name)?;
