@@ -1,5 +1,514 @@
-//! (under construction)
+//! Stage 1: load, attach, pin; read the maps; names seen.
+//!
+//! [`Capture`] is the daemon's hold on the kernel programs. Dropping it changes nothing in the
+//! kernel: links and maps are pinned, connections are then refused (enforce) or go direct
+//! (observe) until a daemon is back, which takes the pins over. [`Capture::unload`] ends it.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::{IpAddr, TcpListener};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use aya::Ebpf;
+use aya::maps::{HashMap, Map, MapData, MapError, RingBuf, SkStorage};
+use aya::programs::ProgramError;
+use hoop_common::{Address, FlowKey, ListenKey, Origin, Proxy, Socket, flag, mode};
+
+use crate::config::{self, Mode};
+
+mod events;
 mod inherited;
+mod links;
+mod names;
+mod object;
+mod pins;
+mod probe;
+pub(crate) mod sys;
 
+pub use events::{Events, Observed, Reason, Verdict, address, destination, kernel_address};
 pub use inherited::close_inherited_on_exec;
+pub use links::HookHealth;
+
+/// Why the kernel programs cannot be put, or kept, in place.
+#[derive(Debug, thiserror::Error)]
+pub enum CaptureError {
+    #[error("this hoop was built without the kernel object; run `cargo xtask build`")]
+    NoObject,
+    #[error("capture.attach is empty or the root: name a slice for agents, such as agents.slice")]
+    RootCgroup,
+    #[error(
+        "cannot open the cgroup {path}: {source}; does the slice exist (`systemctl start {}`)?",
+        path.file_name().unwrap_or_default().to_string_lossy()
+    )]
+    Slice { path: PathBuf, source: io::Error },
+    #[error(
+        "{0} is not in a BPF file system; `mount -t bpf bpf /sys/fs/bpf`, or change capture.pins"
+    )]
+    NoBpffs(PathBuf),
+    #[error("cannot use the pins at {path}: {source}; is hoop running as root?")]
+    Pins { path: PathBuf, source: io::Error },
+    #[error("this kernel lacks: {missing}; hoop needs Linux 6.1 or later")]
+    Kernel { missing: String },
+    #[error(
+        "cannot ask the kernel for {what}: {source}; does hoop have CAP_BPF and CAP_NET_ADMIN?"
+    )]
+    Probe {
+        what: &'static str,
+        source: ProgramError,
+    },
+    #[error("cannot load the kernel object: {0}")]
+    Object(#[source] aya::EbpfError),
+    #[error("cannot make or reopen the maps in {folder}: {source}")]
+    Maps { source: MapError, folder: PathBuf },
+    #[error("the kernel refuses the program {name}: {source}")]
+    Program { name: String, source: ProgramError },
+    #[error("the kernel object has no program {0}; run `cargo xtask build` again")]
+    NoProgram(&'static str),
+    #[error("the kernel object has no map {0}; run `cargo xtask build` again")]
+    NoMap(&'static str),
+    #[error("cannot attach {hook}: {source}")]
+    Attach {
+        hook: &'static str,
+        source: io::Error,
+    },
+    #[error("{hook} is attached to cgroup {to} instead of {slice}")]
+    NotAttached {
+        hook: &'static str,
+        to: u64,
+        slice: u64,
+    },
+    #[error("cannot change the map {map}: {source}")]
+    Map { map: &'static str, source: MapError },
+    #[error("more entries for the map {map} than it holds ({most})")]
+    TooMany { map: &'static str, most: usize },
+    #[error("cannot read a listener's address: {0}")]
+    Listener(#[source] io::Error),
+    #[error("cannot get random bytes: {0}")]
+    Random(#[source] io::Error),
+    #[error("the kernel's reports were taken already")]
+    EventsTaken,
+    #[error("cannot wait for the kernel's reports: {0}")]
+    Events(#[source] io::Error),
+}
+
+/// The daemon's hold on the kernel programs.
+pub struct Capture {
+    slice: PathBuf,
+    pins: pins::Pins,
+    /// What this daemon's listeners carry; a new one for each start.
+    nonce: u64,
+    flows: MapData,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    object: Ebpf,
+    links: links::Links,
+    sockets: SkStorage<MapData, Socket>,
+    flows: HashMap<MapData, FlowKey, Origin>,
+    modes: HashMap<MapData, u64, u32>,
+    proxies: HashMap<MapData, u64, Proxy>,
+    resolvers: HashMap<MapData, Address, u32>,
+    listen: HashMap<MapData, ListenKey, u32>,
+    reports: Option<(RingBuf<MapData>, RingBuf<MapData>)>,
+}
+
+impl Capture {
+    /// Loads the programs and attaches them to the slice, taking over what an earlier daemon
+    /// pinned; on return every hook is attached, or this fails.
+    pub fn load(config: &config::Capture) -> Result<Self, CaptureError> {
+        let slice = slice_path(config)?;
+        let opened = links::Slice::open(&slice)?;
+        if !object::embedded() {
+            return Err(CaptureError::NoObject);
+        }
+        probe::kernel()?;
+        let pins = pins::Pins::at(&config.pins);
+        pins.make()?;
+        let mut object = object::load(&pins.maps())?;
+        object::log_lines(&mut object);
+        let links = links::Links::establish(&object, &opened, pins.links())?;
+        pins.remove_others()?;
+        let flows = map(&mut object, "FLOWS")?;
+        let path = pins.maps().join("FLOWS");
+        let raw_flows = MapData::from_pin(&path).map_err(|source| CaptureError::Maps {
+            source,
+            folder: pins.maps(),
+        })?;
+        let reports = (map(&mut object, "EVENTS")?, map(&mut object, "NAMES")?);
+        let capture = Self {
+            slice,
+            pins,
+            nonce: nonce()?,
+            flows: raw_flows,
+            inner: Mutex::new(Inner {
+                links,
+                sockets: map(&mut object, "SOCKETS")?,
+                flows,
+                modes: map(&mut object, "MODES")?,
+                proxies: map(&mut object, "PROXIES")?,
+                resolvers: map(&mut object, "RESOLVERS")?,
+                listen: map(&mut object, "LISTEN")?,
+                reports: Some(reports),
+                object,
+            }),
+        };
+        capture.set_resolvers(&config.resolvers)?;
+        Ok(capture)
+    }
+
+    /// Removes all links and maps that any version pinned: governance ends.
+    pub fn unload(config: &config::Capture) -> Result<(), CaptureError> {
+        pins::Pins::at(&config.pins).remove_all()
+    }
+
+    /// What is pinned, whether or not a daemon runs.
+    pub fn pinned_health(config: &config::Capture) -> Result<Vec<HookHealth>, CaptureError> {
+        let slice = links::Slice::open(&slice_path(config)?).ok();
+        let folder = pins::Pins::at(&config.pins).links();
+        Ok(links::pinned_health(&folder, slice.as_ref()))
+    }
+
+    /// Makes a listener on loopback the one that connections of its network namespace are
+    /// redirected to, for its address family.
+    pub fn listen_marked(&self, listener: &TcpListener) -> Result<(), CaptureError> {
+        let local = listener.local_addr().map_err(CaptureError::Listener)?;
+        let cookie = sys::netns_cookie(listener.as_fd()).map_err(CaptureError::Listener)?;
+        let mut inner = self.inner();
+        let blessed = Socket {
+            nonce: self.nonce,
+            flags: flag::EXEMPT,
+            ..Socket::default()
+        };
+        let failed = |map| move |source| CaptureError::Map { map, source };
+        inner
+            .sockets
+            .insert(listener, blessed, 0)
+            .map_err(failed("SOCKETS"))?;
+        let known = inner
+            .proxies
+            .get(&cookie, 0)
+            .ok()
+            .filter(|proxy| proxy.nonce == self.nonce);
+        let mut proxy = known.unwrap_or(Proxy {
+            nonce: self.nonce,
+            ..Proxy::default()
+        });
+        match local.ip() {
+            IpAddr::V4(_) => proxy.port4 = local.port(),
+            IpAddr::V6(_) => proxy.port6 = local.port(),
+        }
+        inner
+            .proxies
+            .insert(cookie, proxy, 0)
+            .map_err(failed("PROXIES"))
+    }
+
+    /// Exempts one of the daemon's own sockets, where it runs below the attach point.
+    pub fn exempt(&self, socket: &impl AsFd) -> Result<(), CaptureError> {
+        use std::os::fd::AsRawFd;
+        let exempt = Socket {
+            flags: flag::EXEMPT,
+            ..Socket::default()
+        };
+        let fd = socket.as_fd().as_raw_fd();
+        let stored = self.inner().sockets.insert(&fd, exempt, 0);
+        stored.map_err(|source| CaptureError::Map {
+            map: "SOCKETS",
+            source,
+        })
+    }
+
+    /// Forgets the listeners of a namespace; `None` forgets all but this daemon's own.
+    pub fn forget_namespace(&self, cookie: Option<u64>) -> Result<(), CaptureError> {
+        let nonce = self.nonce;
+        let mut inner = self.inner();
+        let gone: Vec<u64> = match cookie {
+            Some(cookie) => vec![cookie],
+            None => {
+                let entries = inner.proxies.iter().filter_map(Result::ok);
+                entries
+                    .filter(|(_, proxy)| proxy.nonce != nonce)
+                    .map(|(key, _)| key)
+                    .collect()
+            }
+        };
+        gone.iter()
+            .try_for_each(|key| removed("PROXIES", inner.proxies.remove(key)))
+    }
+
+    /// Replaces the modes by cgroup. A cgroup without an entry counts as its nearest ancestor
+    /// with one does, and without any as enforced.
+    pub fn set_modes(&self, modes: &[(u64, Mode)]) -> Result<(), CaptureError> {
+        let wanted = modes
+            .iter()
+            .map(|(cgroup, mode)| (*cgroup, code(*mode)))
+            .collect();
+        replace(
+            "MODES",
+            hoop_common::size::MODES,
+            &mut self.inner().modes,
+            &wanted,
+        )
+    }
+
+    /// Replaces the resolvers whose port 53 agents may reach.
+    pub fn set_resolvers(&self, resolvers: &[IpAddr]) -> Result<(), CaptureError> {
+        let wanted = resolvers
+            .iter()
+            .map(|ip| (kernel_address(*ip), 1))
+            .collect();
+        replace(
+            "RESOLVERS",
+            hoop_common::size::RESOLVERS,
+            &mut self.inner().resolvers,
+            &wanted,
+        )
+    }
+
+    /// Replaces the ports on which a cgroup, and all below it, may accept connections.
+    pub fn set_listen_ports(&self, cgroup_id: u64, ports: &[u16]) -> Result<(), CaptureError> {
+        let mut inner = self.inner();
+        let others = inner.listen.keys().filter_map(Result::ok);
+        let mut wanted: BTreeMap<_, _> = others
+            .filter(|key| key.cgroup_id != cgroup_id)
+            .map(|key| ((key.cgroup_id, key.port), 1))
+            .collect();
+        wanted.extend(ports.iter().map(|port| ((cgroup_id, *port), 1)));
+        let wanted: Vec<_> = wanted.into_keys().collect();
+        set_listen(&mut inner.listen, &wanted)
+    }
+
+    /// Forgets the listening ports of all cgroups but these.
+    pub fn retain_listen_ports(&self, cgroups: &BTreeSet<u64>) -> Result<(), CaptureError> {
+        let mut inner = self.inner();
+        let keys = inner.listen.keys().filter_map(Result::ok);
+        let kept: Vec<_> = keys
+            .filter(|key| cgroups.contains(&key.cgroup_id))
+            .map(|key| (key.cgroup_id, key.port))
+            .collect();
+        set_listen(&mut inner.listen, &kept)
+    }
+
+    /// Takes a redirected connection's origin; it can be taken once. A failed look-up counts as
+    /// unknown, and the connection is refused.
+    pub fn take_origin(&self, key: &FlowKey) -> Option<Origin> {
+        match sys::take_flow(self.flows.fd().as_fd(), key) {
+            Ok(origin) => origin,
+            Err(error) => {
+                tracing::warn!(%error, "the origin of a connection cannot be looked up");
+                None
+            }
+        }
+    }
+
+    /// Removes origins older than `age` that nobody took (the client closed before the accept,
+    /// and the accept never came). Returns how many.
+    pub fn sweep(&self, age: Duration) -> usize {
+        let age = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
+        let horizon = sys::now().saturating_sub(age);
+        let mut inner = self.inner();
+        let entries = inner.flows.iter().filter_map(Result::ok);
+        let old: Vec<FlowKey> = entries
+            .filter(|(_, origin)| origin.born < horizon)
+            .map(|(key, _)| key)
+            .collect();
+        let mut swept = 0;
+        for key in old {
+            match self.take_origin(&key) {
+                // The same addresses were used again in between: that one is alive. Should even
+                // that have been replaced by now, the newer stays.
+                Some(origin) if origin.born >= horizon => {
+                    const BPF_NOEXIST: u64 = 1;
+                    if let Err(error) = inner.flows.insert(key, origin, BPF_NOEXIST) {
+                        tracing::warn!(%error, "the origin of a new connection was lost to the sweep");
+                    }
+                }
+                Some(_) => swept += 1,
+                None => {}
+            }
+        }
+        swept
+    }
+
+    /// Origins that wait to be taken.
+    pub fn waiting(&self) -> usize {
+        self.inner().flows.keys().filter_map(Result::ok).count()
+    }
+
+    /// The kernel's reports. Can be called once, within a tokio runtime.
+    pub fn events(&self) -> Result<Events, CaptureError> {
+        let reports = self
+            .inner()
+            .reports
+            .take()
+            .ok_or(CaptureError::EventsTaken)?;
+        Events::new(reports.0, reports.1).map_err(CaptureError::Events)
+    }
+
+    /// Each hook: attached to the slice as it is now, or not.
+    pub fn health(&self) -> Vec<HookHealth> {
+        let slice = links::Slice::open(&self.slice).ok();
+        self.inner().links.health(slice.as_ref())
+    }
+
+    /// Attaches anew whatever is not attached to the slice as it is now (it was removed and made
+    /// again, or a pin was taken away). Returns how many hooks that were.
+    pub fn repair(&self) -> Result<usize, CaptureError> {
+        let slice = links::Slice::open(&self.slice)?;
+        self.pins.make()?;
+        let mut inner = self.inner();
+        let Inner { object, links, .. } = &mut *inner;
+        links.repair(object, &slice)
+    }
+
+    /// The slice's folder.
+    pub fn slice(&self) -> &Path {
+        &self.slice
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        // What a panicking thread left behind are whole entries of kernel maps.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn slice_path(config: &config::Capture) -> Result<PathBuf, CaptureError> {
+    let below = config.attach.trim_matches('/');
+    let plain = |c| matches!(c, std::path::Component::Normal(_));
+    if below.is_empty() || !Path::new(below).components().all(plain) {
+        return Err(CaptureError::RootCgroup);
+    }
+    Ok(crate::attribute::cgroup2_mount().join(below))
+}
+
+fn map<M>(object: &mut Ebpf, name: &'static str) -> Result<M, CaptureError>
+where
+    M: TryFrom<Map, Error = MapError>,
+{
+    let map = object.take_map(name).ok_or(CaptureError::NoMap(name))?;
+    M::try_from(map).map_err(|source| CaptureError::Map { map: name, source })
+}
+
+fn nonce() -> Result<u64, CaptureError> {
+    use std::io::Read;
+    let mut bytes = [0; 8];
+    let mut random = std::fs::File::open("/dev/urandom").map_err(CaptureError::Random)?;
+    random
+        .read_exact(&mut bytes)
+        .map_err(CaptureError::Random)?;
+    // 0 is what every other socket has.
+    Ok(u64::from_ne_bytes(bytes) | 1)
+}
+
+fn code(mode: Mode) -> u32 {
+    match mode {
+        Mode::Discover => mode::DISCOVER,
+        Mode::Observe => mode::OBSERVE,
+        Mode::Enforce => mode::ENFORCE,
+    }
+}
+
+fn set_listen(
+    map: &mut HashMap<MapData, ListenKey, u32>,
+    wanted: &[(u64, u16)],
+) -> Result<(), CaptureError> {
+    let key = |&(cgroup_id, port): &(u64, u16)| ListenKey {
+        cgroup_id,
+        port,
+        reserved: [0; 3],
+    };
+    let keys: std::collections::HashSet<ListenKey> = wanted.iter().map(key).collect();
+    let unwanted: Vec<_> = map
+        .keys()
+        .filter_map(Result::ok)
+        .filter(|k| !keys.contains(k))
+        .collect();
+    for key in unwanted {
+        removed("LISTEN", map.remove(&key))?;
+    }
+    if keys.len() > hoop_common::size::LISTEN {
+        return Err(CaptureError::TooMany {
+            map: "LISTEN",
+            most: hoop_common::size::LISTEN,
+        });
+    }
+    let failed = |source| CaptureError::Map {
+        map: "LISTEN",
+        source,
+    };
+    keys.iter()
+        .try_for_each(|key| map.insert(key, 1, 0).map_err(failed))
+}
+
+/// Makes the map hold exactly `wanted`. What goes is removed first, to make room.
+fn replace<K: aya::Pod + Ord>(
+    name: &'static str,
+    most: usize,
+    map: &mut HashMap<MapData, K, u32>,
+    wanted: &BTreeMap<K, u32>,
+) -> Result<(), CaptureError> {
+    if wanted.len() > most {
+        return Err(CaptureError::TooMany { map: name, most });
+    }
+    let held: BTreeMap<K, u32> = map.iter().filter_map(Result::ok).collect();
+    for key in held.keys().filter(|key| !wanted.contains_key(key)) {
+        removed(name, map.remove(key))?;
+    }
+    for (key, value) in wanted {
+        if held.get(key) != Some(value) {
+            let stored = map.insert(key, value, 0);
+            stored.map_err(|source| CaptureError::Map { map: name, source })?;
+        }
+    }
+    Ok(())
+}
+
+/// An entry that was gone already is as good as removed.
+fn removed(map: &'static str, result: Result<(), MapError>) -> Result<(), CaptureError> {
+    match result {
+        Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+        Err(source) => Err(CaptureError::Map { map, source }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(attach: &str) -> config::Capture {
+        config::Capture {
+            attach: attach.to_owned(),
+            resolvers: Vec::new(),
+            port: 0,
+            pins: "/sys/fs/bpf/hoop-unit".into(),
+        }
+    }
+
+    #[test]
+    fn the_root_and_what_leaves_the_tree_are_refused() {
+        for attach in ["", "/", "../x", "a/../.."] {
+            let path = slice_path(&config(attach));
+            assert!(matches!(path, Err(CaptureError::RootCgroup)), "{attach}");
+        }
+        assert!(
+            slice_path(&config("agents.slice"))
+                .unwrap()
+                .ends_with("agents.slice")
+        );
+    }
+
+    #[test]
+    fn a_missing_slice_is_named_with_what_to_do() {
+        let Err(error) = Capture::load(&config("no-such.slice")) else {
+            panic!("loaded");
+        };
+        assert!(
+            error.to_string().contains("systemctl start no-such.slice"),
+            "{error}"
+        );
+    }
+}

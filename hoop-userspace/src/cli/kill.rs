@@ -22,8 +22,16 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<ExitCode> {
-    let Args { session, reason, daemon, json } = args;
-    let answer = daemon.ask(&Ask::Kill { session: session.clone(), reason })?;
+    let Args {
+        session,
+        reason,
+        daemon,
+        json,
+    } = args;
+    let answer = daemon.ask(&Ask::Kill {
+        session: session.clone(),
+        reason,
+    })?;
     if json {
         println!("{answer}");
     } else {

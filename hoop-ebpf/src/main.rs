@@ -1,0 +1,31 @@
+//! The kernel programs: capture and enforce.
+//!
+//! Reading order is the order in which a socket meets them: made (`create`), connected
+//! (`connect`, `datagram`), its flow published before the SYN leaves (`flows`), asked for its peer
+//! (`peer`), its packets (`packets`). `maps` is what they share with the daemon, `govern` how a
+//! mode is found and how events are reported.
+//!
+//! Everything fails closed: where a look-up fails, the operation is refused.
+#![no_std]
+#![no_main]
+
+mod connect;
+mod create;
+mod datagram;
+mod flows;
+mod govern;
+mod log;
+mod maps;
+mod packets;
+mod peer;
+
+/// GPL-compatible, which some helpers demand.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo) -> ! {
+    // Unreachable: nothing here panics, and the verifier would refuse the loop.
+    loop {}
+}
