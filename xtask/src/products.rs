@@ -15,13 +15,13 @@ pub enum Profile {
 /// The daemon with its kernel programs, and the program that makes the world around it.
 pub fn build(profile: Profile) -> Result<()> {
     let mut cargo = shell::cargo();
+    // Not xtask, which is what runs.
     cargo.args([
         "build",
         "--quiet",
-        "-p",
-        "hoop-userspace",
-        "-p",
-        "hoop-tests",
+        "--workspace",
+        "--exclude",
+        "xtask",
         "--bins",
     ]);
     if profile == Profile::Release {

@@ -109,29 +109,22 @@ fn lint() -> Result<()> {
     ]))
 }
 
+// Always the whole workspace: another selection of packages has other features, and cargo would
+// build the dependencies once more.
+
 fn unit() -> Result<()> {
-    shell::run(shell::cargo().args([
-        "test",
-        "-p",
-        "hoop-common",
-        "-p",
-        "hoop-userspace",
-        "-p",
-        "xtask",
-        "--lib",
-        "--bins",
-        "--tests",
-    ]))
+    shell::run(shell::cargo().args(["test", "--workspace", "--lib", "--bins", "--no-fail-fast"]))
 }
 
 fn doc() -> Result<()> {
-    shell::run(shell::cargo().args(["test", "-p", "hoop-common", "-p", "hoop-userspace", "--doc"]))
+    shell::run(shell::cargo().args(["test", "--workspace", "--doc"]))
 }
 
 fn scenario() -> Result<()> {
     setup::require_root("the scenario tier")?;
     products::build(Profile::Dev)?;
-    let tests = shell::run(shell::cargo().args(["test", "-p", "hoop-tests", "--no-fail-fast"]));
+    let tests =
+        shell::run(shell::cargo().args(["test", "--workspace", "--test", "*", "--no-fail-fast"]));
     // Each test program's world goes away by itself, shortly after it.
     let world = products::program(Profile::Dev, "hoop-world");
     shell::run(shell::command(world).arg("settle"))?;
