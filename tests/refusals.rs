@@ -165,8 +165,9 @@ fn pipelines_end_as_the_client_was_told() {
             .iter()
             .filter_map(Value::as_str);
         check_pipeline(case, &saw.collect::<Vec<_>>());
-        // A refused Parse leaves no statement behind, where the server's own keeps it.
-        if case != "skipped_parse" {
+        // hoop refuses before the server ran any of it: a refused Parse leaves no statement behind,
+        // and the first statement of a refused string does not report before it is rolled back.
+        if !["skipped_parse", "several_in_one_string"].contains(&case) {
             assert_eq!(
                 outcomes(&through["saw"]),
                 outcomes(&direct["saw"]),

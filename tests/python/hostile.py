@@ -6,13 +6,13 @@ import random
 import socket
 import struct
 
-from wire import Connection, message, query, startup, text
+from wire import PORT, Connection, message, query, startup, text
 
 LIMIT = 15
 
 
 def address():
-    return (os.environ["PGHOST"], 5432)
+    return (os.environ["PGHOST"], PORT)
 
 
 def outcome(sock):

@@ -9,7 +9,7 @@ import socket
 import struct
 import sys
 
-PORT = 5432
+PORT = int(os.environ.get("PGPORT", "5432"))
 
 
 def message(kind, body=b""):
