@@ -111,9 +111,20 @@ pub struct Ledger {
     pub latest: Option<ExchangeId>,
     /// Bytes of statement texts held by name.
     pub held: usize,
+    /// Whether every portal is described right before its rows, so that its columns are known.
+    attribute: bool,
+    /// The session is about to end, because the server reads SQL otherwise than we do.
+    unfollowable: bool,
 }
 
 impl Ledger {
+    pub fn new(attribute: bool) -> Self {
+        Self {
+            attribute,
+            ..Self::default()
+        }
+    }
+
     pub fn is_idle(&self) -> bool {
         self.awaited.is_empty()
     }
@@ -163,8 +174,11 @@ impl Ledger {
             return Ok(columns.clone());
         }
         let columns = match self.awaited.front().map(|a| &a.kind) {
-            Some(Kind::Execute { portal, .. }) => self.described.get(portal).cloned(),
-            Some(Kind::Query { .. }) => None,
+            // An older description may be of another portal, which SQL has closed since.
+            Some(Kind::Execute { portal, .. }) if self.attribute => {
+                self.described.get(portal).cloned()
+            }
+            Some(Kind::Execute { .. } | Kind::Query { .. }) => None,
             _ => return Err(unexpected(tag::DATA_ROW)),
         };
         self.columns = Some(columns.clone());
@@ -391,8 +405,12 @@ impl Ledger {
     fn parameter(&mut self, body: &[u8]) -> Result<Answer, SessionError> {
         let parameter = backend::parameter(body).map_err(broken)?;
         match super::super::startup::unreadable(parameter) {
-            Some(why) => Err(SessionError::Unfollowable(why)),
-            None => Ok(self.aside(PartKind::Control)),
+            Some(why) if !self.unfollowable => {
+                // Said once: what still comes is only waited for.
+                self.unfollowable = true;
+                Err(SessionError::Unfollowable(why))
+            }
+            _ => Ok(self.aside(PartKind::Control)),
         }
     }
 

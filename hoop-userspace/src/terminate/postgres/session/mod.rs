@@ -37,13 +37,16 @@ use crate::wire::postgres::frontend::tag;
 
 use ledger::{Awaited, Kind, Ledger};
 use pipe::Pipe;
-use requests::{Ends, Requests, Staged, StagedUnit, Taken};
+use requests::{Ends, MAX_SEGMENT, Requests, Staged, StagedUnit, Taken};
 
 /// Messages that may wait for their answers before the client is read no further.
 const MAX_AWAITED: usize = 8192;
 
 /// Bytes that are read ahead of a client that may not send now, so that its hang-up is seen.
 const READ_AHEAD: usize = 64 * 1024;
+
+/// Beside one message of the largest size: the segment before it, and what follows.
+const MORE_INPUT: usize = MAX_SEGMENT + READ_AHEAD;
 
 const CANCEL: Duration = Duration::from_secs(5);
 
@@ -71,6 +74,9 @@ pub struct Session<C = ClientStream, U = UpstreamStream> {
     staged: Option<Staged>,
     /// The client said goodbye; what it asked for before is still answered.
     leaving: bool,
+    limits: Limits,
+    /// The client is read up to this many bytes that have not been taken.
+    most_input: usize,
     /// Names a portal that nobody can have made: executing it must fail.
     no_portal: Bytes,
     cancel: CancelTarget,
@@ -134,9 +140,11 @@ where
             upstream: Pipe::new(upstream, leftover),
             requests: Requests::new(limits.max_message, limits.attribute),
             replies: replies::Reader::new(limits.max_message),
-            ledger: Ledger::default(),
+            ledger: Ledger::new(limits.attribute),
             staged: None,
             leaving: false,
+            limits,
+            most_input: READ_AHEAD,
             no_portal: no_portal(),
             cancel,
             cancelling: None,
@@ -202,7 +210,12 @@ where
                 Poll::Pending => {}
             }
         }
-        if self.may_ask(gate) || self.client.input.len() < READ_AHEAD {
+        let most = if self.may_ask(gate) {
+            self.most_input
+        } else {
+            READ_AHEAD
+        };
+        if self.client.input.len() < most {
             match self.client.poll_read(context) {
                 Poll::Ready(Ok(())) => came = true,
                 Poll::Ready(Err(_)) if self.leaving => self.client.ended = true,
@@ -256,7 +269,8 @@ where
                     self.leaving = true;
                     return self.client_event(gate);
                 }
-                Taken::Nothing => {}
+                Taken::Nothing => self.most_input = self.limits.max_message + MORE_INPUT,
+                Taken::Blocked => self.most_input = READ_AHEAD,
             }
         }
         Ok(self.client.ended.then_some(Event::HalfClosed(Side::Client)))

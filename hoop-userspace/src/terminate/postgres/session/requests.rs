@@ -20,7 +20,7 @@ use crate::wire::postgres::frontend::{self, Bind, Frontend, Target, tag};
 use crate::wire::postgres::{WireError, copy};
 
 /// A segment is cut before the message that would make it larger.
-const MAX_SEGMENT: usize = 1 << 20;
+pub const MAX_SEGMENT: usize = 1 << 20;
 
 const MAX_UNITS: usize = 1024;
 
@@ -40,8 +40,10 @@ pub enum Taken {
     Bulk(ExchangeId, Bulk),
     /// The client said goodbye.
     Terminate,
-    /// More bytes are needed, or the server must answer first.
+    /// More bytes are needed.
     Nothing,
+    /// The server must answer first.
+    Blocked,
 }
 
 /// A request that the loop decides on now, as the server will see it.
@@ -89,7 +91,7 @@ pub struct Requests {
     number: u64,
     /// Counts Syncs.
     group: u64,
-    /// Portals that the client described in this group.
+    /// Portals that the client described, with nothing run since.
     described: SmallVec<[Bytes; 1]>,
     taints: HashMap<Bytes, u64>,
     /// The last run of a PREPARE whose name is not known.
@@ -155,7 +157,7 @@ impl Requests {
                     }
                     if !ledger.is_idle() {
                         // The answer will say whether the server waits for this.
-                        return Ok(Taken::Nothing);
+                        return Ok(Taken::Blocked);
                     }
                     // A server that is in no COPY ignores them.
                     self.discard = header.wire_len();
@@ -298,6 +300,7 @@ impl Requests {
             Frontend::Describe(target) => self.describe(target, &mut unit),
             Frontend::Close(target) => self.close(target, ledger, &mut unit),
             Frontend::FunctionCall { oid } => {
+                self.described.clear();
                 unit.ends = Ends::Itself;
                 unit.kind = Some(Kind::FunctionCall);
                 Asked::FunctionCall { oid }
@@ -322,6 +325,7 @@ impl Requests {
     }
 
     fn query(&mut self, text: &Bytes) -> Asked {
+        self.described.clear();
         if text.trim_ascii().is_empty() {
             return Asked::Control;
         }
@@ -418,8 +422,9 @@ impl Requests {
 
     fn execute(&mut self, portal: &Bytes, ledger: &mut Ledger, unit: &mut StagedUnit) -> Asked {
         let name = kept(portal);
-        // A named portal may have been closed and declared anew by SQL.
+        // Whatever runs may close a portal and declare another of its name.
         unit.attribute = self.attribute && !self.described.contains(&name);
+        self.described.clear();
         let mut found = ledger.portals.find(&name, self.group).candidates;
         let bound = found
             .pop()

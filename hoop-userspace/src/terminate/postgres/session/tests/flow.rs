@@ -295,3 +295,52 @@ async fn a_client_that_says_goodbye_at_once_has_its_work_done() {
     assert_eq!((end.unwrap(), stopped), (End::Finished, Stopped::Idle));
     assert_eq!(fake.committed(), ["A"]);
 }
+
+#[tokio::test]
+async fn a_description_is_not_trusted_once_something_ran() {
+    let fake = Fake::default();
+    let attribute = Limits {
+        attribute: true,
+        ..limits()
+    };
+    let mut client = Client::with(fake.clone(), attribute).await;
+    let messages = [
+        parse("", "rows 1"),
+        bind("c", ""),
+        describe("c"),
+        query("close c; declare c"),
+        execute("c"),
+        Sync,
+    ];
+    client.send(&messages).await;
+    client.until_ready().await;
+    client.until_ready().await;
+    assert_eq!(*fake.arrived.lock().unwrap(), "PBDQDES");
+}
+
+#[tokio::test]
+async fn a_session_ends_when_the_server_reads_sql_otherwise() {
+    let mut client = Client::greeted(Fake::default()).await;
+    client.send(&[query("set client_encoding")]).await;
+    let answer = client.next().await.unwrap();
+    assert!(
+        answer.starts_with("E:08P01") && answer.contains("client_encoding"),
+        "{answer}"
+    );
+    let (end, stopped) = client.end.await.unwrap();
+    assert!(matches!(end, Err(SessionError::Unfollowable(_))));
+    assert_eq!(stopped, Stopped::Completed);
+}
+
+#[tokio::test]
+async fn what_waits_for_the_servers_word_is_not_kept_without_bound() {
+    let mut client = Client::greeted(Fake::default()).await;
+    client.send(&[query("hang")]).await;
+    let data = Bytes::from(vec![0; 1 << 20]);
+    let mut out = BytesMut::new();
+    encode(&CopyData(data), &mut out);
+    // Far less than that is taken while the server works.
+    let sent =
+        tokio::time::timeout(Duration::from_millis(300), client.stream.write_all(&out)).await;
+    assert!(sent.is_err());
+}

@@ -241,6 +241,10 @@ impl State {
                 tokio::time::sleep(std::time::Duration::from_secs(2)).await;
                 return Err(("57014", "canceling statement due to user request".into()));
             }
+            "set client_encoding" => {
+                self.out
+                    .extend(backend::parameter_message("client_encoding", "SJIS"));
+            }
             "copyin" => return self.copy_in().await,
             "copyout" => {
                 self.out.extend(frame::message(b'H', &[&[0, 0, 0]]));
