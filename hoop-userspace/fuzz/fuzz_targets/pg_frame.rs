@@ -24,7 +24,10 @@ fn messages(bytes: &[u8], chunk: usize) -> (Vec<(u8, Vec<u8>)>, bool) {
 
 fuzz_target!(|data: (u8, &[u8])| {
     let (chunk, bytes) = data;
-    assert_eq!(messages(bytes, usize::from(chunk) + 1), messages(bytes, bytes.len().max(1)));
+    assert_eq!(
+        messages(bytes, usize::from(chunk) + 1),
+        messages(bytes, bytes.len().max(1))
+    );
     let mut boundary = Boundary::default();
     for piece in bytes.chunks(usize::from(chunk) + 1) {
         if boundary.feed(piece).is_err() {
