@@ -1,1 +1,289 @@
-//! (under construction)
+//! THE LOOP: request → decide → ask → record → forward; reply → mask → record → reply.
+//!
+//! It is the same for every protocol and does no I/O of its own: [`Protocol::next`] drives all four
+//! sides, and everything else enqueues. Two things can make one direction wait while the others go
+//! on: a request whose verdict is on its way to the disk holds the client, and replies whose tables
+//! are being looked up hold the server.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::decide::{Code, Decided, Decider, Permitted, Refusal, Retry, Subject};
+use crate::ids::{Epochs, ExchangeId};
+use crate::mask::{Catalog, Masker, Masking, Rules};
+use crate::record::{RecordError, Recorded, SessionRecorder};
+use crate::terminate::{
+    Bulk, ClientGate, End, Event, Gate, Grant, Protocol, Replies, Request, SessionError, Side,
+};
+
+/// Where the masks learn which table and column a result's column is.
+pub trait Catalogs: Send + Sync {
+    /// What is known now; empty before the first look-up.
+    fn current(&self) -> Arc<Catalog>;
+    /// Looks again, on a connection of hoop's own. Returns what is known afterwards, which is the
+    /// old state where the look-up failed: what stays unknown is masked whole.
+    fn refresh(&self) -> Pin<Box<dyn Future<Output = Arc<Catalog>> + Send>>;
+}
+
+/// The rules in force. A reload puts a new one in place; live sessions take it at their next statement.
+pub struct Rulebook {
+    pub epoch: u64,
+    pub decider: Arc<Decider>,
+    pub masks: Arc<Rules>,
+}
+
+/// Everything that one session needs beside its protocol.
+pub struct Context {
+    pub subject: Subject,
+    pub rulebook: watch::Receiver<Arc<Rulebook>>,
+    pub catalogs: Arc<dyn Catalogs>,
+    pub recorder: SessionRecorder,
+    /// Revocation, kill and drain arrive here.
+    pub ends: watch::Receiver<Option<End>>,
+}
+
+/// Runs one session to its end; returns why it ended. The recording says the same.
+pub async fn run<P: Protocol>(protocol: P, context: Context) -> End {
+    let Context { mut subject, mut rulebook, catalogs, recorder, mut ends } = context;
+    let rules = rulebook.borrow_and_update().clone();
+    subject.epochs.policy = rules.epoch;
+    let mut session = Session {
+        protocol,
+        subject,
+        masker: Masker::new(rules.masks.clone()),
+        rules,
+        rulebook,
+        catalogs,
+        recorder,
+        grants: Vec::new(),
+        held: None,
+        stalled: None,
+    };
+    let end = session.until_end(&mut ends).await;
+    let Session { protocol, mut recorder, .. } = session;
+    let outcome = protocol.stop(&end).await;
+    if let Err(error) = recorder.ended(&end, outcome) {
+        // Nothing is left to stop; the missing seal is itself what `hoop verify` reports.
+        tracing::error!(%error, "the end of a session could not be recorded");
+    }
+    end
+}
+
+struct Session<P> {
+    protocol: P,
+    subject: Subject,
+    rules: Arc<Rulebook>,
+    rulebook: watch::Receiver<Arc<Rulebook>>,
+    masker: Masker,
+    catalogs: Arc<dyn Catalogs>,
+    recorder: SessionRecorder,
+    /// Requests that may still send more, oldest first; seldom more than one.
+    grants: Vec<Grant>,
+    held: Option<Held>,
+    stalled: Option<Stalled>,
+}
+
+/// A decided request that waits for the disk.
+struct Held {
+    permitted: Option<Recorded<Permitted>>,
+    refusal: Option<Recorded<Refusal>>,
+    durable: Pin<Box<dyn Future<Output = Result<(), RecordError>> + Send>>,
+}
+
+/// Replies that wait for the catalog.
+struct Stalled {
+    replies: Replies,
+    catalog: Pin<Box<dyn Future<Output = Arc<Catalog>> + Send>>,
+}
+
+impl<P: Protocol> Session<P> {
+    async fn until_end(&mut self, ends: &mut watch::Receiver<Option<End>>) -> End {
+        loop {
+            let gate = Gate {
+                client: if self.held.is_some() { ClientGate::ControlOnly } else { ClientGate::Open },
+                upstream: self.stalled.is_none(),
+            };
+            let step = tokio::select! {
+                biased;
+                end = told_to_end(ends) => return end,
+                durable = on_disk(&mut self.held) => self.release(durable),
+                catalog = looked_up(&mut self.stalled) => self.resume(&catalog),
+                event = self.protocol.next(gate) => match event {
+                    Ok(event) => self.take(event),
+                    Err(error) => Err(error.into()),
+                },
+            };
+            if let Err(end) = step {
+                return end.0;
+            }
+        }
+    }
+
+    fn take(&mut self, event: Event) -> Result<(), Ended> {
+        match event {
+            Event::Request(request) => self.request(request),
+            Event::Bulk(exchange, bulk) => self.bulk(exchange, bulk),
+            Event::Replies(replies) => self.replies(replies, &self.catalogs.current()),
+            Event::Cancel(exchange) => {
+                self.recorder.cancel(exchange)?;
+                self.protocol.cancel();
+                Ok(())
+            }
+            Event::HalfClosed(Side::Client) | Event::Closed => Err(Ended(End::Finished)),
+            Event::HalfClosed(Side::Upstream) => {
+                Err(Ended(End::Broken("the server closed the connection".into())))
+            }
+        }
+    }
+
+    fn request(&mut self, request: Request) -> Result<(), Ended> {
+        self.take_new_rules();
+        let (permitted, refusal) = match self.rules.decider.decide(&self.subject, request) {
+            Decided::Permitted(permitted) => (Some(permitted), None),
+            Decided::Refused { before, refusal } => (before, Some(refusal)),
+            // Nobody can be asked in this version: a question is answered with a refusal that says so.
+            Decided::Ask { before, question } => (before, Some(question.unavailable())),
+        };
+        // Recorded in the order of the wire, both before either takes effect.
+        let permitted = permitted.map(|p| self.recorder.permitted(p)).transpose()?;
+        let refusal = refusal.map(|r| self.recorder.refusal(r)).transpose()?;
+        if self.recorder.waits_for_disk() {
+            let durable = Box::pin(self.recorder.durable());
+            self.held = Some(Held { permitted, refusal, durable });
+            return Ok(());
+        }
+        self.carry_out(permitted, refusal)
+    }
+
+    /// A reload may have come between two statements.
+    fn take_new_rules(&mut self) {
+        if self.rulebook.has_changed().unwrap_or(false) {
+            self.rules = self.rulebook.borrow_and_update().clone();
+            self.subject.epochs.policy = self.rules.epoch;
+            self.masker.set_rules(self.rules.masks.clone());
+        }
+    }
+
+    /// The verdict has reached the disk.
+    fn release(&mut self, durable: Result<(), RecordError>) -> Result<(), Ended> {
+        durable?;
+        let Some(held) = self.held.take() else { return Ok(()) };
+        self.take_new_rules();
+        let epochs = self.subject.epochs;
+        match held.permitted {
+            Some(permitted) if permitted.get().epochs() != epochs => {
+                let refusal = outdated(permitted.get(), epochs);
+                let refusal = self.recorder.refusal(refusal)?;
+                self.carry_out(None, Some(refusal))
+            }
+            permitted => self.carry_out(permitted, held.refusal),
+        }
+    }
+
+    fn carry_out(
+        &mut self,
+        permitted: Option<Recorded<Permitted>>,
+        refusal: Option<Recorded<Refusal>>,
+    ) -> Result<(), Ended> {
+        if let Some(permitted) = permitted {
+            self.masker.begin(permitted.get());
+            let grant = self.protocol.forward(permitted)?;
+            self.grants.push(grant);
+        }
+        if let Some(refusal) = refusal {
+            self.protocol.refuse(refusal)?;
+        }
+        Ok(())
+    }
+
+    fn bulk(&mut self, exchange: ExchangeId, bulk: Bulk) -> Result<(), Ended> {
+        let Some(grant) = self.grants.iter_mut().find(|g| g.exchange() == exchange) else {
+            return Err(Ended(End::Broken("content arrived for a request that was not permitted".into())));
+        };
+        self.recorder.bulk(exchange, &bulk)?;
+        self.protocol.more(grant, bulk)?;
+        Ok(())
+    }
+
+    fn replies(&mut self, replies: Replies, catalog: &Arc<Catalog>) -> Result<(), Ended> {
+        match self.masker.mask(replies, catalog) {
+            Masking::Done(masked) => {
+                if let Some(done) = masked.done() {
+                    self.grants.retain(|g| g.exchange() > done);
+                }
+                let recorded = self.recorder.masked(masked)?;
+                self.protocol.reply(recorded)?;
+            }
+            Masking::NeedsCatalog(replies) => {
+                self.stalled = Some(Stalled { replies, catalog: self.catalogs.refresh() });
+            }
+        }
+        Ok(())
+    }
+
+    /// The catalog has been looked up; the masker asks for each unknown table once.
+    fn resume(&mut self, catalog: &Arc<Catalog>) -> Result<(), Ended> {
+        match self.stalled.take() {
+            Some(stalled) => self.replies(stalled.replies, catalog),
+            None => Ok(()),
+        }
+    }
+}
+
+fn outdated(permitted: &Permitted, now: Epochs) -> Refusal {
+    let what = if permitted.epochs().policy == now.policy { "identity" } else { "policy" };
+    Refusal {
+        exchange: permitted.exchange(),
+        unit: 0,
+        code: Code::Changed,
+        message: format!("the {what} changed while this request was waiting to be recorded"),
+        rule: None,
+        retry: Retry::Again,
+        hint: "send it again; it will be decided under the rules that hold now".into(),
+    }
+}
+
+async fn told_to_end(ends: &mut watch::Receiver<Option<End>>) -> End {
+    match ends.wait_for(Option::is_some).await {
+        Ok(end) => end.clone().unwrap_or(End::Finished),
+        // The worker let go of its end of the channel: it is stopping.
+        Err(_) => End::Drained,
+    }
+}
+
+async fn on_disk(held: &mut Option<Held>) -> Result<(), RecordError> {
+    match held {
+        Some(held) => held.durable.as_mut().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn looked_up(stalled: &mut Option<Stalled>) -> Arc<Catalog> {
+    match stalled {
+        Some(stalled) => stalled.catalog.as_mut().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Carries the reason up through `?`.
+struct Ended(End);
+
+impl From<SessionError> for Ended {
+    fn from(error: SessionError) -> Self {
+        Self(End::Broken(error.to_string()))
+    }
+}
+
+impl From<RecordError> for Ended {
+    fn from(error: RecordError) -> Self {
+        Self(End::Unrecordable(error.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod scripted;
+#[cfg(test)]
+mod tests;
