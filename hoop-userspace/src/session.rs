@@ -243,6 +243,7 @@ fn outdated(permitted: &Permitted, now: Epochs) -> Refusal {
         rule: None,
         retry: Retry::Again,
         hint: "send it again; it will be decided under the rules that hold now".into(),
+        asked: None,
     }
 }
 
@@ -283,7 +284,3 @@ impl From<RecordError> for Ended {
     }
 }
 
-#[cfg(test)]
-mod scripted;
-#[cfg(test)]
-mod tests;

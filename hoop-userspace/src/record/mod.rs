@@ -1,6 +1,32 @@
 //! Stage 10: what happened, before it takes effect.
+//!
+//! One append-only file per session, and one ledger per process for what belongs to no session.
+//! Every frame is one `write` by the task that the session runs in; a file that could not be
+//! written once is not written again, and its session ends. The bytes are `format.rs`.
+
+pub mod event;
+mod flush;
+pub mod format;
+mod ledger;
+mod session;
+mod store;
+mod writer;
+
+pub use event::{Header, IdentityNote};
+pub use ledger::Ledger;
+pub use session::SessionRecorder;
+pub use store::{SealingKey, Store};
+pub use writer::RecordError;
 
 /// Proof that `T` was recorded. Built by this stage alone.
+///
+/// ```compile_fail
+/// let forged = hoop::record::Recorded(());
+/// ```
+///
+/// ```compile_fail
+/// fn twice<T: Clone>(t: hoop::record::Recorded<T>) { let _ = (t.clone(), t); }
+/// ```
 #[derive(Debug)]
 pub struct Recorded<T>(T);
 

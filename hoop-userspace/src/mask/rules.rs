@@ -1,0 +1,159 @@
+//! Which columns of one resource are masked, and how.
+
+use std::sync::Arc;
+
+use crate::config::{ColumnPattern, Config, How};
+use crate::ids::ResourceName;
+
+use super::catalog::Relation;
+
+/// The `[[mask]]` entries of one resource, compiled. Shared by its sessions.
+#[derive(Debug)]
+pub struct Rules {
+    entries: Vec<Entry>,
+    key: HashKey,
+    max_row: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    pattern: ColumnPattern,
+    how: How,
+}
+
+/// What the `hash` strategy is keyed with: equal values stay equal for whoever holds the same key,
+/// and nobody else can find a value by trying.
+#[derive(Clone)]
+pub struct HashKey(ring::hmac::Key);
+
+impl HashKey {
+    pub fn new(key: &[u8; 32]) -> Self {
+        Self(ring::hmac::Key::new(ring::hmac::HMAC_SHA256, key))
+    }
+
+    /// The first 16 bytes of HMAC-SHA-256 over the value's text form.
+    pub(in crate::mask) fn hash(&self, value: &[u8]) -> [u8; 16] {
+        let tag = ring::hmac::sign(&self.0, value);
+        tag.as_ref().first_chunk().copied().unwrap_or_default()
+    }
+}
+
+impl std::fmt::Debug for HashKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("HashKey(…)")
+    }
+}
+
+impl Rules {
+    pub fn new(config: &Config, resource: &ResourceName, key: &HashKey) -> Arc<Self> {
+        let masks = config.masks.iter().filter(|m| m.resource == *resource);
+        let entries = masks.flat_map(|mask| {
+            mask.columns.iter().map(|pattern| Entry {
+                pattern: pattern.clone(),
+                how: mask.how.clone(),
+            })
+        });
+        let found = config.resources.iter().find(|r| r.name == *resource);
+        Arc::new(Self {
+            entries: entries.collect(),
+            key: key.clone(),
+            max_row: found.map_or(0, |r| r.max_message),
+        })
+    }
+
+    /// The rules of a single list of patterns, as `hoop mask test` has them.
+    pub fn of(
+        columns: impl IntoIterator<Item = (ColumnPattern, How)>,
+        key: &HashKey,
+        max_row: usize,
+    ) -> Arc<Self> {
+        let entries = columns.into_iter();
+        Arc::new(Self {
+            entries: entries.map(|(pattern, how)| Entry { pattern, how }).collect(),
+            key: key.clone(),
+            max_row,
+        })
+    }
+
+    /// Nothing is masked: replies pass untouched.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub(in crate::mask) fn key(&self) -> &HashKey {
+        &self.key
+    }
+
+    /// Bytes of one row that are collected before its values are replaced whole instead.
+    pub(in crate::mask) fn max_row(&self) -> usize {
+        self.max_row
+    }
+
+    /// How a column is masked. Where several rules match, the one that shows least counts, so that
+    /// adding a rule never shows more.
+    pub(in crate::mask) fn of_column(&self, schema: &str, table: &str, column: &str) -> Option<&How> {
+        let matching = self.entries.iter().filter(|e| {
+            part(&e.pattern.schema, schema)
+                && part(&e.pattern.table, table)
+                && part(&e.pattern.column, column)
+        });
+        matching.map(|e| &e.how).min_by_key(|how| shows(how))
+    }
+
+    /// Whether any column of the relation is masked by its own name.
+    pub(in crate::mask) fn names(&self, relation: &Relation) -> bool {
+        let mut columns = relation.columns.values();
+        columns.any(|column| self.of_column(&relation.schema, &relation.name, column).is_some())
+    }
+
+    /// Whether a relation of this name could have a masked column, whatever its columns are.
+    pub(in crate::mask) fn may_name(&self, schema: Option<&str>, table: &str) -> bool {
+        self.entries.iter().any(|e| {
+            part(&e.pattern.table, table) && schema.is_none_or(|s| part(&e.pattern.schema, s))
+        })
+    }
+}
+
+fn part(pattern: &Option<String>, name: &str) -> bool {
+    pattern.as_deref().is_none_or(|pattern| pattern == name)
+}
+
+fn shows(how: &How) -> u8 {
+    match how {
+        How::Null => 0,
+        How::Redact => 1,
+        How::Fixed(_) => 2,
+        How::Hash => 3,
+        How::Partial => 4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pattern(text: &str) -> ColumnPattern {
+        let mut parts = text.split('.').map(|p| (p != "*").then(|| p.to_owned()));
+        ColumnPattern {
+            schema: parts.next().flatten(),
+            table: parts.next().flatten(),
+            column: parts.next().flatten(),
+        }
+    }
+
+    #[test]
+    fn the_rule_that_shows_least_counts() {
+        let key = HashKey::new(&[1; 32]);
+        let rules = [
+            (pattern("*.*.email"), How::Partial),
+            (pattern("public.users.email"), How::Null),
+            (pattern("public.users.ssn"), How::Hash),
+        ];
+        let rules = Rules::of(rules, &key, 1000);
+        assert_eq!(rules.of_column("public", "users", "email"), Some(&How::Null));
+        assert_eq!(rules.of_column("other", "users", "email"), Some(&How::Partial));
+        assert_eq!(rules.of_column("public", "users", "ssn"), Some(&How::Hash));
+        assert_eq!(rules.of_column("other", "users", "ssn"), None);
+        assert!(rules.may_name(None, "anything"), "*.*.email may be anywhere");
+    }
+}
