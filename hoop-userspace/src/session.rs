@@ -47,7 +47,13 @@ pub struct Context {
 
 /// Runs one session to its end; returns why it ended. The recording says the same.
 pub async fn run<P: Protocol>(protocol: P, context: Context) -> End {
-    let Context { mut subject, mut rulebook, catalogs, recorder, mut ends } = context;
+    let Context {
+        mut subject,
+        mut rulebook,
+        catalogs,
+        recorder,
+        mut ends,
+    } = context;
     let rules = rulebook.borrow_and_update().clone();
     subject.epochs.policy = rules.epoch;
     let mut session = Session {
@@ -63,7 +69,11 @@ pub async fn run<P: Protocol>(protocol: P, context: Context) -> End {
         stalled: None,
     };
     let end = session.until_end(&mut ends).await;
-    let Session { protocol, mut recorder, .. } = session;
+    let Session {
+        protocol,
+        mut recorder,
+        ..
+    } = session;
     let outcome = protocol.stop(&end).await;
     if let Err(error) = recorder.ended(&end, outcome) {
         // Nothing is left to stop; the missing seal is itself what `hoop verify` reports.
@@ -103,7 +113,11 @@ impl<P: Protocol> Session<P> {
     async fn until_end(&mut self, ends: &mut watch::Receiver<Option<End>>) -> End {
         loop {
             let gate = Gate {
-                client: if self.held.is_some() { ClientGate::ControlOnly } else { ClientGate::Open },
+                client: if self.held.is_some() {
+                    ClientGate::ControlOnly
+                } else {
+                    ClientGate::Open
+                },
                 upstream: self.stalled.is_none(),
             };
             let step = tokio::select! {
@@ -133,9 +147,9 @@ impl<P: Protocol> Session<P> {
                 Ok(())
             }
             Event::HalfClosed(Side::Client) | Event::Closed => Err(Ended(End::Finished)),
-            Event::HalfClosed(Side::Upstream) => {
-                Err(Ended(End::Broken("the server closed the connection".into())))
-            }
+            Event::HalfClosed(Side::Upstream) => Err(Ended(End::Broken(
+                "the server closed the connection".into(),
+            ))),
         }
     }
 
@@ -152,7 +166,11 @@ impl<P: Protocol> Session<P> {
         let refusal = refusal.map(|r| self.recorder.refusal(r)).transpose()?;
         if self.recorder.waits_for_disk() {
             let durable = Box::pin(self.recorder.durable());
-            self.held = Some(Held { permitted, refusal, durable });
+            self.held = Some(Held {
+                permitted,
+                refusal,
+                durable,
+            });
             return Ok(());
         }
         self.carry_out(permitted, refusal)
@@ -170,7 +188,9 @@ impl<P: Protocol> Session<P> {
     /// The verdict has reached the disk.
     fn release(&mut self, durable: Result<(), RecordError>) -> Result<(), Ended> {
         durable?;
-        let Some(held) = self.held.take() else { return Ok(()) };
+        let Some(held) = self.held.take() else {
+            return Ok(());
+        };
         self.take_new_rules();
         let epochs = self.subject.epochs;
         match held.permitted {
@@ -201,7 +221,9 @@ impl<P: Protocol> Session<P> {
 
     fn bulk(&mut self, exchange: ExchangeId, bulk: Bulk) -> Result<(), Ended> {
         let Some(grant) = self.grants.iter_mut().find(|g| g.exchange() == exchange) else {
-            return Err(Ended(End::Broken("content arrived for a request that was not permitted".into())));
+            return Err(Ended(End::Broken(
+                "content arrived for a request that was not permitted".into(),
+            )));
         };
         self.recorder.bulk(exchange, &bulk)?;
         self.protocol.more(grant, bulk)?;
@@ -218,7 +240,10 @@ impl<P: Protocol> Session<P> {
                 self.protocol.reply(recorded)?;
             }
             Masking::NeedsCatalog(replies) => {
-                self.stalled = Some(Stalled { replies, catalog: self.catalogs.refresh() });
+                self.stalled = Some(Stalled {
+                    replies,
+                    catalog: self.catalogs.refresh(),
+                });
             }
         }
         Ok(())
@@ -234,7 +259,11 @@ impl<P: Protocol> Session<P> {
 }
 
 fn outdated(permitted: &Permitted, now: Epochs) -> Refusal {
-    let what = if permitted.epochs().policy == now.policy { "identity" } else { "policy" };
+    let what = if permitted.epochs().policy == now.policy {
+        "identity"
+    } else {
+        "policy"
+    };
     Refusal {
         exchange: permitted.exchange(),
         unit: 0,
@@ -283,4 +312,3 @@ impl From<RecordError> for Ended {
         Self(End::Unrecordable(error.to_string()))
     }
 }
-

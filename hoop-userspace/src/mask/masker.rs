@@ -25,7 +25,10 @@ pub enum Masking {
 
 impl Masker {
     pub fn new(rules: Arc<Rules>) -> Self {
-        Self { rules, observe: false }
+        Self {
+            rules,
+            observe: false,
+        }
     }
 
     /// In observe mode the client sees what the server sent; the recording is masked all the same.

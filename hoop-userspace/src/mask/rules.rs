@@ -69,7 +69,9 @@ impl Rules {
     ) -> Arc<Self> {
         let entries = columns.into_iter();
         Arc::new(Self {
-            entries: entries.map(|(pattern, how)| Entry { pattern, how }).collect(),
+            entries: entries
+                .map(|(pattern, how)| Entry { pattern, how })
+                .collect(),
             key: key.clone(),
             max_row,
         })
@@ -91,7 +93,12 @@ impl Rules {
 
     /// How a column is masked. Where several rules match, the one that shows least counts, so that
     /// adding a rule never shows more.
-    pub(in crate::mask) fn of_column(&self, schema: &str, table: &str, column: &str) -> Option<&How> {
+    pub(in crate::mask) fn of_column(
+        &self,
+        schema: &str,
+        table: &str,
+        column: &str,
+    ) -> Option<&How> {
         let matching = self.entries.iter().filter(|e| {
             part(&e.pattern.schema, schema)
                 && part(&e.pattern.table, table)
@@ -103,7 +110,10 @@ impl Rules {
     /// Whether any column of the relation is masked by its own name.
     pub(in crate::mask) fn names(&self, relation: &Relation) -> bool {
         let mut columns = relation.columns.values();
-        columns.any(|column| self.of_column(&relation.schema, &relation.name, column).is_some())
+        columns.any(|column| {
+            self.of_column(&relation.schema, &relation.name, column)
+                .is_some()
+        })
     }
 
     /// Whether a relation of this name could have a masked column, whatever its columns are.
@@ -150,10 +160,19 @@ mod tests {
             (pattern("public.users.ssn"), How::Hash),
         ];
         let rules = Rules::of(rules, &key, 1000);
-        assert_eq!(rules.of_column("public", "users", "email"), Some(&How::Null));
-        assert_eq!(rules.of_column("other", "users", "email"), Some(&How::Partial));
+        assert_eq!(
+            rules.of_column("public", "users", "email"),
+            Some(&How::Null)
+        );
+        assert_eq!(
+            rules.of_column("other", "users", "email"),
+            Some(&How::Partial)
+        );
         assert_eq!(rules.of_column("public", "users", "ssn"), Some(&How::Hash));
         assert_eq!(rules.of_column("other", "users", "ssn"), None);
-        assert!(rules.may_name(None, "anything"), "*.*.email may be anywhere");
+        assert!(
+            rules.may_name(None, "anything"),
+            "*.*.email may be anywhere"
+        );
     }
 }

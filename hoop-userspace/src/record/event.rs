@@ -36,8 +36,17 @@ pub struct Header {
 /// Who it was, or why that could not be said.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum IdentityNote {
-    Verified { issuer: String, subject: String, client_id: String, groups: Vec<String>, scopes: Vec<String>, expires: SystemTime },
-    Unverified { why: String },
+    Verified {
+        issuer: String,
+        subject: String,
+        client_id: String,
+        groups: Vec<String>,
+        scopes: Vec<String>,
+        expires: SystemTime,
+    },
+    Unverified {
+        why: String,
+    },
 }
 
 /// A permitted request, before it is forwarded.
@@ -70,7 +79,10 @@ pub struct Cut<'b> {
 impl<'b> Cut<'b> {
     pub fn new(bytes: &'b [u8], most: usize) -> Self {
         let kept = bytes.get(..most).unwrap_or(bytes);
-        Self { kept: Cow::Borrowed(kept), length: bytes.len() as u64 }
+        Self {
+            kept: Cow::Borrowed(kept),
+            length: bytes.len() as u64,
+        }
     }
 }
 

@@ -42,13 +42,17 @@ impl Dirty {
     }
 
     /// Resolves when everything appended so far is on the disk.
-    pub(super) fn durable(self: &Arc<Self>) -> impl Future<Output = Result<(), String>> + Send + 'static {
+    pub(super) fn durable(
+        self: &Arc<Self>,
+    ) -> impl Future<Output = Result<(), String>> + Send + 'static {
         let wanted = self.appended.load(Ordering::Acquire);
         let mut synced = self.synced.subscribe();
         let this = self.clone();
         async move {
             this.wake.now();
-            let reached = synced.wait_for(|s| s.as_ref().map_or(true, |n| *n >= wanted)).await;
+            let reached = synced
+                .wait_for(|s| s.as_ref().map_or(true, |n| *n >= wanted))
+                .await;
             match reached {
                 Ok(state) => state.clone().map(|_| ()),
                 Err(_) => Err("the flusher has stopped".into()),
@@ -67,11 +71,15 @@ impl Dirty {
         if !behind {
             return;
         }
-        let result = self.file.sync_data().map(|()| wanted).map_err(|e| e.to_string());
+        let result = self
+            .file
+            .sync_data()
+            .map(|()| wanted)
+            .map_err(|e| e.to_string());
         if let Err(error) = &result {
             tracing::error!(error, "a recording could not be synced; its session ends");
         }
-        self.synced.send_replace(result);
+        let _ = self.synced.send_replace(result);
     }
 }
 
@@ -83,7 +91,9 @@ impl Wake {
 
     fn wait(&self) {
         let urgent = self.urgent.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.condition.wait_timeout_while(urgent, INTERVAL, |urgent| !*urgent);
+        let waited = self
+            .condition
+            .wait_timeout_while(urgent, INTERVAL, |urgent| !*urgent);
         *waited.unwrap_or_else(PoisonError::into_inner).0 = false;
     }
 }
@@ -101,16 +111,22 @@ impl Flusher {
     pub(super) fn start() -> std::io::Result<Self> {
         let files = Files::default();
         let wake = Arc::new(Wake::default());
-        let thread = std::thread::Builder::new().name("hoop-flush".into()).spawn({
-            let (files, wake) = (files.clone(), wake.clone());
-            move || {
-                while !wake.stopping.load(Ordering::Acquire) {
-                    wake.wait();
-                    sync_all(&files);
+        let thread = std::thread::Builder::new()
+            .name("hoop-flush".into())
+            .spawn({
+                let (files, wake) = (files.clone(), wake.clone());
+                move || {
+                    while !wake.stopping.load(Ordering::Acquire) {
+                        wake.wait();
+                        sync_all(&files);
+                    }
                 }
-            }
-        })?;
-        Ok(Self { files, wake, thread: Some(thread) })
+            })?;
+        Ok(Self {
+            files,
+            wake,
+            thread: Some(thread),
+        })
     }
 
     pub(super) fn watch(&self, file: Arc<File>) -> Arc<Dirty> {
@@ -132,13 +148,19 @@ impl Flusher {
 fn sync_all(files: &Files) {
     let all: Vec<_> = {
         let files = files.lock().unwrap_or_else(PoisonError::into_inner);
-        files.iter().map(|(key, dirty)| (*key, dirty.clone())).collect()
+        files
+            .iter()
+            .map(|(key, dirty)| (*key, dirty.clone()))
+            .collect()
     };
     for (key, dirty) in all {
         let closed = dirty.closed.load(Ordering::Acquire);
         dirty.sync();
         if closed {
-            files.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+            files
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .remove(&key);
         }
     }
 }

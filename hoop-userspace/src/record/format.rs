@@ -66,9 +66,11 @@ pub enum Kind {
 impl Kind {
     fn of(byte: u8) -> Option<Self> {
         use Kind::*;
-        [Header, Permitted, Refused, Replies, Bulk, Cancel, End, Seal, Entry]
-            .into_iter()
-            .find(|k| *k as u8 == byte)
+        [
+            Header, Permitted, Refused, Replies, Bulk, Cancel, End, Seal, Entry,
+        ]
+        .into_iter()
+        .find(|k| *k as u8 == byte)
     }
 }
 
@@ -76,7 +78,13 @@ impl Kind {
 ///
 /// A payload over [`MAX_PAYLOAD`] leaves `out` and the chain as they were and returns `false`;
 /// callers bound what they write, so that this does not happen.
-pub fn put(out: &mut Vec<u8>, link: &mut Link, kind: Kind, at: u64, fill: impl FnOnce(&mut Vec<u8>)) -> bool {
+pub fn put(
+    out: &mut Vec<u8>,
+    link: &mut Link,
+    kind: Kind,
+    at: u64,
+    fill: impl FnOnce(&mut Vec<u8>),
+) -> bool {
     let start = out.len();
     out.extend_from_slice(&[0; 4]);
     out.push(kind as u8);
@@ -112,7 +120,9 @@ pub enum Broken {
     Kind,
     #[error("a frame claims more than a frame may hold")]
     Length,
-    #[error("the hash does not follow from what stands before it: something was changed, removed or inserted")]
+    #[error(
+        "the hash does not follow from what stands before it: something was changed, removed or inserted"
+    )]
     Chain,
 }
 
@@ -142,7 +152,12 @@ impl Walk {
         if magic != MAGIC {
             return Err(Broken::Preamble);
         }
-        Ok(Some((Self { link: Link::first(&chain) }, chain)))
+        Ok(Some((
+            Self {
+                link: Link::first(&chain),
+            },
+            chain,
+        )))
     }
 
     /// Takes the next frame from the front of `bytes`.
@@ -162,8 +177,15 @@ impl Walk {
         if next.0 != hash {
             return Err(Broken::Chain);
         }
-        let kind = hashed.get(4).copied().and_then(Kind::of).ok_or(Broken::Kind)?;
-        let at = hashed.get(5..HEAD).and_then(|b| b.try_into().ok()).map_or(0, u64::from_be_bytes);
+        let kind = hashed
+            .get(4)
+            .copied()
+            .and_then(Kind::of)
+            .ok_or(Broken::Kind)?;
+        let at = hashed
+            .get(5..HEAD)
+            .and_then(|b| b.try_into().ok())
+            .map_or(0, u64::from_be_bytes);
         let payload = hashed.get(HEAD..).unwrap_or_default();
         self.link = next;
         Ok(Step::Frame(Frame { kind, at, payload }, body + HASH))
@@ -185,7 +207,8 @@ mod tests {
         bytes.extend_from_slice(&[7; 16]);
         let mut link = Link::first(&[7; 16]);
         for (i, payload) in payloads.iter().enumerate() {
-            assert!(put(&mut bytes, &mut link, Kind::Entry, i as u64, |out| out.extend_from_slice(payload)));
+            assert!(put(&mut bytes, &mut link, Kind::Entry, i as u64, |out| out
+                .extend_from_slice(payload)));
         }
         bytes
     }

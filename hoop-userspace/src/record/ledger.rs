@@ -29,15 +29,20 @@ impl Ledger {
         let filled = SystemRandom::new().fill(&mut random);
         filled.map_err(|e| RecordError::io("name a ledger in", directory, e))?;
         let id = SessionId::new(SystemTime::now(), random);
-        let flusher = Flusher::start().map_err(|e| RecordError::io("start flushing to", directory, e))?;
+        let flusher =
+            Flusher::start().map_err(|e| RecordError::io("start flushing to", directory, e))?;
         let path = directory.join(format!("{name}-{id}.{EXTENSION}"));
         let writer = Writer::create(path, id.as_bytes(), &flusher)?;
-        Ok(Self { writer, _flusher: flusher })
+        Ok(Self {
+            writer,
+            _flusher: flusher,
+        })
     }
 
     /// Appends one entry, as JSON.
     pub fn append(&mut self, entry: &impl Serialize) -> Result<(), RecordError> {
         let json = serde_json::to_vec(entry).map_err(|_| RecordError::TooLarge)?;
-        self.writer.append(Kind::Entry, |out| out.extend_from_slice(&json))
+        self.writer
+            .append(Kind::Entry, |out| out.extend_from_slice(&json))
     }
 }

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use super::Recorded;
 use super::event::{
-    BulkNote, Cut, EndNote, Header, PermittedNote, RefusalNote, RepliesNote, SealNote, SpanNote, UnitNote,
+    BulkNote, Cut, EndNote, Header, PermittedNote, RefusalNote, RepliesNote, SealNote, SpanNote,
+    UnitNote,
 };
 use super::format::Kind;
 use super::store::SealingKey;
 use super::writer::{RecordError, Writer};
-use super::Recorded;
 use crate::config::Durability;
 use crate::decide::{Permitted, PermittedUnit, Refusal};
 use crate::ids::ExchangeId;
@@ -89,7 +90,8 @@ impl SessionRecorder {
     /// `result_bytes` for each exchange, and the count of all.
     pub fn masked(&mut self, masked: Masked) -> Result<Recorded<Masked>, RecordError> {
         let mut spans = Vec::with_capacity(masked.spans().len());
-        let mut kept = Vec::with_capacity(masked.record().len().min(self.result_bytes + OTHER_BYTES));
+        let mut kept =
+            Vec::with_capacity(masked.record().len().min(self.result_bytes + OTHER_BYTES));
         let (mut from, mut other) = (0, 0);
         for span in masked.spans() {
             let bytes = masked.record().get(from..span.end).unwrap_or_default();
@@ -113,7 +115,11 @@ impl SessionRecorder {
                 kept: keep.len() as u64,
             });
         }
-        let note = RepliesNote { spans, kept: kept.into(), masked: masked.values() };
+        let note = RepliesNote {
+            spans,
+            kept: kept.into(),
+            masked: masked.values(),
+        };
         append(&mut self.writer, Kind::Replies, &note)?;
         Ok(Recorded(masked))
     }
@@ -121,7 +127,15 @@ impl SessionRecorder {
     /// Records content that belongs to a permitted request: its size, and how it begins.
     pub fn bulk(&mut self, exchange: ExchangeId, bulk: &Bulk) -> Result<(), RecordError> {
         let wire = Cut::new(&bulk.wire, BULK_BYTES);
-        append(&mut self.writer, Kind::Bulk, &BulkNote { exchange: exchange.0, end: bulk.end, wire })
+        append(
+            &mut self.writer,
+            Kind::Bulk,
+            &BulkNote {
+                exchange: exchange.0,
+                end: bulk.end,
+                wire,
+            },
+        )
     }
 
     pub fn cancel(&mut self, exchange: Option<ExchangeId>) -> Result<(), RecordError> {
@@ -137,7 +151,11 @@ impl SessionRecorder {
     pub fn durable(&self) -> impl Future<Output = Result<(), RecordError>> + Send + 'static {
         let durable = self.writer.dirty().durable();
         let path = self.writer.path().to_owned();
-        async move { durable.await.map_err(|why| RecordError::io("sync", &path, why)) }
+        async move {
+            durable
+                .await
+                .map_err(|why| RecordError::io("sync", &path, why))
+        }
     }
 
     /// Records the end and seals the file. Nothing can be recorded after it.
@@ -170,9 +188,11 @@ pub(super) fn append(
     note: &impl serde::Serialize,
 ) -> Result<(), RecordError> {
     let mut encoded = true;
-    writer.append(kind, |out| match postcard::to_extend(note, Appending(out)) {
-        Ok(_) => {}
-        Err(_) => encoded = false,
+    writer.append(kind, |out| {
+        match postcard::to_extend(note, Appending(out)) {
+            Ok(_) => {}
+            Err(_) => encoded = false,
+        }
     })?;
     match encoded {
         true => Ok(()),
@@ -205,12 +225,17 @@ fn note(refusal: &Refusal) -> RefusalNote {
         line: refusal.json_line(),
         rule: refusal.rule.as_ref().map(|r| r.0.to_string()),
         hint: refusal.hint.clone(),
-        asked: refusal.asked.as_ref().map(|t| cut_text(&t.text, REQUEST_BYTES)),
+        asked: refusal
+            .asked
+            .as_ref()
+            .map(|t| cut_text(&t.text, REQUEST_BYTES)),
     }
 }
 
 fn cut_text(text: &str, most: usize) -> String {
-    let end = (0..=most.min(text.len())).rev().find(|i| text.is_char_boundary(*i));
+    let end = (0..=most.min(text.len()))
+        .rev()
+        .find(|i| text.is_char_boundary(*i));
     text.get(..end.unwrap_or(0)).unwrap_or_default().to_owned()
 }
 

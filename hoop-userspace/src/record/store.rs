@@ -31,8 +31,13 @@ impl Store {
     pub fn open(settings: &config::Record, key: Arc<SealingKey>) -> Result<Arc<Self>, RecordError> {
         let directory = &settings.directory;
         make(directory)?;
-        let flusher = Flusher::start().map_err(|e| RecordError::io("start flushing to", directory, e))?;
-        Ok(Arc::new(Self { settings: settings.clone(), key, flusher }))
+        let flusher =
+            Flusher::start().map_err(|e| RecordError::io("start flushing to", directory, e))?;
+        Ok(Arc::new(Self {
+            settings: settings.clone(),
+            key,
+            flusher,
+        }))
     }
 
     /// Begins to record a session.
@@ -50,7 +55,10 @@ impl Store {
 }
 
 pub(super) fn make(directory: &Path) -> Result<(), RecordError> {
-    let made = fs::DirBuilder::new().recursive(true).mode(0o750).create(directory);
+    let made = fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o750)
+        .create(directory);
     made.map_err(|e| RecordError::io("create", directory, e))
 }
 
@@ -65,15 +73,23 @@ impl SealingKey {
             read => read.map_err(|e| RecordError::io("read", path, e))?,
         };
         let pair = Ed25519KeyPair::from_pkcs8(&bytes);
-        let pair = pair.map_err(|e| RecordError::Key { path: path.to_owned(), why: e.to_string() })?;
+        let pair = pair.map_err(|e| RecordError::Key {
+            path: path.to_owned(),
+            why: e.to_string(),
+        })?;
         Ok(Arc::new(Self(pair)))
     }
 
     fn make(path: &Path) -> Result<Vec<u8>, RecordError> {
         let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new());
         let pkcs8 = pkcs8.map_err(|e| RecordError::io("make a key for", path, e))?;
-        let file = fs::File::options().write(true).create_new(true).mode(0o600).open(path);
-        let written = file.and_then(|mut f| f.write_all(pkcs8.as_ref()).and_then(|()| f.sync_all()));
+        let file = fs::File::options()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path);
+        let written =
+            file.and_then(|mut f| f.write_all(pkcs8.as_ref()).and_then(|()| f.sync_all()));
         written.map_err(|e| RecordError::io("write", path, e))?;
         Ok(pkcs8.as_ref().to_vec())
     }
@@ -92,7 +108,9 @@ pub fn files(directory: &Path) -> Vec<PathBuf> {
     let mut open = vec![(directory.to_owned(), 0)];
     let mut found = Vec::new();
     while let Some((directory, depth)) = open.pop() {
-        let Ok(entries) = fs::read_dir(&directory) else { continue };
+        let Ok(entries) = fs::read_dir(&directory) else {
+            continue;
+        };
         for entry in entries.flatten() {
             let path = entry.path();
             match entry.file_type() {

@@ -13,7 +13,11 @@ use super::format::{self, Kind, Link, MAGIC};
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum RecordError {
     #[error("cannot {what} {path}: {why}; free space or mend the directory, then connect again")]
-    Io { what: &'static str, path: PathBuf, why: String },
+    Io {
+        what: &'static str,
+        path: PathBuf,
+        why: String,
+    },
     #[error("{path} could not be written before; nothing more is written to it")]
     Failed { path: PathBuf },
     #[error("an event is larger than a frame may be ({} MiB)", format::MAX_PAYLOAD >> 20)]
@@ -24,7 +28,11 @@ pub enum RecordError {
 
 impl RecordError {
     pub(super) fn io(what: &'static str, path: &Path, error: impl std::fmt::Display) -> Self {
-        Self::Io { what, path: path.to_owned(), why: error.to_string() }
+        Self::Io {
+            what,
+            path: path.to_owned(),
+            why: error.to_string(),
+        }
     }
 }
 
@@ -46,9 +54,17 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Makes a new file and writes its preamble.
-    pub(super) fn create(path: PathBuf, chain: &[u8; 16], flusher: &Flusher) -> Result<Self, RecordError> {
+    pub(super) fn create(
+        path: PathBuf,
+        chain: &[u8; 16],
+        flusher: &Flusher,
+    ) -> Result<Self, RecordError> {
         use std::os::unix::fs::OpenOptionsExt;
-        let file = File::options().create_new(true).append(true).mode(0o640).open(&path);
+        let file = File::options()
+            .create_new(true)
+            .append(true)
+            .mode(0o640)
+            .open(&path);
         let file = Arc::new(file.map_err(|e| RecordError::io("create", &path, e))?);
         let dirty = flusher.watch(file.clone());
         let mut writer = Self {
@@ -70,7 +86,6 @@ impl Writer {
         self.link
     }
 
-
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -80,9 +95,15 @@ impl Writer {
     }
 
     /// Appends one frame with one write. After an error the file takes nothing any more.
-    pub(super) fn append(&mut self, kind: Kind, fill: impl FnOnce(&mut Vec<u8>)) -> Result<(), RecordError> {
+    pub(super) fn append(
+        &mut self,
+        kind: Kind,
+        fill: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(), RecordError> {
         if self.failed {
-            return Err(RecordError::Failed { path: self.path.clone() });
+            return Err(RecordError::Failed {
+                path: self.path.clone(),
+            });
         }
         if let Some(why) = self.dirty.failure() {
             self.failed = true;
@@ -126,5 +147,7 @@ impl Drop for Writer {
 }
 
 fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as u64)
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_micros() as u64)
 }
