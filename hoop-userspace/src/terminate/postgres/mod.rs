@@ -9,6 +9,8 @@ mod refusals;
 mod scram;
 mod session;
 mod startup;
+#[cfg(test)]
+mod startup_tests;
 pub mod upstream;
 
 pub use cancels::{Cancels, NoKey};

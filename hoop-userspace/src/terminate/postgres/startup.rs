@@ -216,14 +216,15 @@ impl Startup {
 
 /// SQL is read otherwise than the parser reads it under these settings.
 pub(super) fn unreadable((name, value): (&str, &str)) -> Option<String> {
-    let value = value.trim().trim_matches(['\'', '"']).to_ascii_lowercase();
+    let value = value.trim().trim_matches(['\'', '"']);
+    let lower = value.to_ascii_lowercase();
     let readable = match name.to_ascii_lowercase().as_str() {
         "client_encoding" => {
-            let plain: String = value.chars().filter(char::is_ascii_alphanumeric).collect();
+            let plain: String = lower.chars().filter(char::is_ascii_alphanumeric).collect();
             matches!(plain.as_str(), "utf8" | "unicode" | "sqlascii" | "auto")
         }
         "standard_conforming_strings" => {
-            matches!(value.as_str(), "on" | "true" | "yes" | "1" | "t" | "y")
+            matches!(lower.as_str(), "on" | "true" | "yes" | "1" | "t" | "y")
         }
         _ => return None,
     };

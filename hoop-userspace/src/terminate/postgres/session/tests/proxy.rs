@@ -5,7 +5,15 @@
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
+use std::path::Path;
+
+use crate::config::Resource;
+use crate::forward::fixture::{config, resource};
+use crate::secret::Secret;
+use crate::terminate::authority::{Authority, Destinations};
+use crate::terminate::postgres::AgentPassword;
 use crate::terminate::postgres::{Arrived, Startup, Terms, Upstream, UpstreamStream};
+use crate::terminate::tls::Offers;
 use crate::wire::postgres::login::{self, Answer};
 
 async fn log_in(server: &str, user: &str, startup: &Startup) -> Upstream {
@@ -48,6 +56,25 @@ async fn log_in(server: &str, user: &str, startup: &Startup) -> Upstream {
     }
 }
 
+/// With TLS from a CA of its own (`HOOP_STATE`) and a dummy password (`HOOP_PASSWORD`).
+fn terms() -> Terms {
+    let localhost = Resource {
+        max_message: 64 << 20,
+        ..resource("try", &["127.0.0.0/8", "localhost"])
+    };
+    let tls = std::env::var("HOOP_STATE").ok().map(|state| {
+        let destinations = Destinations::of(&config(vec![localhost.clone()]));
+        let authority = Authority::open(Path::new(&state), &destinations).unwrap();
+        let offers = Offers::new(Arc::new(authority));
+        offers
+            .offer(&localhost, None, [127, 0, 0, 1].into())
+            .unwrap()
+    });
+    let password = std::env::var("HOOP_PASSWORD").ok();
+    let password = password.map(|p| AgentPassword::derive(&Secret::new(p)).unwrap());
+    Terms::of(&localhost, tls, password)
+}
+
 #[test]
 #[ignore = "serves until it is interrupted"]
 fn serve() {
@@ -63,17 +90,12 @@ fn serve() {
     runtime.block_on(async {
         let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
         let cancels = Cancels::default();
+        let terms = terms();
         loop {
             let (stream, _) = listener.accept().await.unwrap();
+            let terms = terms.clone();
             let (cancels, server, user) = (cancels.clone(), server.to_owned(), user.to_owned());
             tokio::spawn(async move {
-                let terms = Terms {
-                    tls: None,
-                    allow_plain: true,
-                    allow_replication: false,
-                    agent_password: None,
-                    max_message: 64 << 20,
-                };
                 match Startup::accept(stream, terms).await {
                     Ok(Arrived::Session(startup)) => {
                         let upstream = log_in(&server, &user, &startup).await;
