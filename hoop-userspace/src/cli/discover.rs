@@ -46,9 +46,15 @@ fn line(row: &Row) -> String {
     } else {
         format!(" ({})", row.names.join(", "))
     };
+    let why = row
+        .key
+        .why
+        .as_ref()
+        .map(|why| format!(": {why}"))
+        .unwrap_or_default();
     let who = row.key.agent.as_deref().unwrap_or(&row.key.cgroup);
     format!(
-        "{verdict} {:>6}x  {who}  {}  {} {}{names}  last {}",
+        "{verdict} {:>6}x  {who}  {}  {} {}{names}{why}  last {}",
         row.count, row.key.executable, row.key.how, row.key.destination, row.last,
     )
 }

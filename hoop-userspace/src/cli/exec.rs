@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::unistd::{User, initgroups, setgid, setuid};
 
 use super::ConfigArg;
+use crate::keeper::cgroups::BY_HAND;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -76,7 +77,7 @@ fn cgroup_for(mount: &Path, pattern: &str, pid: u32) -> Result<PathBuf> {
         !special(pattern) && !parents.contains('*') && !pattern.is_empty(),
         "the cgroup pattern {pattern:?} stands for too many places; start the program with a unit in one of them"
     );
-    let by_hand = format!("hoop-exec-{pid}");
+    let by_hand = format!("{BY_HAND}{pid}");
     let below = if last.contains('*') {
         let mut filled = last.replacen('*', &format!("-{by_hand}"), 1);
         filled = filled.replace('*', "");

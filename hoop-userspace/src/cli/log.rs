@@ -3,6 +3,7 @@
 //! Under journald each line starts with its priority (sd-daemon(3)) and carries no time of its own.
 
 use std::fmt;
+use std::io::IsTerminal;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
@@ -47,6 +48,7 @@ impl LogArgs {
             .with_context(|| format!("the log filter {:?} is not one", self.log_level))?;
         let builder = tracing_subscriber::fmt()
             .with_env_filter(filter)
+            .with_ansi(std::io::stderr().is_terminal())
             .with_writer(std::io::stderr);
         let started = match self.log {
             Form::Json => builder.json().flatten_event(true).try_init(),

@@ -20,6 +20,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
+use zeroize::Zeroizing;
 
 /// Bytes of a message that travel in the packet itself.
 pub const INLINE: usize = 64 * 1024;
@@ -105,7 +106,7 @@ impl Channel {
     pub async fn receive<T: DeserializeOwned>(
         &self,
     ) -> Result<Option<(T, Option<OwnedFd>)>, ChannelError> {
-        let mut packet = vec![0; INLINE + 1];
+        let mut packet = Zeroizing::new(vec![0; INLINE + 1]);
         let received = self
             .socket
             .async_io(Interest::READABLE, || {
@@ -127,15 +128,15 @@ impl Channel {
     }
 }
 
-/// A message ready to be sent.
+/// A message ready to be sent. Tokens and credentials are in it, so it is wiped afterwards.
 struct Packed {
-    packet: Vec<u8>,
+    packet: Zeroizing<Vec<u8>>,
     file: Option<OwnedFd>,
 }
 
 impl Packed {
     fn new<T: Serialize>(message: &T, may_use_file: bool) -> Result<Self, ChannelError> {
-        let packet = postcard::to_extend(message, vec![IN_PACKET])?;
+        let packet = Zeroizing::new(postcard::to_extend(message, vec![IN_PACKET])?);
         if packet.len() <= INLINE {
             return Ok(Self { packet, file: None });
         }
@@ -152,7 +153,7 @@ impl Packed {
         let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
         fcntl_add_seals(&file, seals)?;
         Ok(Self {
-            packet: vec![IN_FILE],
+            packet: Zeroizing::new(vec![IN_FILE]),
             file: Some(file.into()),
         })
     }
@@ -205,7 +206,7 @@ fn unpack<T: DeserializeOwned>(
             let file = descriptors
                 .pop()
                 .ok_or(ChannelError::Malformed("no file"))?;
-            let mut body = Vec::new();
+            let mut body = Zeroizing::new(Vec::new());
             File::from(file)
                 .take(MAX_MESSAGE as u64)
                 .read_to_end(&mut body)?;

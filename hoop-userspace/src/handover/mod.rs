@@ -85,7 +85,7 @@ pub struct Handover {
 /// The agent's token as the keeper found it: a claim until `identify` has verified it.
 ///
 /// Deliberately not [`crate::secret::Secret`]: this is the wire form. `identify` wraps it at once.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub enum TokenText {
     Found(String),
     /// Why there is none, in words for the operator.

@@ -21,6 +21,9 @@ const SETTLE: Duration = Duration::from_millis(5);
 const MAX_CGROUPS: usize = 16_384;
 const MAX_DEPTH: usize = 32;
 
+/// What a cgroup that `hoop exec` makes is called, before the number of its process.
+pub const BY_HAND: &str = "hoop-exec-";
+
 /// Path below the mount, by cgroup id.
 pub type Found = BTreeMap<u64, String>;
 
@@ -40,6 +43,10 @@ impl Watcher {
             slice,
             inotify: Receiver::from_owned_fd_unchecked(inotify)?,
         })
+    }
+
+    pub fn mount(&self) -> &Path {
+        &self.mount
     }
 
     /// Waits until something may have changed.

@@ -91,15 +91,15 @@ pub async fn serve(listener: UnixListener, worker: Uid, answers: Arc<impl Answer
 async fn one(stream: UnixStream, worker: Uid, answers: &impl Answers) -> io::Result<()> {
     let peer = stream.peer_cred()?;
     let mut stream = BufReader::new(stream);
-    let answer = if peer.uid() == worker.as_raw() {
-        Answer::Error("the worker's own account may not use the control socket".into())
-    } else {
-        let mut line = String::new();
-        (&mut stream).take(MAX_REQUEST).read_line(&mut line).await?;
-        match serde_json::from_str(&line) {
-            Ok(ask) => answers.answer(ask).await,
-            Err(error) => Answer::Error(format!("not a request: {error}")),
+    // Read in any case: closing before would take the answer away with a reset.
+    let mut line = String::new();
+    (&mut stream).take(MAX_REQUEST).read_line(&mut line).await?;
+    let answer = match serde_json::from_str(&line) {
+        _ if peer.uid() == worker.as_raw() => {
+            Answer::Error("the worker's own account may not use the control socket".into())
         }
+        Ok(ask) => answers.answer(ask).await,
+        Err(error) => Answer::Error(format!("not a request: {error}")),
     };
     let mut line = serde_json::to_vec(&answer)?;
     line.push(b'\n');

@@ -44,7 +44,11 @@ pub struct Handing {
 
 impl Handing {
     pub fn new(parts: Arc<Parts>) -> Self {
-        Self { parts, places: Arc::new(Semaphore::new(AT_ONCE)), count: AtomicU64::new(0) }
+        Self {
+            parts,
+            places: Arc::new(Semaphore::new(AT_ONCE)),
+            count: AtomicU64::new(0),
+        }
     }
 
     /// Takes one connection from here on, without waiting.
@@ -108,7 +112,10 @@ impl Handing {
             let sending = channel.send(message, Some(stream.as_fd()));
             match tokio::time::timeout(SENT_WITHIN, sending).await {
                 Ok(Ok(())) => {
-                    self.parts.counters.handed_over.fetch_add(1, Ordering::Relaxed);
+                    self.parts
+                        .counters
+                        .handed_over
+                        .fetch_add(1, Ordering::Relaxed);
                     return Ok(());
                 }
                 Ok(Err(error)) if left > Duration::ZERO => {
@@ -145,10 +152,7 @@ fn seen(origin: &Origin) -> Seen {
 
 /// Whose connection it is. Without a mapping it is enforced, which refuses it in the worker, where
 /// it is said and recorded.
-fn agent(
-    config: &Config,
-    process: &Process,
-) -> (Option<crate::ids::AgentName>, Mode, TokenText) {
+fn agent(config: &Config, process: &Process) -> (Option<crate::ids::AgentName>, Mode, TokenText) {
     let Some(agent) = identify::agent_for(config, &process.cgroup) else {
         let why = "no agent is configured for its cgroup".into();
         return (None, Mode::Enforce, TokenText::Missing(why));
@@ -162,7 +166,10 @@ fn agent(
 
 /// Makes the close that follows a reset.
 fn reset(stream: &TcpStream) {
-    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    let linger = libc::linger {
+        l_onoff: 1,
+        l_linger: 0,
+    };
     let option = nix::sys::socket::sockopt::Linger;
     // Where it fails the client sees an orderly close: no worse than not having tried.
     let _ = nix::sys::socket::setsockopt(&stream.as_fd(), option, &linger);

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::seen::Row;
+use crate::record::Ledger;
 
 /// Entries whose number an outsider controls are written at most this often, with how many were not.
 const QUIET: Duration = Duration::from_secs(10);
@@ -96,6 +97,14 @@ impl Entry {
 /// Where entries go.
 pub trait Book: Send {
     fn append(&mut self, entry: &Entry) -> Result<(), String>;
+}
+
+impl Book for Ledger {
+    fn append(&mut self, entry: &Entry) -> Result<(), String> {
+        Ledger::append(self, entry)
+            .map(drop)
+            .map_err(|error| error.to_string())
+    }
 }
 
 pub struct Journal {

@@ -9,9 +9,7 @@ use time::OffsetDateTime;
 use super::control::{Answer, Answers, Ask};
 use super::governing::Governor;
 use super::journal::Entry;
-use super::status::{
-    AgentStatus, CountersStatus, SessionStatus, Status, WorkerStatus,
-};
+use super::status::{AgentStatus, CountersStatus, SessionStatus, Status, WorkerStatus};
 use super::{Parts, lock};
 use crate::config::Mode;
 use crate::handover::LiveSession;
@@ -45,10 +43,18 @@ impl Questions {
             Ok(id) => id,
             Err(error) => return Answer::Error(format!("{session:?} is {error}")),
         };
-        let reason: String = reason.chars().filter(|c| !c.is_control()).take(200).collect();
+        let reason: String = reason
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(200)
+            .collect();
         let found = self.parts.worker.kill(id, reason.clone()).await;
         let session = id.to_string();
-        self.parts.journal.write(&Entry::Kill { session: session.clone(), reason, found });
+        self.parts.journal.write(&Entry::Kill {
+            session: session.clone(),
+            reason,
+            found,
+        });
         if found {
             Answer::Ok(serde_json::json!({ "session": session, "killed": true }))
         } else {
@@ -71,7 +77,11 @@ impl Questions {
             config: parts.start.config.clone(),
             well: ready && reload.error.is_none() && hooks.iter().all(|hook| hook.attached),
             reload,
-            worker: WorkerStatus { pid: now.pid, ready, restarts: now.restarts },
+            worker: WorkerStatus {
+                pid: now.pid,
+                ready,
+                restarts: now.restarts,
+            },
             attached_to: config.capture.attach.clone(),
             hooks,
             agents: self.agents(),
@@ -85,7 +95,10 @@ impl Questions {
         let mut cgroups: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for cgroup in self.governor.cgroups() {
             if let Some(agent) = agent_for(&config, &cgroup) {
-                cgroups.entry(agent.name.to_string()).or_default().push(cgroup);
+                cgroups
+                    .entry(agent.name.to_string())
+                    .or_default()
+                    .push(cgroup);
             }
         }
         let status = |agent: &crate::config::Agent| AgentStatus {

@@ -22,8 +22,10 @@ pub struct Key {
     pub cgroup: String,
     pub executable: String,
     pub destination: SocketAddr,
-    /// `tcp`, `udp`, or what else was refused, such as `raw socket`.
+    /// `tcp`, `udp`, or another protocol.
     pub how: String,
+    /// Why it was refused.
+    pub why: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -113,7 +115,7 @@ impl Seen {
     /// All rows, the latest first.
     pub fn rows(&self) -> Vec<Row> {
         let mut rows: Vec<Row> = self.rows.values().map(|count| count.row.clone()).collect();
-        rows.sort_by(|a, b| b.last.cmp(&a.last));
+        rows.sort_by_key(|row| std::cmp::Reverse(row.last));
         rows
     }
 
@@ -144,6 +146,7 @@ mod tests {
             executable: "/usr/bin/curl".into(),
             destination: SocketAddr::from(([192, 0, 2, 1], port)),
             how: "tcp".into(),
+            why: None,
         }
     }
 

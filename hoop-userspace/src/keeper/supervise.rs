@@ -348,7 +348,7 @@ impl Supervisor {
 
     async fn put_down(&mut self, mut child: Child, why: String) -> Ended {
         // It usually has ended already, and how says more.
-        let ended = tokio::time::timeout(Duration::from_millis(200), child.wait()).await;
+        let ended = tokio::time::timeout(Duration::from_secs(1), child.wait()).await;
         let Ok(status) = ended else {
             let _ = child.kill().await;
             return Ended::Died(why);

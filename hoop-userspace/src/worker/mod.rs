@@ -1,20 +1,348 @@
 //! The unprivileged process: everything that an agent or a server sends is read here.
+//!
+//! This file is the worker's own life: privileges given up, configuration taken, connections
+//! received and given a task each, reload, drain and end. What happens to one connection is in
+//! [`connection`].
 
+mod connection;
+mod identity;
+mod keys;
 pub mod live;
 pub mod privileges;
+mod refusals;
+mod rules;
 pub mod seccomp;
 
+use std::collections::HashMap;
+use std::io;
+use std::net::TcpStream;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use ring::rand::{SecureRandom, SystemRandom};
+use tokio::sync::mpsc;
+use tokio::task::{self, JoinSet};
+
+use crate::config::Bundle;
+use crate::handover::{Channel, ChannelError, FromWorker, Handover, LiveSession, Side, ToWorker};
+use crate::ids::SessionId;
+use crate::terminate::End;
+
 pub use privileges::PrivilegeError;
+use rules::Shared;
+
+/// What sessions have after they were told to end: cancel upstream, wait for it, seal.
+const LAST_WORDS: Duration = Duration::from_secs(8);
+/// Sessions in one packet to the keeper; each takes some hundred bytes of the 64 KiB.
+const LISTED_AT_ONCE: usize = 50;
+/// Connections at once. Each holds two sockets and a file.
+const MAX_CONNECTIONS: usize = 8192;
 
 /// Why the worker cannot start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
     #[error(transparent)]
     Privileges(#[from] PrivilegeError),
+    #[error("the worker cannot start: {0}")]
+    Start(#[from] io::Error),
+    #[error(transparent)]
+    Channel(#[from] ChannelError),
 }
 
-/// Runs until the keeper lets go of the socket that is this process's standard input.
+/// Runs until the keeper says so, or lets go of the socket that is this process's standard input.
 pub fn run(user: &str) -> Result<(), WorkerError> {
+    let socket = io::stdin().as_fd().try_clone_to_owned()?;
     privileges::drop_all(user)?;
-    Ok(())
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let served = runtime.block_on(serve(socket));
+    // Look-ups that hang in the C library must not keep the process.
+    runtime.shutdown_timeout(Duration::from_millis(500));
+    served
+}
+
+async fn serve(socket: OwnedFd) -> Result<(), WorkerError> {
+    let channel = Arc::new(Channel::new(socket, Side::Worker)?);
+    let (tell, heard) = mpsc::channel(256);
+    // A task of its own: a full socket must not keep the worker from reading.
+    let telling = tokio::spawn(pass_on(channel.clone(), heard));
+    let mut worker = Worker {
+        shared: None,
+        tell,
+        connections: JoinSet::new(),
+        sessions: HashMap::new(),
+    };
+    let ended = worker.until_told(&channel).await;
+    if let Ok(Some(within)) = ended {
+        worker.let_finish(&channel, within).await;
+    }
+    worker.end_all().await;
+    drop(worker);
+    let _ = tokio::time::timeout(Duration::from_secs(1), telling).await;
+    ended.map(|_| ()).map_err(Into::into)
+}
+
+async fn pass_on(channel: Arc<Channel>, mut heard: mpsc::Receiver<FromWorker>) {
+    while let Some(message) = heard.recv().await {
+        if let Err(error) = channel.send(&message, None).await {
+            tracing::debug!(%error, "the keeper could not be told");
+        }
+    }
+}
+
+struct Worker {
+    shared: Option<Arc<Shared>>,
+    tell: mpsc::Sender<FromWorker>,
+    connections: JoinSet<()>,
+    /// Which session each of [`Worker::connections`] is, to name it should its task panic.
+    sessions: HashMap<task::Id, SessionId>,
+}
+
+impl Worker {
+    /// Returns the deadline of the drain that the keeper asked for; `None` if the keeper is gone.
+    async fn until_told(&mut self, channel: &Channel) -> Result<Option<Duration>, ChannelError> {
+        loop {
+            tokio::select! {
+                message = channel.receive::<ToWorker>() => match message? {
+                    None => return Ok(None),
+                    Some((ToWorker::Drain { within }, _)) => {
+                        return Ok(Some(Duration::from_millis(within)));
+                    }
+                    Some((message, socket)) => self.take(message, socket).await,
+                },
+                Some(ended) = self.connections.join_next_with_id() => self.ended(ended),
+            }
+        }
+    }
+
+    async fn take(&mut self, message: ToWorker, socket: Option<OwnedFd>) {
+        match message {
+            ToWorker::Configure { epoch, bundle } => {
+                let outcome = self.configure(epoch, &bundle).await;
+                self.say(FromWorker::Configured { epoch, outcome }).await;
+            }
+            ToWorker::Connection(handover) => {
+                if let Some(socket) = socket {
+                    self.connection(*handover, socket);
+                }
+            }
+            ToWorker::ListSessions => self.list().await,
+            ToWorker::Kill { session, reason } => {
+                let live = self.shared.as_ref().map(|shared| &shared.live);
+                let found = live.is_some_and(|live| live.end(session, End::Killed(reason)));
+                self.say(FromWorker::Killed { session, found }).await;
+            }
+            ToWorker::Drain { .. } => {}
+        }
+    }
+
+    async fn configure(&mut self, epoch: u64, bundle: &[u8]) -> Result<(), String> {
+        let bundle = Bundle::from_wire(bundle).map_err(|error| error.to_string())?;
+        let config = crate::config::Config::from_bundle(&bundle).map_err(|e| e.to_string())?;
+        if let Some(shared) = &self.shared {
+            return shared
+                .reload(epoch, config)
+                .map_err(|error| error.to_string());
+        }
+        let tell = self.tell.clone();
+        let shared = Shared::open(epoch, config, tell)
+            .await
+            .map_err(|error| error.to_string())?;
+        self.shared = Some(Arc::new(shared));
+        Ok(())
+    }
+
+    fn connection(&mut self, handover: Handover, socket: OwnedFd) {
+        let stream = TcpStream::from(socket);
+        let Some(shared) = self
+            .shared
+            .clone()
+            .filter(|_| self.connections.len() < MAX_CONNECTIONS)
+        else {
+            refusals::reset(&stream);
+            let detail = match &self.shared {
+                Some(_) => format!("{} connections at once", self.connections.len()),
+                None => "there is no configuration yet".into(),
+            };
+            self.report("reset", detail, None);
+            return;
+        };
+        let Some(session) = session_id() else {
+            refusals::reset(&stream);
+            return tracing::error!("the system has no randomness; a connection was reset");
+        };
+        let serving = connection::serve(shared, handover, session, stream);
+        let task = self.connections.spawn(serving);
+        self.sessions.insert(task.id(), session);
+    }
+
+    /// A panic in one connection's task ends that connection; what it registered and opened is
+    /// dropped, which closes both of its sides.
+    fn ended(&mut self, ended: Result<(task::Id, ()), task::JoinError>) {
+        let id = match &ended {
+            Ok((id, ())) => *id,
+            Err(error) => error.id(),
+        };
+        let session = self.sessions.remove(&id);
+        if let Err(error) = ended
+            && error.is_panic()
+        {
+            let detail = error.to_string();
+            tracing::error!(detail, ?session, "a connection's task panicked");
+            self.report("panic", detail, session);
+        }
+    }
+
+    async fn list(&self) {
+        let live = self
+            .shared
+            .as_ref()
+            .map(|shared| shared.live.list())
+            .unwrap_or_default();
+        let mut parts = live.chunks(LISTED_AT_ONCE).peekable();
+        loop {
+            let part = parts
+                .next()
+                .map(<[LiveSession]>::to_vec)
+                .unwrap_or_default();
+            let last = parts.peek().is_none();
+            self.say(FromWorker::Sessions { part, last }).await;
+            if last {
+                return;
+            }
+        }
+    }
+
+    /// Waits until the last session has finished, at most `within`; shorter if the keeper asks
+    /// again, or goes.
+    async fn let_finish(&mut self, channel: &Channel, within: Duration) {
+        let Some(live) = self.shared.as_ref().map(|shared| shared.live.clone()) else {
+            return;
+        };
+        tokio::select! {
+            _ = live.empty(within) => {}
+            _ = self.until_told(channel) => {}
+        }
+    }
+
+    /// Ends what goes on, and waits until it is sealed.
+    async fn end_all(&mut self) {
+        let Some(shared) = self.shared.clone() else {
+            return;
+        };
+        shared.stop();
+        shared.live.end_where(|_| Some(End::Drained));
+        let sealed = async {
+            while let Some(ended) = self.connections.join_next_with_id().await {
+                self.ended(ended);
+            }
+        };
+        if tokio::time::timeout(LAST_WORDS, sealed).await.is_err() {
+            tracing::warn!(
+                left = self.connections.len(),
+                "connections are cut off at the end"
+            );
+        }
+    }
+
+    async fn say(&self, message: FromWorker) {
+        // The receiver lives until the end of this process.
+        let _ = self.tell.send(message).await;
+    }
+
+    fn report(&self, kind: &str, detail: String, session: Option<SessionId>) {
+        report(&self.tell, kind, detail, session);
+    }
+}
+
+fn session_id() -> Option<SessionId> {
+    let mut random = [0; 10];
+    SystemRandom::new().fill(&mut random).ok()?;
+    Some(SessionId::new(SystemTime::now(), random))
+}
+
+/// Tells the keeper's ledger what no session's recording can hold. Dropped where the keeper is so
+/// far behind that hundreds wait: the log has it.
+fn report(tell: &mpsc::Sender<FromWorker>, kind: &str, detail: String, session: Option<SessionId>) {
+    let detail = detail.chars().take(1000).collect();
+    let event = FromWorker::Event {
+        kind: kind.into(),
+        detail,
+        session,
+    };
+    if tell.try_send(event).is_err() {
+        tracing::warn!(kind, "an event could not be passed to the keeper");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handover;
+
+    #[tokio::test]
+    async fn a_configuration_is_answered_and_a_keeper_that_goes_ends_it() {
+        let (ours, theirs) = handover::pair().unwrap();
+        let keeper = Channel::new(ours, Side::Keeper).unwrap();
+        let worker = tokio::spawn(serve(theirs));
+        let broken = Bundle::from_text("hoop.toml".as_ref(), "nonsense = 1");
+        let bundle = broken.to_wire().to_vec();
+        keeper
+            .send(&ToWorker::Configure { epoch: 1, bundle }, None)
+            .await
+            .unwrap();
+        let (answer, _) = keeper.receive::<FromWorker>().await.unwrap().unwrap();
+        let FromWorker::Configured {
+            epoch: 1,
+            outcome: Err(why),
+        } = answer
+        else {
+            panic!("{answer:?}");
+        };
+        assert!(why.contains("nonsense"), "{why}");
+
+        keeper.send(&ToWorker::ListSessions, None).await.unwrap();
+        let (answer, _) = keeper.receive::<FromWorker>().await.unwrap().unwrap();
+        assert!(matches!(answer, FromWorker::Sessions { part, last: true } if part.is_empty()));
+        drop(keeper);
+        let ended = tokio::time::timeout(Duration::from_secs(5), worker).await;
+        ended.unwrap().unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_connection_before_any_configuration_is_reset() {
+        let (ours, theirs) = handover::pair().unwrap();
+        let keeper = Channel::new(ours, Side::Keeper).unwrap();
+        let worker = tokio::spawn(serve(theirs));
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        let handover = Handover {
+            connection: 0,
+            accepted: SystemTime::now(),
+            agent: None,
+            mode: crate::config::Mode::Enforce,
+            destination: listener.local_addr().unwrap(),
+            observed: Vec::new(),
+            process: crate::attribute::Process::default(),
+            token: crate::handover::TokenText::Missing("none".into()),
+        };
+        let message = ToWorker::Connection(Box::new(handover));
+        keeper.send(&message, Some(accepted.as_fd())).await.unwrap();
+        drop(accepted);
+        let (answer, _) = keeper.receive::<FromWorker>().await.unwrap().unwrap();
+        assert!(matches!(answer, FromWorker::Event { kind, .. } if kind == "reset"));
+        let read = tokio::task::spawn_blocking(move || {
+            use std::io::Read;
+            (&client).read(&mut [0; 1])
+        });
+        assert_eq!(
+            read.await.unwrap().unwrap_err().kind(),
+            io::ErrorKind::ConnectionReset
+        );
+        drop(keeper);
+        worker.await.unwrap().unwrap();
+    }
 }

@@ -1,0 +1,475 @@
+//! One connection: routed, met in its own protocol, identified, logged in upstream, and run.
+//!
+//! Identity is settled after the client's start-up and before anything is dialled: a refusal is
+//! said in the client's protocol and recorded, and no server hears of a client that is not let in.
+
+use std::convert::Infallible;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use super::refusals;
+use super::report;
+use super::rules::{Rules, Shared};
+use crate::config::{Agent, Mode, Resource};
+use crate::decide::{Refusal, Subject};
+use crate::forward::postgres::SessionCatalog;
+use crate::forward::{self, Pass, Route, Target};
+use crate::handover::{Handover, LiveSession};
+use crate::identify::{Identity, IdentityError};
+use crate::ids::{Epochs, SessionId};
+use crate::mask::Catalog;
+use crate::record::{Header, IdentityNote, SessionRecorder};
+use crate::session;
+use crate::terminate::postgres::{Arrived, Session, Startup, Terms};
+use crate::terminate::{End, Stopped};
+
+/// A client of an unconfigured destination that says nothing for this long is not waited for.
+const FIRST_WORDS: Duration = Duration::from_secs(2);
+
+/// A connection and what is known of it before it says a word.
+struct Connection {
+    shared: Arc<Shared>,
+    rules: Arc<Rules>,
+    handover: Handover,
+    session: SessionId,
+}
+
+/// Serves one connection to its end.
+pub async fn serve(
+    shared: Arc<Shared>,
+    handover: Handover,
+    session: SessionId,
+    stream: std::net::TcpStream,
+) {
+    let stream = stream
+        .set_nonblocking(true)
+        .and_then(|()| TcpStream::from_std(stream));
+    let stream = match stream {
+        Ok(stream) => stream,
+        Err(error) => return tracing::warn!(%error, "a socket from the keeper is unusable"),
+    };
+    let rules = shared.rules();
+    let connection = Connection {
+        shared,
+        rules,
+        handover,
+        session,
+    };
+    connection.route(stream).await;
+}
+
+impl Connection {
+    async fn route(&self, stream: TcpStream) {
+        let config = self.rules.config.clone();
+        let named = self.handover.agent.as_ref();
+        let Some(agent) = named.and_then(|name| config.agents.iter().find(|a| a.name == *name))
+        else {
+            return self
+                .turn_away(stream, None, refusals::no_agent(&self.handover))
+                .await;
+        };
+        let destination = self.handover.destination;
+        let observed = &self.handover.observed;
+        let resolver = &self.shared.resolver;
+        match forward::route(resolver, &config, agent, destination, observed).await {
+            // Only a connection from before the mode changed can be here: it passes as the rest do.
+            _ if agent.mode == Mode::Discover => {
+                self.relay(stream, agent, &Pass::Destination(destination))
+                    .await;
+            }
+            Route::Resource(target) => self.resource(stream, agent, &target).await,
+            Route::Egress(pass) => self.relay(stream, agent, &pass).await,
+            Route::Refused(why) if agent.mode == Mode::Observe => {
+                tracing::info!(%why, agent = %agent.name, "would have been refused");
+                self.relay(stream, agent, &Pass::Destination(destination))
+                    .await;
+            }
+            Route::Refused(why) => {
+                self.turn_away(stream, Some(agent), refusals::unroutable(&why))
+                    .await;
+            }
+        }
+    }
+
+    async fn resource(&self, stream: TcpStream, agent: &Agent, target: &Target<'_>) {
+        let Some(startup) = self.meet(stream, agent, target).await else {
+            return;
+        };
+        let verified = self
+            .rules
+            .verifier
+            .verify(agent, &self.handover.token)
+            .await;
+        let header = self.header(
+            Some(agent),
+            &verified,
+            Some(target.resource),
+            Some(&startup),
+        );
+        let recorder = match self.shared.store.session(header) {
+            Ok(recorder) => recorder,
+            Err(error) => {
+                tracing::error!(%error, "a session cannot be recorded");
+                return startup
+                    .refuse(&refusals::unrecordable(&error.to_string()))
+                    .await;
+            }
+        };
+        let identity = match verified {
+            Ok(identity) => identity,
+            Err(_) if agent.mode != Mode::Enforce => Arc::new(Identity::unverified(agent)),
+            Err(error) => {
+                let why = End::Identity(error.reason.to_string());
+                return refuse(startup, recorder, refusals::identity(&error), &why).await;
+            }
+        };
+        self.log_in(startup, agent, target, identity, recorder)
+            .await;
+    }
+
+    /// The client's start-up; `None` if it got no further or only came to cancel.
+    async fn meet(
+        &self,
+        stream: TcpStream,
+        agent: &Agent,
+        target: &Target<'_>,
+    ) -> Option<Box<Startup>> {
+        let resource = target.resource;
+        let address = self.handover.destination.ip();
+        let offer = self
+            .shared
+            .offers
+            .offer(resource, target.name.as_deref(), address);
+        if let Err(error) = &offer {
+            tracing::error!(%error, resource = %resource.name, "no certificate for the resource; TLS is not offered");
+        }
+        let password = self.rules.passwords.get(&resource.name).cloned();
+        let terms = Terms::of(resource, offer.ok(), password);
+        let arrived = tokio::select! {
+            arrived = Startup::accept(stream, terms) => arrived,
+            () = self.shared.stopped() => return None,
+        };
+        match arrived {
+            Ok(Arrived::Session(startup)) => Some(startup),
+            Ok(Arrived::Cancel { pid, key }) => {
+                // The session that it means records it.
+                let found = self.shared.cancels.cancel(pid, &key, &agent.name);
+                tracing::debug!(found, agent = %agent.name, "cancel request");
+                None
+            }
+            Err(error) => {
+                let detail = format!("{} at {}: {error}", agent.name, self.handover.destination);
+                report(&self.shared.tell, "handshake_failed", detail, None);
+                None
+            }
+        }
+    }
+
+    async fn log_in(
+        &self,
+        startup: Box<Startup>,
+        agent: &Agent,
+        target: &Target<'_>,
+        identity: Arc<Identity>,
+        recorder: SessionRecorder,
+    ) {
+        let refused = || End::Broken("the session was refused".into());
+        if let Some(objection) = startup.objection() {
+            return refuse(startup, recorder, objection, &refused()).await;
+        }
+        let asked = forward::Startup {
+            database: startup.database().to_owned(),
+            parameters: passed_on(startup.parameters()),
+        };
+        let upstream = match self.shared.connector.connect(target, &asked).await {
+            Ok(upstream) => upstream,
+            Err(error) => {
+                let refusal = refusals::upstream(&error);
+                return refuse(startup, recorder, refusal, &End::Broken(error.to_string())).await;
+            }
+        };
+        let resource = target.resource;
+        let Some(rulebook) = self.shared.book(&resource.name) else {
+            let refusal = refusals::unrecordable("its resource was removed a moment ago");
+            return refuse(startup, recorder, refusal, &refused()).await;
+        };
+        let attribute = !rulebook.borrow().masks.is_empty();
+        let live = self.live(&startup, agent, &identity, resource);
+        let subject = self.subject(agent, identity, resource, &asked.database);
+        let catalogs = Arc::new(self.shared.catalogs.of(target, &asked.database));
+        match startup.ready(upstream, &self.shared.cancels, &agent.name, attribute) {
+            Ok(session) => {
+                let (ends, told) = watch::channel(None);
+                let context = session::Context {
+                    subject,
+                    rulebook,
+                    catalogs,
+                    recorder,
+                    ends: told,
+                };
+                self.run(session, context, live, ends).await;
+            }
+            Err(not_ready) => {
+                refuse(not_ready.startup, recorder, not_ready.refusal, &refused()).await;
+            }
+        }
+    }
+
+    async fn run(
+        &self,
+        session: Session,
+        context: session::Context,
+        live: LiveSession,
+        ends: watch::Sender<Option<End>>,
+    ) {
+        let (id, agent) = (live.session, live.agent.clone());
+        let identity = context.subject.identity.clone();
+        let _place = self.shared.live.enter(live, ends.clone());
+        tracing::info!(session = %id, %agent, "session begins");
+        let token = self.handover.token.clone();
+        let watching = async {
+            super::identity::watch(self.shared.clone(), agent, identity, token, ends).await;
+            std::future::pending::<Infallible>().await
+        };
+        let mut running = pin!(session::run(session, context));
+        let end = tokio::select! {
+            end = &mut running => end,
+            never = watching => match never {},
+        };
+        tracing::info!(session = %id, ?end, "session ended");
+    }
+
+    /// Egress that passes unterminated: counted, and recorded as a session without exchanges.
+    async fn relay(&self, stream: TcpStream, agent: &Agent, pass: &Pass) {
+        let verified = self
+            .rules
+            .verifier
+            .verify(agent, &self.handover.token)
+            .await;
+        let header = self.header(Some(agent), &verified, None, None);
+        let mut recorder = match self.shared.store.session(header) {
+            Ok(recorder) => recorder,
+            Err(error) => {
+                tracing::error!(%error, "a relayed connection cannot be recorded");
+                return forward::relay::reset(&stream);
+            }
+        };
+        let counts = forward::Counts::default();
+        let config = self.rules.config.clone();
+        let end = tokio::select! {
+            relayed = forward::relay(stream, pass, &config, &self.shared.resolver, &counts) => {
+                match &relayed.outcome {
+                    Ok(()) => End::Finished,
+                    Err(error) => End::Broken(error.to_string()),
+                }
+            }
+            () = self.shared.stopped() => End::Drained,
+        };
+        ended(&mut recorder, &end);
+    }
+
+    /// A connection that leads nowhere: told so if it speaks a protocol that hoop speaks, reset if not.
+    async fn turn_away(&self, stream: TcpStream, agent: Option<&Agent>, refusal: Refusal) {
+        let nobody = match agent {
+            Some(agent) => {
+                self.rules
+                    .verifier
+                    .verify(agent, &self.handover.token)
+                    .await
+            }
+            None => Err(IdentityError {
+                agent: "none".into(),
+                reason: crate::identify::Reason::NotConfigured,
+            }),
+        };
+        let postgres = tokio::time::timeout(FIRST_WORDS, speaks_postgres(&stream)).await;
+        let startup = if postgres.unwrap_or(false) {
+            let terms = Terms {
+                tls: None,
+                allow_plain: true,
+                allow_replication: false,
+                agent_password: None,
+                max_message: 64 * 1024,
+            };
+            match Startup::accept(stream, terms).await {
+                Ok(Arrived::Session(startup)) => Some(startup),
+                _ => None,
+            }
+        } else {
+            forward::relay::reset(&stream);
+            None
+        };
+        let header = self.header(agent, &nobody, None, startup.as_deref());
+        let mut recorder = match self.shared.store.session(header) {
+            Ok(recorder) => recorder,
+            Err(error) => return tracing::error!(%error, "a refusal cannot be recorded"),
+        };
+        let end = End::Broken("the connection was refused".into());
+        match startup {
+            Some(startup) => refuse(startup, recorder, refusal, &end).await,
+            None => {
+                if let Err(error) = recorder.refusal(refusal) {
+                    tracing::error!(%error, "a refusal cannot be recorded");
+                }
+                ended(&mut recorder, &end);
+            }
+        }
+    }
+
+    fn header(
+        &self,
+        agent: Option<&Agent>,
+        identity: &Result<Arc<Identity>, IdentityError>,
+        resource: Option<&Resource>,
+        startup: Option<&Startup>,
+    ) -> Header {
+        let handover = &self.handover;
+        let login = resource.map(|resource| &resource.login);
+        let database = login.and_then(|login| login.database.as_deref());
+        let parameter = |name: &str| {
+            let mut parameters = startup?.parameters().iter();
+            parameters
+                .find(|(known, _)| known == name)
+                .map(|(_, value)| value.clone())
+        };
+        Header {
+            session: self.session,
+            started: handover.accepted,
+            agent: agent.map(|agent| agent.name.to_string()),
+            mode: agent.map_or(Mode::Enforce, |agent| agent.mode),
+            identity: note(identity),
+            process: handover.process.clone(),
+            resource: resource.map(|resource| resource.name.to_string()),
+            protocol: if startup.is_some() { "postgres" } else { "tcp" }.into(),
+            destination: handover.destination,
+            observed: handover.observed.clone(),
+            database: database
+                .or(startup.map(Startup::database))
+                .map(str::to_owned),
+            login: login.map(|login| login.user.clone()),
+            client_user: startup.map(|startup| startup.user().to_owned()),
+            application: parameter("application_name"),
+        }
+    }
+
+    fn subject(
+        &self,
+        agent: &Agent,
+        identity: Arc<Identity>,
+        resource: &Resource,
+        database: &str,
+    ) -> Subject {
+        let login = &resource.login;
+        Subject {
+            session: self.session,
+            identity,
+            process: Arc::new(self.handover.process.clone()),
+            resource: resource.name.clone(),
+            database: login.database.as_deref().unwrap_or(database).to_owned(),
+            login: login.user.clone(),
+            epochs: Epochs {
+                policy: self.rules.epoch,
+                identity: 0,
+            },
+            mode: agent.mode,
+        }
+    }
+
+    fn live(
+        &self,
+        startup: &Startup,
+        agent: &Agent,
+        identity: &Identity,
+        resource: &Resource,
+    ) -> LiveSession {
+        let executable = self.handover.process.executable.as_ref();
+        LiveSession {
+            session: self.session,
+            since: self.handover.accepted,
+            agent: agent.name.clone(),
+            subject: identity.subject().to_owned(),
+            resource: resource.name.clone(),
+            database: startup.database().to_owned(),
+            login: startup.user().to_owned(),
+            pid: self.handover.process.pid,
+            executable: executable.map(|path| path.display().to_string()),
+        }
+    }
+}
+
+impl session::Catalogs for SessionCatalog {
+    fn current(&self) -> Arc<Catalog> {
+        Self::current(self)
+    }
+
+    fn refresh(&self) -> Pin<Box<dyn Future<Output = Arc<Catalog>> + Send>> {
+        Self::refresh(self)
+    }
+}
+
+fn note(identity: &Result<Arc<Identity>, IdentityError>) -> IdentityNote {
+    match identity {
+        Ok(identity) => IdentityNote::Verified {
+            issuer: identity.issuer().to_string(),
+            subject: identity.subject().to_owned(),
+            client_id: identity.client_id().to_owned(),
+            groups: identity.groups().to_vec(),
+            scopes: identity.scopes().to_vec(),
+            expires: identity.expires(),
+        },
+        Err(error) => IdentityNote::Unverified {
+            why: error.reason.to_string(),
+        },
+    }
+}
+
+/// All but what hoop says itself.
+fn passed_on(parameters: &[(String, String)]) -> Vec<(String, String)> {
+    let own = |name: &str| matches!(name, "user" | "database" | "replication");
+    parameters
+        .iter()
+        .filter(|(name, _)| !own(name))
+        .cloned()
+        .collect()
+}
+
+/// Recorded, then said.
+async fn refuse(startup: Box<Startup>, mut recorder: SessionRecorder, refusal: Refusal, end: &End) {
+    match recorder.refusal(refusal) {
+        Ok(recorded) => startup.refuse(recorded.get()).await,
+        Err(error) => {
+            tracing::error!(%error, "a refusal cannot be recorded");
+            startup
+                .refuse(&refusals::unrecordable(&error.to_string()))
+                .await;
+        }
+    }
+    ended(&mut recorder, end);
+}
+
+fn ended(recorder: &mut SessionRecorder, end: &End) {
+    if let Err(error) = recorder.ended(end, Stopped::Idle) {
+        tracing::error!(%error, "the end of a session could not be recorded");
+    }
+}
+
+/// Whether the client's first bytes are a start-up packet (protocol manual, "Message Formats"):
+/// a length, then a version or the code of a request. Nothing is consumed.
+async fn speaks_postgres(stream: &TcpStream) -> bool {
+    let mut first = [0; 8];
+    loop {
+        match stream.peek(&mut first).await {
+            Ok(8..) => break,
+            Ok(1..) => tokio::time::sleep(Duration::from_millis(10)).await,
+            _ => return false,
+        }
+    }
+    let [_, _, _, _, code @ ..] = first;
+    let code = u32::from_be_bytes(code);
+    // Version 3.x, or 1234.5678 to 1234.5680: CancelRequest, SSLRequest, GSSENCRequest.
+    code >> 16 == 3 || (code >> 16 == 1234 && (5678..=5680).contains(&(code & 0xffff)))
+}

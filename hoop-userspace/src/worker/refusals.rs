@@ -1,0 +1,77 @@
+//! Refusals of whole connections, in the words that the client and the recording get.
+
+use std::net::TcpStream;
+use std::os::fd::AsFd;
+
+use nix::sys::socket::{setsockopt, sockopt};
+
+use crate::decide::{Code, Refusal, Retry};
+use crate::forward::{ForwardError, Unroutable};
+use crate::handover::Handover;
+use crate::identify::IdentityError;
+use crate::ids::ExchangeId;
+
+pub fn no_agent(handover: &Handover) -> Refusal {
+    refusal(
+        Code::Destination,
+        Retry::Never,
+        format!(
+            "no agent is configured for the cgroup {}",
+            handover.process.cgroup
+        ),
+        "an operator must map this cgroup with an [[agent]] entry",
+    )
+}
+
+pub fn identity(error: &IdentityError) -> Refusal {
+    let retry = if error.is_passing() {
+        Retry::Again
+    } else {
+        Retry::Never
+    };
+    let hint = "nothing was forwarded; whoever runs this agent must correct its token, and `hoop whoami` shows what hoop sees";
+    refusal(Code::Identity, retry, error.to_string(), hint)
+}
+
+pub fn unroutable(why: &Unroutable) -> Refusal {
+    let hint = "use a destination that is configured, or have an operator add it as a [[resource]] or to egress_allow";
+    refusal(Code::Destination, Retry::Never, why.to_string(), hint)
+}
+
+pub fn upstream(error: &ForwardError) -> Refusal {
+    let hint = "the server behind hoop does not take the connection; the address, the credential or the server needs an operator";
+    refusal(Code::Unavailable, Retry::Again, error.to_string(), hint)
+}
+
+pub fn unrecordable(why: &str) -> Refusal {
+    let message = format!("the session cannot be recorded, so it does not begin: {why}");
+    refusal(
+        Code::Unavailable,
+        Retry::Again,
+        message,
+        "an operator must look at hoop's recordings folder",
+    )
+}
+
+fn refusal(code: Code, retry: Retry, message: String, hint: &str) -> Refusal {
+    Refusal {
+        exchange: ExchangeId(0),
+        unit: 0,
+        code,
+        message,
+        rule: None,
+        retry,
+        hint: hint.into(),
+        asked: None,
+    }
+}
+
+/// Makes the close that follows a reset: no client mistakes it for an orderly end.
+pub fn reset(stream: &TcpStream) {
+    let linger = libc::linger {
+        l_onoff: 1,
+        l_linger: 0,
+    };
+    // Where it fails the peer sees an orderly close: no worse than not having tried.
+    let _ = setsockopt(&stream.as_fd(), sockopt::Linger, &linger);
+}
