@@ -227,7 +227,7 @@ mod user {
     //! The daemon's side: which shapes may be read from, and written to, maps as bytes.
     use super::{Event, FlowKey, ListenKey, Origin, Proxy, Socket};
 
-    // SAFETY (each): repr(C), made of integers only, without padding (asserted above), so every
+    // SAFETY: like each of these: repr(C), made of integers only, without padding (asserted above), so every
     // bit pattern is a value and every byte is initialised.
     unsafe impl aya::Pod for Origin {}
     // SAFETY: as above.

@@ -4,11 +4,13 @@
 //! space and an unknown address fails closed. The only destination that passes is a configured
 //! resolver's port 53. Loopback is no exception either.
 
+use core::ffi::c_void;
+
 use aya_ebpf::EbpfContext;
-use aya_ebpf::bindings::{bpf_sock_addr, bpf_sock_tuple};
+use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr, bpf_sock_tuple};
 use aya_ebpf::helpers::generated::{
-    bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_set_retval, bpf_setsockopt,
-    bpf_sk_lookup_tcp, bpf_sk_release,
+    bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_set_retval, bpf_setsockopt, bpf_sk_lookup_tcp,
+    bpf_sk_release,
 };
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
@@ -16,6 +18,7 @@ use hoop_common::{
     Address, LOOPBACK4, LOOPBACK6, Origin, Proxy, Socket, family, flag, kind, mapped, mode, reason,
 };
 
+use crate::field::{read_pointer, read32, write32};
 use crate::govern::{self, Governed};
 use crate::log::debug;
 use crate::{datagram, maps};
@@ -51,12 +54,7 @@ pub fn hoop_connect4(ctx: SockAddrContext) -> i32 {
     match decide(&ctx, &to) {
         Outcome::Pass => 1,
         Outcome::Redirect(port) => {
-            // SAFETY: this hook may write these two fields.
-            unsafe {
-                let a = ctx.sock_addr;
-                core::ptr::write_volatile(&raw mut (*a).user_ip4, u32::from_ne_bytes([127, 0, 0, 1]));
-                core::ptr::write_volatile(&raw mut (*a).user_port, u32::from(port.to_be()));
-            }
+            write_v4(ctx.sock_addr, [127, 0, 0, 1], port);
             1
         }
         Outcome::Refuse(error) => refuse(error),
@@ -69,7 +67,11 @@ pub fn hoop_connect6(ctx: SockAddrContext) -> i32 {
     match decide(&ctx, &to) {
         Outcome::Pass => 1,
         Outcome::Redirect(port) => {
-            let loopback = if to.family == family::MAPPED { LOOPBACK4 } else { LOOPBACK6 };
+            let loopback = if to.family == family::MAPPED {
+                LOOPBACK4
+            } else {
+                LOOPBACK6
+            };
             write_v6(ctx.sock_addr, &loopback, port);
             1
         }
@@ -80,40 +82,51 @@ pub fn hoop_connect6(ctx: SockAddrContext) -> i32 {
 /// The address of a v4 call, as the kernel would take it.
 #[inline(always)]
 pub fn v4_destination(ctx: &SockAddrContext) -> Destination {
-    // SAFETY: the kernel passes a valid context; volatile, as the verifier wants each field read
-    // from the context itself.
-    let (ip, port) = unsafe {
-        let a = ctx.sock_addr;
-        (
-            core::ptr::read_volatile(&raw const (*a).user_ip4),
-            core::ptr::read_volatile(&raw const (*a).user_port),
-        )
+    let ip = read32!(ctx.sock_addr, bpf_sock_addr, user_ip4);
+    let port = read32!(ctx.sock_addr, bpf_sock_addr, user_port);
+    let address = if ip == 0 {
+        LOOPBACK4
+    } else {
+        mapped(ip.to_ne_bytes())
     };
-    let address = if ip == 0 { LOOPBACK4 } else { mapped(ip.to_ne_bytes()) };
-    Destination { address, port: u16::from_be(port as u16), family: family::V4 }
+    Destination {
+        address,
+        port: u16::from_be(port as u16),
+        family: family::V4,
+    }
 }
 
 /// The address of a v6 call; a v4-mapped one is told apart.
 #[inline(always)]
 pub fn v6_destination(ctx: &SockAddrContext) -> Destination {
-    // SAFETY: as above.
-    let (w0, w1, w2, w3, port) = unsafe {
-        let a = ctx.sock_addr;
-        (
-            core::ptr::read_volatile(&raw const (*a).user_ip6[0]),
-            core::ptr::read_volatile(&raw const (*a).user_ip6[1]),
-            core::ptr::read_volatile(&raw const (*a).user_ip6[2]),
-            core::ptr::read_volatile(&raw const (*a).user_ip6[3]),
-            core::ptr::read_volatile(&raw const (*a).user_port),
-        )
-    };
+    let w0 = read32!(ctx.sock_addr, bpf_sock_addr, user_ip6, 0);
+    let w1 = read32!(ctx.sock_addr, bpf_sock_addr, user_ip6, 1);
+    let w2 = read32!(ctx.sock_addr, bpf_sock_addr, user_ip6, 2);
+    let w3 = read32!(ctx.sock_addr, bpf_sock_addr, user_ip6, 3);
+    let port = read32!(ctx.sock_addr, bpf_sock_addr, user_port);
     let port = u16::from_be(port as u16);
     if w0 | w1 == 0 && w2 == 0xffff_u32.to_be() {
-        let address = if w3 == 0 { LOOPBACK4 } else { mapped(w3.to_ne_bytes()) };
-        return Destination { address, port, family: family::MAPPED };
+        let address = if w3 == 0 {
+            LOOPBACK4
+        } else {
+            mapped(w3.to_ne_bytes())
+        };
+        return Destination {
+            address,
+            port,
+            family: family::MAPPED,
+        };
     }
-    let address = if w0 | w1 | w2 | w3 == 0 { LOOPBACK6 } else { join(w0, w1, w2, w3) };
-    Destination { address, port, family: family::V6 }
+    let address = if w0 | w1 | w2 | w3 == 0 {
+        LOOPBACK6
+    } else {
+        join(w0, w1, w2, w3)
+    };
+    Destination {
+        address,
+        port,
+        family: family::V6,
+    }
 }
 
 #[inline(always)]
@@ -126,16 +139,43 @@ pub fn join(w0: u32, w1: u32, w2: u32, w3: u32) -> Address {
 }
 
 #[inline(always)]
-pub fn write_v6(a: *mut bpf_sock_addr, address: &Address, port: u16) {
-    let [a0, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *address;
-    // SAFETY: the v6 hooks may write these fields, as whole words.
-    unsafe {
-        core::ptr::write_volatile(&raw mut (*a).user_ip6[0], u32::from_ne_bytes([a0, b, c, d]));
-        core::ptr::write_volatile(&raw mut (*a).user_ip6[1], u32::from_ne_bytes([e, f, g, h]));
-        core::ptr::write_volatile(&raw mut (*a).user_ip6[2], u32::from_ne_bytes([i, j, k, l]));
-        core::ptr::write_volatile(&raw mut (*a).user_ip6[3], u32::from_ne_bytes([m, n, o, p]));
-        core::ptr::write_volatile(&raw mut (*a).user_port, u32::from(port.to_be()));
-    }
+pub fn write_v4(to: *mut bpf_sock_addr, address: [u8; 4], port: u16) {
+    write32!(to, bpf_sock_addr, user_ip4, 0, u32::from_ne_bytes(address));
+    write32!(to, bpf_sock_addr, user_port, 0, u32::from(port.to_be()));
+}
+
+#[inline(always)]
+pub fn write_v6(to: *mut bpf_sock_addr, address: &Address, port: u16) {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *address;
+    write32!(
+        to,
+        bpf_sock_addr,
+        user_ip6,
+        0,
+        u32::from_ne_bytes([a, b, c, d])
+    );
+    write32!(
+        to,
+        bpf_sock_addr,
+        user_ip6,
+        1,
+        u32::from_ne_bytes([e, f, g, h])
+    );
+    write32!(
+        to,
+        bpf_sock_addr,
+        user_ip6,
+        2,
+        u32::from_ne_bytes([i, j, k, l])
+    );
+    write32!(
+        to,
+        bpf_sock_addr,
+        user_ip6,
+        3,
+        u32::from_ne_bytes([m, n, o, p])
+    );
+    write32!(to, bpf_sock_addr, user_port, 0, u32::from(port.to_be()));
 }
 
 #[inline(always)]
@@ -147,11 +187,22 @@ fn refuse(error: Option<i32>) -> i32 {
     0
 }
 
+#[inline(always)]
+pub fn socket_pointer(ctx: &SockAddrContext) -> *mut c_void {
+    read_pointer!(ctx.sock_addr, bpf_sock_addr, __bindgen_anon_1)
+}
+
+#[inline(always)]
+fn protocol(ctx: &SockAddrContext) -> u32 {
+    read32!(ctx.sock_addr, bpf_sock_addr, protocol)
+}
+
 /// The socket's storage; `None` only when the kernel has no memory.
 #[inline(always)]
 pub fn socket_of(ctx: &SockAddrContext) -> Option<&'static mut Socket> {
-    // SAFETY: a connect, sendmsg or getpeername context always has its socket.
-    unsafe { maps::socket((*ctx.sock_addr).__bindgen_anon_1.sk.cast()) }
+    let sk = socket_pointer(ctx);
+    // SAFETY: a connect or sendmsg context always has its socket, which the verifier knows.
+    unsafe { maps::socket(sk) }
 }
 
 /// True if the destination is a configured resolver's DNS port.
@@ -169,9 +220,9 @@ pub fn describe(ctx: &SockAddrContext, origin: &mut Origin, to: &Destination, by
     origin.address = to.address;
     origin.port = to.port;
     origin.family = to.family;
+    origin.protocol = protocol(ctx) as u8;
     // SAFETY: the context is the kernel's.
     unsafe {
-        origin.protocol = core::ptr::read_volatile(&raw const (*ctx.sock_addr).protocol) as u8;
         origin.netns_cookie = bpf_get_netns_cookie(ctx.as_ptr());
         origin.socket_cookie = bpf_get_socket_cookie(ctx.as_ptr());
     }
@@ -193,9 +244,7 @@ fn decide(ctx: &SockAddrContext, to: &Destination) -> Outcome {
         govern::report(kind::DENIED, reason::PASSED_SOCKET, &socket.origin);
         return Outcome::Refuse(None);
     }
-    // SAFETY: the context is the kernel's.
-    let protocol = unsafe { core::ptr::read_volatile(&raw const (*ctx.sock_addr).protocol) };
-    if protocol != TCP {
+    if protocol(ctx) != TCP {
         return datagram::decide(socket, to, by.mode);
     }
     if is_resolver(&to.address, to.port) {
@@ -220,7 +269,11 @@ fn redirect(ctx: &SockAddrContext, socket: &mut Socket, to: &Destination, mode: 
     let port = if v6 { proxy.port6 } else { proxy.port4 };
     if port == 0 || !alive(ctx, &proxy, port, v6) {
         debug!(ctx, "no listener of the daemon on port {}", port);
-        let what = if observing { kind::PASSED } else { kind::DENIED };
+        let what = if observing {
+            kind::PASSED
+        } else {
+            kind::DENIED
+        };
         govern::report(what, reason::NO_DAEMON, &socket.origin);
         return without_daemon(observing);
     }
@@ -234,7 +287,11 @@ fn redirect(ctx: &SockAddrContext, socket: &mut Socket, to: &Destination, mode: 
 
 #[inline(always)]
 fn without_daemon(observing: bool) -> Outcome {
-    if observing { Outcome::Pass } else { Outcome::Refuse(Some(ECONNREFUSED)) }
+    if observing {
+        Outcome::Pass
+    } else {
+        Outcome::Refuse(Some(ECONNREFUSED))
+    }
 }
 
 /// Whether the daemon itself listens there: the socket's storage must hold the nonce, which
@@ -274,18 +331,19 @@ fn alive(ctx: &SockAddrContext, proxy: &Proxy, port: u16, v6: bool) -> bool {
 /// not unbind, and the kernel applies that to this hook too on some versions: then refuse.
 #[inline(always)]
 fn released_from_device(ctx: &SockAddrContext) -> bool {
-    // SAFETY: as in `socket_of`.
-    let bound = unsafe {
-        let sk = (*ctx.sock_addr).__bindgen_anon_1.sk;
-        if sk.is_null() { 0 } else { (*sk).bound_dev_if }
-    };
-    if bound == 0 {
+    if read32!(socket_pointer(ctx), bpf_sock, bound_dev_if) == 0 {
         return true;
     }
     let mut none = [0_u8; 4];
     // SAFETY: the option's value is four zero bytes on this stack: the empty device name.
     let set = unsafe {
-        bpf_setsockopt(ctx.as_ptr(), SOL_SOCKET, SO_BINDTODEVICE, none.as_mut_ptr().cast(), 4)
+        bpf_setsockopt(
+            ctx.as_ptr(),
+            SOL_SOCKET,
+            SO_BINDTODEVICE,
+            none.as_mut_ptr().cast(),
+            4,
+        )
     };
     set == 0
 }

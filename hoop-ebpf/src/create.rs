@@ -3,11 +3,13 @@
 //! The hook runs for AF_INET and AF_INET6 only. AF_UNIX and AF_NETLINK never come here and are
 //! free; AF_PACKET, AF_VSOCK and the rest are for the service's own `RestrictAddressFamilies=`.
 
+use aya_ebpf::bindings::bpf_sock;
 use aya_ebpf::helpers::generated::{bpf_get_current_cgroup_id, bpf_set_retval};
 use aya_ebpf::macros::cgroup_sock;
 use aya_ebpf::programs::SockContext;
 use hoop_common::{Origin, family, kind, mode, reason};
 
+use crate::field::read32;
 use crate::{govern, maps};
 
 const SOCK_STREAM: u32 = 1;
@@ -20,15 +22,9 @@ const EPROTONOSUPPORT: i32 = 93;
 
 #[cgroup_sock(sock_create)]
 pub fn hoop_create(ctx: SockContext) -> i32 {
-    // SAFETY: the kernel passes a valid context; each field is read once.
-    let (af, kind_of, protocol) = unsafe {
-        let sock = ctx.sock;
-        (
-            core::ptr::read_volatile(&raw const (*sock).family),
-            core::ptr::read_volatile(&raw const (*sock).type_),
-            core::ptr::read_volatile(&raw const (*sock).protocol),
-        )
-    };
+    let af = read32!(ctx.sock, bpf_sock, family);
+    let kind_of = read32!(ctx.sock, bpf_sock, type_);
+    let protocol = read32!(ctx.sock, bpf_sock, protocol);
     // SAFETY: a plain helper call.
     let creator = unsafe { bpf_get_current_cgroup_id() };
     let (anchor, mode) = govern::nearest_of_task(creator);
@@ -45,7 +41,11 @@ pub fn hoop_create(ctx: SockContext) -> i32 {
     let mut origin = Origin {
         cgroup_id: creator,
         mode,
-        family: if af == AF_INET6 { family::V6 } else { family::V4 },
+        family: if af == AF_INET6 {
+            family::V6
+        } else {
+            family::V4
+        },
         // MPTCP's number has nine bits; 255 stands for all that do not fit.
         protocol: if protocol > 255 { 255 } else { protocol as u8 },
         ..Origin::default()

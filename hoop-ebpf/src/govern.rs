@@ -55,12 +55,20 @@ pub fn of_socket(socket: &Socket) -> Governed {
     let current = unsafe { bpf_get_current_cgroup_id() };
     if socket.creator == 0 || socket.creator == current {
         let (_, mode) = nearest_of_task(current);
-        return Governed { cgroup: current, mode, passed: false };
+        return Governed {
+            cgroup: current,
+            mode,
+            passed: false,
+        };
     }
     let mode = mode_of(socket.creator)
         .or_else(|| mode_of(socket.anchor))
         .unwrap_or(mode::ENFORCE);
-    Governed { cgroup: socket.creator, mode, passed: true }
+    Governed {
+        cgroup: socket.creator,
+        mode,
+        passed: true,
+    }
 }
 
 /// Who is asking, in the caller's context.
@@ -81,7 +89,12 @@ pub fn sign(origin: &mut Origin) {
 #[inline(always)]
 pub fn report(kind: u8, reason: u8, origin: &Origin) {
     if let Some(mut entry) = maps::EVENTS.reserve(0) {
-        entry.write(Event { kind, reason, reserved: [0; 6], origin: *origin });
+        entry.write(Event {
+            kind,
+            reason,
+            reserved: [0; 6],
+            origin: *origin,
+        });
         entry.submit(0);
     }
 }

@@ -6,12 +6,14 @@
 //! mode is found and how events are reported.
 //!
 //! Everything fails closed: where a look-up fails, the operation is refused.
+#![feature(asm_experimental_arch)]
 #![no_std]
 #![no_main]
 
 mod connect;
 mod create;
 mod datagram;
+mod field;
 mod flows;
 mod govern;
 mod log;

@@ -1,7 +1,7 @@
 //! Packets: the backstop behind the connect hooks, and the names that resolvers answered.
 //!
 //! In enforce mode a packet of a governed socket leaves only if it is
-//! 1. TCP of a connection that the connect hook redirected, to loopback; or
+//! 1. TCP of a connection that the connect hook redirected, to 127.0.0.1 or ::1; or
 //! 2. DNS to a configured resolver; or
 //! 3. TCP from a local port on which the cgroup may accept connections, and not a plain SYN.
 //!
@@ -10,15 +10,18 @@
 //! extension headers are refused in enforce mode.
 
 use aya_ebpf::EbpfContext;
+use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::{
     bpf_skb_ancestor_cgroup_id, bpf_skb_cgroup_id, bpf_skb_load_bytes,
 };
 use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
 use hoop_common::{
-    ANSWER_BYTES, Address, LOOPBACK6, ListenKey, Origin, family, flag, kind, mapped, mode, reason,
+    ANSWER_BYTES, Address, LOOPBACK4, LOOPBACK6, ListenKey, Origin, family, flag, kind, mapped,
+    mode, reason,
 };
 
+use crate::field::{read_pointer, read32};
 use crate::{connect, govern, maps};
 
 const LEVELS: i32 = 24;
@@ -52,17 +55,19 @@ pub fn hoop_egress(ctx: SkBuffContext) -> i32 {
     let Some(packet) = packet(&ctx) else {
         return DROP;
     };
-    // SAFETY: the context is the kernel's; the socket is checked for null.
-    let socket = unsafe {
-        let sk = (*ctx.skb.skb).__bindgen_anon_2.sk;
-        if sk.is_null() { None } else { maps::known_socket(sk.cast()) }
+    let sk = read_pointer!(ctx.skb.skb, __sk_buff, __bindgen_anon_2);
+    // SAFETY: the context's socket, checked for null.
+    let socket = if sk.is_null() {
+        None
+    } else {
+        unsafe { maps::known_socket(sk) }
     };
     if let Some(socket) = socket {
         if socket.flags & flag::EXEMPT != 0 {
             return PASS;
         }
         let redirected = socket.flags & flag::REDIRECTED != 0;
-        if redirected && packet.protocol == TCP && is_loopback(&packet.destination) {
+        if redirected && packet.protocol == TCP && is_listener(&packet.destination) {
             return PASS;
         }
     }
@@ -77,7 +82,11 @@ fn backstop(ctx: &SkBuffContext, packet: &Packet) -> i32 {
     if mode != mode::ENFORCE {
         return PASS;
     }
-    let ports = if packet.options { None } else { ports(ctx, packet) };
+    let ports = if packet.options {
+        None
+    } else {
+        ports(ctx, packet)
+    };
     if let Some(ports) = &ports {
         if connect::is_resolver(&packet.destination, ports.destination) {
             return PASS;
@@ -86,7 +95,12 @@ fn backstop(ctx: &SkBuffContext, packet: &Packet) -> i32 {
             return PASS;
         }
     }
-    report(ctx, packet, ports.map_or(0, |ports| ports.destination), cgroup);
+    report(
+        ctx,
+        packet,
+        ports.map_or(0, |ports| ports.destination),
+        cgroup,
+    );
     DROP
 }
 
@@ -112,7 +126,11 @@ fn mode_of(ctx: &SkBuffContext, cgroup: u64) -> u32 {
 /// Whether the cgroup or one above it may accept connections on that port.
 #[inline(always)]
 fn listens(ctx: &SkBuffContext, cgroup: u64, port: u16) -> bool {
-    let mut key = ListenKey { cgroup_id: cgroup, port, reserved: [0; 3] };
+    let mut key = ListenKey {
+        cgroup_id: cgroup,
+        port,
+        reserved: [0; 3],
+    };
     if maps::LISTEN.get_ptr(key).is_some() {
         return true;
     }
@@ -142,10 +160,12 @@ fn report(ctx: &SkBuffContext, packet: &Packet, port: u16, cgroup: u64) {
         mode: mode::ENFORCE,
         ..Origin::default()
     };
-    // SAFETY: the context is the kernel's; the socket is checked for null.
-    let socket = unsafe {
-        let sk = (*ctx.skb.skb).__bindgen_anon_2.sk;
-        if sk.is_null() { None } else { maps::socket(sk.cast()) }
+    let sk = read_pointer!(ctx.skb.skb, __sk_buff, __bindgen_anon_2);
+    // SAFETY: the context's socket, checked for null.
+    let socket = if sk.is_null() {
+        None
+    } else {
+        unsafe { maps::socket(sk) }
     };
     if let Some(socket) = socket {
         govern::report_once(socket, kind::DENIED, reason::EGRESS, &origin);
@@ -173,7 +193,7 @@ pub fn hoop_ingress(ctx: SkBuffContext) -> i32 {
 fn copy_answer(ctx: &SkBuffContext, packet: &Packet) {
     const UDP_HEADER: u32 = 8;
     let offset = packet.offset + UDP_HEADER;
-    let length = ctx.skb.len().wrapping_sub(offset);
+    let length = read32!(ctx.skb.skb, __sk_buff, len).wrapping_sub(offset);
     if length == 0 || length > 0xffff {
         return;
     }
@@ -256,9 +276,8 @@ fn plain_syn(ctx: &SkBuffContext, packet: &Packet) -> bool {
     }
 }
 
+/// Exactly what the connect hook wrote: under source routing the header holds the first hop.
 #[inline(always)]
-fn is_loopback(address: &Address) -> bool {
-    let [p0, p1, p2, p3, p4, p5, p6, p7, p8, p9, p10, p11, first, ..] = *address;
-    let zeros = p0 | p1 | p2 | p3 | p4 | p5 | p6 | p7 | p8 | p9;
-    *address == LOOPBACK6 || (zeros == 0 && p10 == 0xff && p11 == 0xff && first == 127)
+fn is_listener(address: &Address) -> bool {
+    *address == LOOPBACK4 || *address == LOOPBACK6
 }

@@ -11,12 +11,7 @@ use crate::maps;
 pub fn hoop_getpeername4(ctx: SockAddrContext) -> i32 {
     if let Some(origin) = origin(&ctx) {
         let [.., a, b, c, d] = origin.address;
-        // SAFETY: this hook may write these two fields.
-        unsafe {
-            let to = ctx.sock_addr;
-            core::ptr::write_volatile(&raw mut (*to).user_ip4, u32::from_ne_bytes([a, b, c, d]));
-            core::ptr::write_volatile(&raw mut (*to).user_port, u32::from(origin.port.to_be()));
-        }
+        connect::write_v4(ctx.sock_addr, [a, b, c, d], origin.port);
     }
     // The only value that the verifier lets these hooks return.
     1
@@ -34,6 +29,6 @@ pub fn hoop_getpeername6(ctx: SockAddrContext) -> i32 {
 #[inline(always)]
 fn origin(ctx: &SockAddrContext) -> Option<&'static Origin> {
     // SAFETY: the context of these hooks always has its socket.
-    let socket = unsafe { maps::known_socket((*ctx.sock_addr).__bindgen_anon_1.sk.cast()) }?;
+    let socket = unsafe { maps::known_socket(connect::socket_pointer(ctx)) }?;
     (socket.flags & flag::REDIRECTED != 0).then_some(&socket.origin)
 }

@@ -76,7 +76,10 @@ pub fn open_pinned(path: &Path) -> io::Result<OwnedFd> {
 
 /// Pins, replacing what is pinned there in one step.
 pub fn pin(fd: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
-    let fresh = path.with_extension("new");
+    // No dot: the BPF file system reserves names with one.
+    let mut fresh = path.as_os_str().to_owned();
+    fresh.push("_new");
+    let fresh = std::path::PathBuf::from(fresh);
     match std::fs::remove_file(&fresh) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}

@@ -1,0 +1,148 @@
+//! Enforcement does not depend on a daemon that lives.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use hoop::capture::{Capture, CaptureError};
+use hoop::config::Mode;
+
+use crate::ground::Ground;
+
+const CONNECT: &str = "s = socket.socket()
+print(tried(lambda: s.connect(('192.0.2.1', 80)) or answer(s)))";
+
+#[test]
+fn a_killed_daemon_means_refused_and_nothing_leaks() {
+    let ground = Ground::new();
+    let daemon = ground.daemon(Mode::Enforce);
+    assert_eq!(ground.agent(CONNECT), "192.0.2.1:80");
+    daemon.die(&ground);
+    let real = TcpListener::bind("127.0.0.2:0").unwrap();
+    real.set_nonblocking(true).unwrap();
+    let port = real.local_addr().unwrap().port();
+    let direct = format!(
+        "s = socket.socket(); print(tried(lambda: s.connect(('127.0.0.2', {port}))))
+t = socket.socket(socket.AF_INET6); print(tried(lambda: t.connect(('::ffff:127.0.0.2', {port}))))
+u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); print(tried(lambda: u.sendto(b'x', ('127.0.0.2', 9))))"
+    );
+    assert_eq!(ground.agent(&direct), "ECONNREFUSED\nECONNREFUSED\nEPERM");
+    assert!(real.accept().is_err(), "a connection got out");
+    // The next daemon takes the pins over, and all is as before.
+    let next = ground.daemon(Mode::Enforce);
+    assert_eq!(ground.agent(CONNECT), "192.0.2.1:80");
+    assert!(next.capture.health().iter().all(|hook| hook.healthy));
+}
+
+#[test]
+fn in_observe_mode_a_dead_daemon_is_gone_round() {
+    let ground = Ground::new();
+    let daemon = ground.daemon(Mode::Observe);
+    let real = TcpListener::bind("127.0.0.2:0").unwrap();
+    let port = real.local_addr().unwrap().port();
+    let direct =
+        format!("s = socket.socket(); s.connect(('127.0.0.2', {port})); print(s.getpeername()[0])");
+    assert_eq!(
+        ground.agent(CONNECT),
+        "192.0.2.1:80",
+        "observed while the daemon lives"
+    );
+    daemon.die(&ground);
+    assert_eq!(ground.agent(&direct), "127.0.0.2");
+    real.accept().unwrap();
+}
+
+#[test]
+fn whoever_binds_a_dead_daemons_port_gets_nothing() {
+    let ground = Ground::new();
+    let daemon = ground.daemon(Mode::Enforce);
+    let port = daemon.ports[0];
+    daemon.die(&ground);
+    let squatter = TcpListener::bind(port).unwrap();
+    squatter.set_nonblocking(true).unwrap();
+    assert_eq!(ground.agent(CONNECT), "ECONNREFUSED");
+    assert!(squatter.accept().is_err());
+}
+
+#[test]
+fn programs_are_swapped_under_links_that_stay() {
+    let ground = Ground::new();
+    let first = ground.daemon(Mode::Enforce);
+    let before = first.capture.health();
+    let second = Capture::load(&ground.config).unwrap();
+    let after = second.health();
+    for (before, after) in before.iter().zip(&after) {
+        assert!(
+            after.healthy && before.program_id != after.program_id,
+            "{after:?}"
+        );
+    }
+    assert_eq!(
+        ground.agent(CONNECT),
+        "192.0.2.1:80",
+        "the maps are the same"
+    );
+}
+
+#[test]
+fn a_recreated_cgroup_is_noticed_and_repaired() {
+    let ground = Ground::new();
+    let daemon = ground.daemon(Mode::Enforce);
+    std::fs::remove_dir(&ground.cgroup).unwrap();
+    assert!(
+        daemon
+            .capture
+            .health()
+            .iter()
+            .all(|hook| !hook.healthy && hook.expected == 0)
+    );
+    assert!(matches!(
+        daemon.capture.repair(),
+        Err(CaptureError::Slice { .. })
+    ));
+    std::fs::create_dir(&ground.cgroup).unwrap();
+    let health = daemon.capture.health();
+    assert!(
+        health
+            .iter()
+            .all(|hook| !hook.healthy && hook.expected == ground.id())
+    );
+    assert_eq!(daemon.capture.repair().unwrap(), health.len());
+    assert!(daemon.capture.health().iter().all(|hook| hook.healthy));
+    assert_eq!(ground.agent(CONNECT), "192.0.2.1:80");
+    // A daemon that starts afterwards does the same by itself.
+    daemon.die(&ground);
+    std::fs::remove_dir(&ground.cgroup).unwrap();
+    std::fs::create_dir(&ground.cgroup).unwrap();
+    let _next = ground.daemon(Mode::Enforce);
+    assert_eq!(ground.agent(CONNECT), "192.0.2.1:80");
+}
+
+#[test]
+fn a_pin_that_was_taken_away_is_put_back() {
+    let ground = Ground::new();
+    let daemon = ground.daemon(Mode::Enforce);
+    let pin = ground
+        .config
+        .pins
+        .join(format!("v{}/links/hoop_connect4", hoop_common::LAYOUT));
+    std::fs::remove_file(&pin).unwrap();
+    let unhealthy =
+        |capture: &Arc<Capture>| capture.health().iter().filter(|hook| !hook.healthy).count();
+    assert_eq!(unhealthy(&daemon.capture), 1);
+    assert_eq!(daemon.capture.repair().unwrap(), 1);
+    assert_eq!(unhealthy(&daemon.capture), 0);
+    assert!(pin.exists());
+}
+
+#[test]
+fn unloading_ends_governance() {
+    let ground = Ground::new();
+    let daemon = ground.daemon(Mode::Enforce);
+    daemon.die(&ground);
+    Capture::unload(&ground.config).unwrap();
+    let real = TcpListener::bind("127.0.0.2:0").unwrap();
+    let port = real.local_addr().unwrap().port();
+    let direct = format!("s = socket.socket(); s.connect(('127.0.0.2', {port})); print('direct')");
+    assert_eq!(ground.agent(&direct), "direct");
+    assert!(!ground.config.pins.exists());
+}

@@ -1,0 +1,9 @@
+//! The kernel programs at work: real programs attached to a cgroup that each test makes, and real
+//! sockets of processes in it. Needs root; everything stays on loopback and below that cgroup.
+
+mod ground;
+mod lifecycle;
+mod load;
+mod namespaces;
+mod redirect;
+mod refusals;
