@@ -40,8 +40,9 @@ pub fn prepares(text: &[u8]) -> Prepares {
             continue;
         }
         match name(rest) {
-            Some(name) if names.len() < MAX_NAMES => names.push(name),
-            _ => return Prepares::Any,
+            Name::None => {}
+            Name::Is(name) if names.len() < MAX_NAMES => names.push(name),
+            Name::Is(_) | Name::Unknown => return Prepares::Any,
         }
     }
     match names.is_empty() {
@@ -57,7 +58,10 @@ pub fn deallocates(text: &[u8]) -> Option<Bytes> {
     if let Some(after) = after_word(skip_space(rest)?, KEYWORD) {
         rest = after;
     }
-    name(rest)
+    match name(rest) {
+        Name::Is(name) => Some(name),
+        Name::None | Name::Unknown => None,
+    }
 }
 
 fn after_word<'a>(text: &'a [u8], word: &[u8]) -> Option<&'a [u8]> {
@@ -71,23 +75,41 @@ fn is_part(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$' || byte >= 0x80
 }
 
+/// What stands where a name must be.
+enum Name {
+    Is(Bytes),
+    /// It is one, but not to be told which.
+    Unknown,
+    /// No identifier: the server's grammar takes no such PREPARE.
+    None,
+}
+
 /// The identifier that follows, folded and cut as the server does it.
-fn name(text: &[u8]) -> Option<Bytes> {
-    let text = skip_space(text)?;
-    let mut name = match text.split_first()? {
-        (b'"', quoted) => unquoted(quoted)?,
-        (first, _) if is_part(*first) => {
-            let end = text.iter().position(|b| !is_part(*b)).unwrap_or(text.len());
-            // U&"…" is an identifier with escapes.
-            if text.get(end..).is_some_and(|rest| rest.starts_with(b"&\"")) {
-                return None;
-            }
-            text.get(..end)?.to_ascii_lowercase()
-        }
-        _ => return None,
+fn name(text: &[u8]) -> Name {
+    let Some(text) = skip_space(text) else {
+        return Name::None;
     };
-    // How a longer name is cut depends on its characters.
-    (name.len() <= MAX_NAME).then(|| std::mem::take(&mut name).into())
+    let name = match text {
+        [b'"', quoted @ ..] => unquoted(quoted),
+        // U&"…" is an identifier with escapes.
+        [b'u' | b'U', b'&', b'"', ..] => return Name::Unknown,
+        [first, ..] if is_part(*first) && !first.is_ascii_digit() && *first != b'$' => {
+            let end = text.iter().position(|b| !is_part(*b)).unwrap_or(text.len());
+            text.get(..end).map(<[u8]>::to_ascii_lowercase)
+        }
+        _ => None,
+    };
+    match name {
+        None => Name::None,
+        Some(name) if name.len() <= MAX_NAME => Name::Is(name.into()),
+        // Where a longer one is cut depends on its characters.
+        Some(name) => match name.get(..=MAX_NAME) {
+            Some(start) if start.is_ascii() => Name::Is(Bytes::copy_from_slice(
+                start.get(..MAX_NAME).unwrap_or_default(),
+            )),
+            _ => Name::Unknown,
+        },
+    }
 }
 
 fn unquoted(mut text: &[u8]) -> Option<Vec<u8>> {
@@ -179,8 +201,18 @@ mod tests {
         assert_eq!(found("prepareprepare a"), Some(vec![]));
         assert_eq!(found("select 'prepare the ship'"), one("the"));
         assert_eq!(found("prepare U&\"a\" as select 1"), None);
-        assert_eq!(found("prepare /* open"), None);
-        assert_eq!(found(&format!("prepare {} as x", "a".repeat(64))), None);
+        for none in [
+            "prepare /* open",
+            "'we must prepare.'",
+            "'prepare 2 things'",
+            "prepare \"a",
+        ] {
+            assert_eq!(found(none), Some(vec![]));
+        }
+        assert_eq!(
+            found(&format!("prepare {} as x", "a".repeat(64))),
+            one(&"a".repeat(63))
+        );
     }
 
     #[test]
