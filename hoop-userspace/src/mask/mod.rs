@@ -1,9 +1,12 @@
 //! Stage 9: what the agent may see. Pure: no clock, no file, no socket.
 
+mod attribution;
 mod catalog;
 mod masked;
 mod masker;
+mod report;
 mod rules;
+mod value;
 
 pub use catalog::{Catalog, FIRST_NORMAL_OID, Relation, RelationKind};
 pub use masked::{Masked, Span};

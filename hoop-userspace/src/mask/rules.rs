@@ -128,7 +128,7 @@ fn part(pattern: &Option<String>, name: &str) -> bool {
     pattern.as_deref().is_none_or(|pattern| pattern == name)
 }
 
-fn shows(how: &How) -> u8 {
+pub(in crate::mask) fn shows(how: &How) -> u8 {
     match how {
         How::Null => 0,
         How::Redact => 1,
