@@ -9,9 +9,10 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::sync::watch;
 
-use crate::decide::{Code, Decided, Decider, Permitted, Refusal, Retry, Subject};
+use crate::decide::{Action, Code, Decided, Decider, Permitted, Refusal, Retry, Subject};
 use crate::ids::{Epochs, ExchangeId};
 use crate::mask::{Catalog, Masker, Masking, Rules};
 use crate::record::{RecordError, Recorded, SessionRecorder};
@@ -67,6 +68,7 @@ pub async fn run<P: Protocol>(protocol: P, context: Context) -> End {
         grants: Vec::new(),
         held: None,
         stalled: None,
+        changing: None,
     };
     let end = session.until_end(&mut ends).await;
     let Session {
@@ -94,6 +96,8 @@ struct Session<P> {
     grants: Vec<Grant>,
     held: Option<Held>,
     stalled: Option<Stalled>,
+    /// The last forwarded request that may change what tables there are.
+    changing: Option<ExchangeId>,
 }
 
 /// A decided request that waits for the disk.
@@ -210,6 +214,9 @@ impl<P: Protocol> Session<P> {
     ) -> Result<(), Ended> {
         if let Some(permitted) = permitted {
             self.masker.begin(permitted.get());
+            if !self.rules.masks.is_empty() && changes_tables(permitted.get()) {
+                self.changing = Some(permitted.get().exchange());
+            }
             let grant = self.protocol.forward(permitted)?;
             self.grants.push(grant);
         }
@@ -231,13 +238,17 @@ impl<P: Protocol> Session<P> {
     }
 
     fn replies(&mut self, replies: Replies, catalog: &Arc<Catalog>) -> Result<(), Ended> {
+        if replies.parts.is_empty() {
+            return Ok(());
+        }
         match self.masker.mask(replies, catalog) {
             Masking::Done(masked) => {
-                if let Some(done) = masked.done() {
-                    self.grants.retain(|g| g.exchange() > done);
-                }
+                let done = masked.done();
                 let recorded = self.recorder.masked(masked)?;
                 self.protocol.reply(recorded)?;
+                if let Some(done) = done {
+                    self.done(done);
+                }
             }
             Masking::NeedsCatalog(replies) => {
                 self.stalled = Some(Stalled {
@@ -249,6 +260,22 @@ impl<P: Protocol> Session<P> {
         Ok(())
     }
 
+    fn done(&mut self, done: ExchangeId) {
+        self.grants.retain(|g| g.exchange() > done);
+        if self.changing.is_some_and(|changing| changing <= done) {
+            // Later results are attributed by what the tables are now.
+            self.changing = None;
+            let nothing = Replies {
+                wire: Bytes::new(),
+                parts: Vec::new(),
+            };
+            self.stalled = Some(Stalled {
+                replies: nothing,
+                catalog: self.catalogs.refresh(),
+            });
+        }
+    }
+
     /// The catalog has been looked up; the masker asks for each unknown table once.
     fn resume(&mut self, catalog: &Arc<Catalog>) -> Result<(), Ended> {
         match self.stalled.take() {
@@ -256,6 +283,17 @@ impl<P: Protocol> Session<P> {
             None => Ok(()),
         }
     }
+}
+
+fn changes_tables(permitted: &Permitted) -> bool {
+    let mut facts = permitted
+        .units()
+        .iter()
+        .filter_map(|u| u.statement.as_deref());
+    facts.any(|f| {
+        let mut accesses = f.statements.iter().flat_map(|s| &s.accesses);
+        f.opaque || accesses.any(|a| a.action == Action::Ddl)
+    })
 }
 
 fn outdated(permitted: &Permitted, now: Epochs) -> Refusal {

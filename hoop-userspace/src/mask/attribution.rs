@@ -80,14 +80,20 @@ impl Attribution<'_> {
         }
         if is_system(name) {
             let statistics = STATISTICS.contains(&&*name.name);
-            return Ok(if statistics { Touch::Everything } else { Touch::Nothing });
+            return Ok(if statistics {
+                Touch::Everything
+            } else {
+                Touch::Nothing
+            });
         }
         self.ask(Missing::Name(name.name.clone()))?;
         // Temporary, new in this transaction, or none of ours: by the patterns alone.
-        Ok(match self.rules.may_name(name.schema.as_deref(), &name.name) {
-            true => Touch::Values,
-            false => Touch::Nothing,
-        })
+        Ok(
+            match self.rules.may_name(name.schema.as_deref(), &name.name) {
+                true => Touch::Values,
+                false => Touch::Nothing,
+            },
+        )
     }
 
     fn touch_of_relation(
@@ -99,9 +105,7 @@ impl Attribution<'_> {
         let derives = self.derives(relation);
         let family = self.catalog.family(relation.oid);
         let mut masked = family.iter().filter_map(|oid| self.catalog.relation(*oid));
-        let named = |c: &ColumnName| {
-            c.relation.as_ref().is_none_or(|r| r.name == name.name)
-        };
+        let named = |c: &ColumnName| c.relation.as_ref().is_none_or(|r| r.name == name.name);
         let is_masked = |c: &ColumnName| match &c.column {
             // Every column, or the whole row.
             None => true,
@@ -121,7 +125,11 @@ impl Attribution<'_> {
 
     /// How each column is masked; `None` where it passes.
     pub fn plan(&self, columns: &Columns, touch: Touch) -> Result<Vec<Option<How>>, Unknown> {
-        columns.columns.iter().map(|c| self.column(c, touch)).collect()
+        columns
+            .columns
+            .iter()
+            .map(|c| self.column(c, touch))
+            .collect()
     }
 
     fn column(&self, column: &Column, touch: Touch) -> Result<Option<How>, Unknown> {

@@ -17,6 +17,9 @@ use crate::wire::postgres::rows;
 /// Results whose plans are remembered: a pipeline seldom interleaves more.
 const PLANS: usize = 4;
 
+/// Statements of which it is remembered what they may show.
+const TOUCHES: usize = 16;
+
 /// Missing relations that are remembered as asked for; beyond that the memory starts anew.
 const MAX_ASKED: usize = 4096;
 
@@ -27,6 +30,8 @@ pub struct Masker {
     observe: bool,
     exchanges: VecDeque<Exchange>,
     plans: VecDeque<Plan>,
+    /// What statements may show, the last used first.
+    touches: VecDeque<(Arc<Facts>, Arc<Catalog>, Touch)>,
     asked: HashSet<Missing>,
     /// Pieces of one large row of a masked result.
     row: BytesMut,
@@ -66,6 +71,7 @@ impl Masker {
             observe: false,
             exchanges: VecDeque::new(),
             plans: VecDeque::new(),
+            touches: VecDeque::new(),
             asked: HashSet::new(),
             row: BytesMut::new(),
             touched: false,
@@ -81,6 +87,7 @@ impl Masker {
     pub fn set_rules(&mut self, rules: Arc<Rules>) {
         self.rules = rules;
         self.plans.clear();
+        self.touches.clear();
         self.asked.clear();
     }
 
@@ -88,7 +95,10 @@ impl Masker {
     /// it is forwarded.
     pub fn begin(&mut self, permitted: &Permitted) {
         let units = permitted.units().iter().map(|u| u.statement.clone());
-        self.exchanges.push_back(Exchange { id: permitted.exchange(), units: units.collect() });
+        self.exchanges.push_back(Exchange {
+            id: permitted.exchange(),
+            units: units.collect(),
+        });
     }
 
     /// Masks a batch. Batches must come in the order in which the server sent them.
@@ -108,7 +118,11 @@ impl Masker {
                 return Masking::NeedsCatalog(replies);
             }
         };
-        let done = replies.parts.iter().rev().find(|p| matches!(p.kind, PartKind::Done));
+        let done = replies
+            .parts
+            .iter()
+            .rev()
+            .find(|p| matches!(p.kind, PartKind::Done));
         let done = done.map(|p| p.exchange);
         let masked = match touches.iter().all(|(_, plain)| *plain) {
             true => untouched(replies, done),
@@ -124,16 +138,25 @@ impl Masker {
 
     /// For each part what it may show, and whether it passes as it is. Plans are made here, so
     /// that what needs the catalog is known before a byte is taken.
-    fn prepare(&mut self, replies: &Replies, catalog: &Arc<Catalog>) -> Result<Vec<(Touch, bool)>, Unknown> {
+    fn prepare(
+        &mut self,
+        replies: &Replies,
+        catalog: &Arc<Catalog>,
+    ) -> Result<Vec<(Touch, bool)>, Unknown> {
         let mut prepared = Vec::with_capacity(replies.parts.len());
         for part in &replies.parts {
             let touch = self.touch(part, catalog)?;
             self.touched |= touch >= Touch::Table;
             let plain = match &part.kind {
-                PartKind::Rows { columns, .. } | PartKind::RowPiece { columns, .. } => match columns {
-                    Some(columns) => self.hows(columns, touch, catalog)?.iter().all(Option::is_none),
-                    None => touch < Touch::Table,
-                },
+                PartKind::Rows { columns, .. } | PartKind::RowPiece { columns, .. } => {
+                    match columns {
+                        Some(columns) => self
+                            .hows(columns, touch, catalog)?
+                            .iter()
+                            .all(Option::is_none),
+                        None => touch < Touch::Table,
+                    }
+                }
                 PartKind::Text => touch < Touch::Table && !self.touched,
                 PartKind::Bulk => touch < Touch::Values,
                 PartKind::Columns(_) | PartKind::Loose | PartKind::Control | PartKind::Done => true,
@@ -143,20 +166,41 @@ impl Masker {
         Ok(prepared)
     }
 
-    fn touch(&self, part: &Part, catalog: &Arc<Catalog>) -> Result<Touch, Unknown> {
-        if matches!(part.kind, PartKind::Columns(_) | PartKind::Control | PartKind::Done) {
+    fn touch(&mut self, part: &Part, catalog: &Arc<Catalog>) -> Result<Touch, Unknown> {
+        if matches!(
+            part.kind,
+            PartKind::Columns(_) | PartKind::Control | PartKind::Done
+        ) {
             return Ok(Touch::Nothing);
         }
         let exchange = self.exchanges.iter().find(|e| e.id == part.exchange);
         let unit = exchange.and_then(|e| e.units.get(usize::from(part.unit)));
-        let attribution = Attribution { rules: &self.rules, catalog, asked: &self.asked };
         match (unit, &part.kind) {
-            (Some(Some(facts)), _) => attribution.touch(facts),
+            (Some(Some(facts)), _) => self.touch_of(&facts.clone(), catalog),
             // What was not forwarded is answered by hoop itself, and a unit without a statement
             // runs nothing; rows that come all the same are of unknown origin.
             (_, PartKind::Text | PartKind::Loose) => Ok(Touch::Nothing),
             _ => Ok(Touch::Everything),
         }
+    }
+
+    fn touch_of(&mut self, facts: &Arc<Facts>, catalog: &Arc<Catalog>) -> Result<Touch, Unknown> {
+        let same = |(f, c, _): &&(Arc<Facts>, Arc<Catalog>, Touch)| {
+            Arc::ptr_eq(f, facts) && Arc::ptr_eq(c, catalog)
+        };
+        if let Some((.., touch)) = self.touches.iter().find(same) {
+            return Ok(*touch);
+        }
+        let attribution = Attribution {
+            rules: &self.rules,
+            catalog,
+            asked: &self.asked,
+        };
+        let touch = attribution.touch(facts)?;
+        self.touches.truncate(TOUCHES - 1);
+        self.touches
+            .push_front((facts.clone(), catalog.clone(), touch));
+        Ok(touch)
     }
 
     fn hows(
@@ -171,7 +215,11 @@ impl Masker {
         if let Some(plan) = self.plans.iter().find(same) {
             return Ok(plan.hows.clone());
         }
-        let attribution = Attribution { rules: &self.rules, catalog, asked: &self.asked };
+        let attribution = Attribution {
+            rules: &self.rules,
+            catalog,
+            asked: &self.asked,
+        };
         let hows: Arc<[_]> = attribution.plan(columns, touch)?.into();
         self.plans.truncate(PLANS - 1);
         self.plans.push_front(Plan {
@@ -208,8 +256,18 @@ impl Masker {
             }
         }
         let record = out.freeze();
-        let wire = if self.observe { replies.wire } else { record.clone() };
-        Masked { wire, record, done, spans, values }
+        let wire = if self.observe {
+            replies.wire
+        } else {
+            record.clone()
+        };
+        Masked {
+            wire,
+            record,
+            done,
+            spans,
+            values,
+        }
     }
 
     /// Appends a part that does not pass as it is; returns how many values were replaced.
@@ -226,7 +284,12 @@ impl Masker {
                 let hows = self.known_hows(columns.as_ref(), touch, catalog);
                 self.rows(bytes, columns.as_deref(), hows.as_deref(), out)
             }
-            PartKind::RowPiece { first, last, total, columns } => {
+            PartKind::RowPiece {
+                first,
+                last,
+                total,
+                columns,
+            } => {
                 if *first {
                     self.row.clear();
                 }
@@ -279,7 +342,9 @@ impl Masker {
         let mut replaced = 0;
         for body in rows::bodies(wire) {
             // A row that cannot be walked is not passed on, nor what follows it.
-            let Ok(values) = body.and_then(rows::values) else { break };
+            let Ok(values) = body.and_then(rows::values) else {
+                break;
+            };
             let mut row = rows::RowWriter::new(out);
             for (index, value) in values.enumerate() {
                 let Ok(value) = value else { break };
@@ -290,7 +355,9 @@ impl Masker {
                     (Some(value), Some(column), Some(Some(how))) => {
                         replaced += 1;
                         let key = self.rules.key();
-                        row.push(value::replace(how, column.kind, column.binary, value, key).as_deref());
+                        row.push(
+                            value::replace(how, column.kind, column.binary, value, key).as_deref(),
+                        );
                     }
                     _ => {
                         replaced += 1;
@@ -310,7 +377,13 @@ fn untouched(replies: Replies, done: Option<ExchangeId>) -> Masked {
     for part in &replies.parts {
         note(&mut spans, part, part.end);
     }
-    Masked { record: replies.wire.clone(), wire: replies.wire, done, spans, values: 0 }
+    Masked {
+        record: replies.wire.clone(),
+        wire: replies.wire,
+        done,
+        spans,
+        values: 0,
+    }
 }
 
 /// A row of NULLs in place of one too large to be taken apart.
@@ -336,7 +409,11 @@ fn note(spans: &mut SmallVec<[Span; 4]>, part: &Part, end: usize) {
             span.end = end;
             span.rows = span.rows.saturating_add(rows);
         }
-        _ => spans.push(Span { exchange: part.exchange, end, rows, content }),
+        _ => spans.push(Span {
+            exchange: part.exchange,
+            end,
+            rows,
+            content,
+        }),
     }
 }
-

@@ -51,7 +51,8 @@ pub(super) fn scrub(message: &[u8], quotes: Quotes, out: &mut BytesMut) {
 /// transaction, the connection or the server's resources do not; every other may.
 fn may_quote(code: &[u8]) -> bool {
     const OWN_WORDS: [&[u8]; 14] = [
-        b"08", b"0A", b"25", b"26", b"28", b"34", b"3D", b"3F", b"40", b"42", b"53", b"54", b"55", b"57",
+        b"08", b"0A", b"25", b"26", b"28", b"34", b"3D", b"3F", b"40", b"42", b"53", b"54", b"55",
+        b"57",
     ];
     !OWN_WORDS.iter().any(|class| code.starts_with(class))
 }
@@ -79,14 +80,29 @@ mod tests {
         let out = scrubbed("22P02", Quotes::Rows);
         assert!(!out.windows(6).any(|w| w == b"123-45"));
         assert_eq!(field(&out[5..], b'C'), Some(&b"22P02"[..]));
-        assert_eq!(out.len() - 1, u32::from_be_bytes(out[1..5].try_into().unwrap()) as usize);
+        assert_eq!(
+            out.len() - 1,
+            u32::from_be_bytes(out[1..5].try_into().unwrap()) as usize
+        );
     }
 
     #[test]
     fn a_deferred_constraint_is_scrubbed_and_a_division_by_zero_is_not() {
-        assert!(!scrubbed("23505", Quotes::Deferred).windows(6).any(|w| w == b"123-45"));
-        assert!(scrubbed("22012", Quotes::Deferred).windows(6).any(|w| w == b"123-45"));
-        assert!(scrubbed("42601", Quotes::Rows).windows(6).any(|w| w == b"123-45"));
+        assert!(
+            !scrubbed("23505", Quotes::Deferred)
+                .windows(6)
+                .any(|w| w == b"123-45")
+        );
+        assert!(
+            scrubbed("22012", Quotes::Deferred)
+                .windows(6)
+                .any(|w| w == b"123-45")
+        );
+        assert!(
+            scrubbed("42601", Quotes::Rows)
+                .windows(6)
+                .any(|w| w == b"123-45")
+        );
     }
 
     #[test]
