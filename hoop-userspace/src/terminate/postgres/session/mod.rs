@@ -189,13 +189,10 @@ where
             Poll::Ready(Err(error)) => return Err(SessionError::ClientIo(error)),
             _ => {}
         }
-        match self.upstream.poll_write(context) {
+        if let Poll::Ready(Err(error)) = self.upstream.poll_write(context) {
             // What the server said before it closed is still worth reading; reading finds the end.
-            Poll::Ready(Err(error)) => {
-                tracing::debug!(%error, "the server takes no more");
-                self.upstream.drop_output();
-            }
-            _ => {}
+            tracing::debug!(%error, "the server takes no more");
+            self.upstream.drop_output();
         }
         Ok(())
     }

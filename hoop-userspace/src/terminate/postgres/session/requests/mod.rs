@@ -22,6 +22,10 @@ const MAX_UNITS: usize = 1024;
 
 /// What became of the client's bytes.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "moved once per request; a box would be an allocation per request"
+)]
 pub enum Taken {
     Request(Request, Staged),
     Bulk(ExchangeId, Bulk),

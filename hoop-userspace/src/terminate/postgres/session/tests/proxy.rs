@@ -78,7 +78,9 @@ fn terms() -> Terms {
 #[test]
 #[ignore = "serves until it is interrupted"]
 fn serve() {
-    let told = std::env::var("HOOP_TRY").unwrap();
+    let Ok(told) = std::env::var("HOOP_TRY") else {
+        return;
+    };
     let mut parts = told.splitn(2, ':');
     let port: u16 = parts.next().unwrap().parse().unwrap();
     let (server, user) = parts.next().unwrap().rsplit_once(':').unwrap();
