@@ -1,39 +1,412 @@
 //! Decides requests under one configuration's policies.
 
-use crate::config::Config;
-use crate::terminate::Request;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Code, Decided, Refusal, Retry, Subject};
+use smallvec::SmallVec;
 
-/// The policies of one configuration, compiled, with their caches.
+use crate::config::{Config, Mode};
+use crate::ids::{ExchangeId, ResourceName};
+use crate::terminate::{Asked, Request, SqlAsked, SqlText, Undecidable, Unit};
+
+use super::cache::{Cache, Known};
+use super::cedar::{Answer, Asks, Place, Policies, PolicyProblem, Query};
+use super::masks::Masks;
+use super::outcome::{Ask, Outcome};
+use super::sql::{Limits, Parser};
+use super::words::{self, Words};
+use super::{
+    Access, Action, Code, Decided, Facts, Flag, Object, Permitted, PermittedUnit, Question,
+    Refusal, RelationName, Rule, Statement, Subject, Verb,
+};
+
+/// The policies of one configuration, compiled, with their caches. Shared by all sessions.
 #[derive(Debug)]
-pub struct Decider {}
+pub struct Decider {
+    policies: Policies,
+    /// What refusals call the policies.
+    names: String,
+    parser: Parser,
+    masks: HashMap<ResourceName, Masks>,
+    none: Masks,
+    cache: Mutex<Cache>,
+    epoch: u64,
+}
 
-/// The policies do not compile.
+/// The policies cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum DecideError {
-    #[error("{0}")]
-    Policy(String),
+#[error("{}", lines(.problems))]
+pub struct DecideError {
+    pub problems: Vec<PolicyProblem>,
+}
+
+fn lines(problems: &[PolicyProblem]) -> String {
+    let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    lines.join("\n")
+}
+
+/// What the policies say of one text for one subject.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Permit(Arc<[Rule]>),
+    Ask {
+        rules: Arc<[Rule]>,
+        approvers: Arc<[Arc<str>]>,
+        otherwise: Arc<Words>,
+    },
+    Refuse(Arc<Words>),
+}
+
+/// A decision with its reasons, for `hoop policy test`.
+#[derive(Debug)]
+pub struct Explained {
+    pub facts: Arc<Facts>,
+    /// The rules that permit or ask, or the one that forbids.
+    pub rules: Vec<Rule>,
+    pub refusal: Option<Refusal>,
+    /// A human could permit it.
+    pub asks: bool,
 }
 
 impl Decider {
-    pub fn new(_config: &Config) -> Result<Self, DecideError> {
-        Ok(Self {})
+    pub fn new(config: &Config) -> Result<Self, DecideError> {
+        let policies = Policies::new(config).map_err(|problems| DecideError { problems })?;
+        let mut masks: HashMap<_, Masks> = HashMap::new();
+        for mask in &config.masks {
+            let columns = masks.entry(mask.resource.clone()).or_default();
+            columns.0.extend(mask.columns.iter().cloned());
+        }
+        let files = config.policy.files.iter().map(|file| &*file.name);
+        let names: Vec<_> = config
+            .policy
+            .packs
+            .iter()
+            .map(|p| &**p)
+            .chain(files)
+            .collect();
+        Ok(Self {
+            policies,
+            names: names.join(" and "),
+            parser: Parser::new(Limits::default()),
+            masks,
+            none: Masks::default(),
+            cache: Mutex::default(),
+            epoch: 0,
+        })
     }
 
-    pub fn decide(&self, _subject: &Subject, request: Request) -> Decided {
-        Decided::Refused {
-            before: None,
-            refusal: Refusal {
-                exchange: request.exchange,
-                unit: 0,
-                code: Code::PolicyError,
-                message: "no policy is loaded".into(),
-                rule: None,
-                retry: Retry::Never,
-                hint: "tell the operator".into(),
-                asked: None,
+    /// The same under a number of the caller's: reloads count up.
+    #[must_use]
+    pub fn at_epoch(self, epoch: u64) -> Self {
+        Self { epoch, ..self }
+    }
+
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Decides every unit of a request, in order, until one is not permitted.
+    pub fn decide(&self, subject: &Subject, request: Request) -> Decided {
+        let mut units = SmallVec::with_capacity(request.units.len());
+        for (at, unit) in request.units.iter().enumerate() {
+            match self.unit(subject, request.exchange, at, unit) {
+                Outcome::Permit(permitted) => units.push(permitted),
+                Outcome::Refuse { words, asked, .. } => {
+                    let refusal = words.refusal(request.exchange, index(at), asked);
+                    return Decided::Refused {
+                        before: before(subject, &request, units),
+                        refusal,
+                    };
+                }
+                Outcome::Ask(ask) => return self.asks(subject, request, units, at, ask),
+            }
+        }
+        Decided::Permitted(permitted(subject, &request, 0..request.wire.len(), units))
+    }
+
+    /// Decides one text as if it were sent now, and says why.
+    pub fn explain(&self, subject: &Subject, text: Arc<SqlText>) -> Explained {
+        let known = self.facts(&text);
+        let verdict = self.verdict(subject, &known);
+        let refusal = |words: &Words| Some(words.refusal(ExchangeId(0), 0, None));
+        let (rules, refusal, asks) = match &*verdict {
+            Verdict::Permit(rules) => (rules.to_vec(), None, false),
+            Verdict::Ask {
+                rules, otherwise, ..
+            } => (rules.to_vec(), refusal(otherwise), true),
+            Verdict::Refuse(words) => (words.rule.iter().cloned().collect(), refusal(words), false),
+        };
+        Explained {
+            facts: known.facts,
+            rules,
+            refusal,
+            asks,
+        }
+    }
+
+    /// Unit `at` must be asked about. It is held with the units behind it, unless one of those is
+    /// refused: nobody is asked about what cannot run anyway.
+    fn asks(
+        &self,
+        subject: &Subject,
+        request: Request,
+        units: Units,
+        at: usize,
+        ask: Ask,
+    ) -> Decided {
+        let mut held = Units::new();
+        let mut approvers = ask.approvers.to_vec();
+        let mut rules = ask.permitted.rules.to_vec();
+        held.push(ask.permitted);
+        for (later, unit) in request.units.iter().enumerate().skip(at + 1) {
+            match self.unit(subject, request.exchange, later, unit) {
+                Outcome::Permit(permitted) => held.push(permitted),
+                Outcome::Ask(more) => {
+                    approvers.extend(more.approvers.iter().cloned());
+                    rules.extend(more.permitted.rules.iter().cloned());
+                    held.push(more.permitted);
+                }
+                Outcome::Refuse { words, asked, .. } => {
+                    let refusal = words.refusal(request.exchange, index(at), asked);
+                    return Decided::Refused {
+                        before: before(subject, &request, units),
+                        refusal,
+                    };
+                }
+            }
+        }
+        approvers.sort();
+        approvers.dedup();
+        rules.sort();
+        rules.dedup();
+        let start = end_of(&request, at);
+        Decided::Ask {
+            before: before(subject, &request, units),
+            question: Question {
+                otherwise: ask
+                    .otherwise
+                    .refusal(request.exchange, index(at), ask.asked),
+                rules: rules.into(),
+                approvers: approvers.into(),
+                held: permitted(subject, &request, start..request.wire.len(), held),
             },
         }
     }
+
+    fn unit(&self, subject: &Subject, exchange: ExchangeId, at: usize, unit: &Unit) -> Outcome {
+        let outcome = match &unit.asked {
+            Asked::Control => Outcome::Permit(PermittedUnit {
+                statement: None,
+                rules: Arc::default(),
+                would_refuse: None,
+            }),
+            Asked::Sql(asked) => self.sql(subject, asked),
+            Asked::FunctionCall { oid } => self.function_call(subject, *oid),
+            Asked::Undecidable(why) => {
+                let words = words::undecidable(subject.identity.agent(), why);
+                // What was not kept cannot be forwarded, in any mode.
+                let kept = words.code != Code::TooLarge;
+                Outcome::refuse(Arc::new(words), None, None).final_unless(kept)
+            }
+        };
+        match subject.mode {
+            Mode::Observe => outcome.observed(exchange, index(at)),
+            Mode::Enforce | Mode::Discover => outcome,
+        }
+    }
+
+    /// Every text that a name may stand for must be permitted.
+    fn sql(&self, subject: &Subject, asked: &SqlAsked) -> Outcome {
+        let mut all: Option<Outcome> = None;
+        for text in &asked.candidates {
+            let known = self.facts(text);
+            let verdict = self.verdict(subject, &known);
+            let outcome = Outcome::of(&verdict, known.facts, text, asked.step);
+            all = Some(match all {
+                None => outcome,
+                Some(before) => before.and(outcome),
+            });
+        }
+        all.unwrap_or_else(|| {
+            let nothing = Undecidable::UnknownName(String::new());
+            let words = words::undecidable(subject.identity.agent(), &nothing);
+            Outcome::refuse(Arc::new(words), None, None)
+        })
+    }
+
+    fn facts(&self, text: &Arc<SqlText>) -> Known {
+        if let Some(known) = self.lock().facts(text) {
+            return known;
+        }
+        let facts = Arc::new(self.parser.facts(&text.text));
+        self.lock().keep_facts(text, facts)
+    }
+
+    fn verdict(&self, subject: &Subject, known: &Known) -> Arc<Verdict> {
+        let who = {
+            let mut cache = self.lock();
+            let who = cache.who(subject);
+            if let Some(verdict) = cache.verdict(known, who) {
+                return verdict;
+            }
+            who
+        };
+        let verdict = Arc::new(self.judge(subject, &known.facts));
+        self.lock().keep_verdict(known, who, &verdict);
+        verdict
+    }
+
+    /// A panic elsewhere leaves the caches valid: each change to them is one call.
+    fn lock(&self) -> std::sync::MutexGuard<'_, Cache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The function is known by its number alone, so nothing is known of it.
+    fn function_call(&self, subject: &Subject, oid: u32) -> Outcome {
+        let verb = Verb("FUNCTION CALL");
+        let function = RelationName::new(None, &format!("oid:{oid}"));
+        let mut facts = Facts {
+            verbs: vec![verb],
+            flags: vec![Flag::Opaque],
+            functions: vec![function.clone()],
+            opaque: true,
+            statements: vec![Statement {
+                verb,
+                flags: vec![Flag::Opaque],
+                accesses: vec![Access {
+                    action: Action::Unknown,
+                    verb,
+                    object: Object::Function(function),
+                }],
+            }],
+            ..Facts::default()
+        };
+        facts.copied.opaque = true;
+        let verdict = self.judge(subject, &facts);
+        let (rules, refused) = match verdict {
+            Verdict::Permit(rules) => (rules, None),
+            Verdict::Ask { otherwise, .. } => (Arc::default(), Some(otherwise)),
+            Verdict::Refuse(words) => (Arc::default(), Some(words)),
+        };
+        let permitted = PermittedUnit {
+            statement: Some(Arc::new(facts)),
+            rules,
+            would_refuse: None,
+        };
+        match refused {
+            None => Outcome::Permit(permitted),
+            Some(words) => Outcome::refuse(words, None, permitted.statement),
+        }
+    }
+
+    /// What the policies and the masks say. Refuse beats ask beats allow.
+    fn judge(&self, subject: &Subject, facts: &Facts) -> Verdict {
+        let agent = subject.identity.agent();
+        let refuse = |words| Verdict::Refuse(Arc::new(words));
+        if facts.has(Flag::GrammarState) {
+            return refuse(words::grammar(agent));
+        }
+        let masks = self.masks.get(&subject.resource).unwrap_or(&self.none);
+        let masked = masks.touched(facts);
+        let mut rules = Vec::new();
+        let mut ask: Option<(Vec<Rule>, Asks, Words)> = None;
+        for statement in &facts.statements {
+            for access in &statement.accesses {
+                let query = Query {
+                    identity: &subject.identity,
+                    process: &subject.process,
+                    place: Place {
+                        resource: subject.resource.as_str(),
+                        database: &subject.database,
+                    },
+                    login: &subject.login,
+                    facts,
+                    statement,
+                    masked: &masked,
+                };
+                match self.policies.ask(query, access) {
+                    Answer::Permit(more) => rules.extend(more),
+                    Answer::Ask(more, asks) => {
+                        let words = words::approval(agent, access, &more, &asks);
+                        rules.extend(more.iter().cloned());
+                        ask.get_or_insert((more, asks, words));
+                    }
+                    answer => {
+                        return refuse(self.refused(subject, facts, statement, access, answer));
+                    }
+                }
+            }
+        }
+        if let Some(escape) = masks.escape(facts) {
+            let verb = facts.statements.first().map(|s| s.verb).unwrap_or_default();
+            return refuse(words::masked(agent, verb, &escape));
+        }
+        rules.sort();
+        rules.dedup();
+        match ask {
+            None => Verdict::Permit(rules.into()),
+            Some((_, asks, words)) => Verdict::Ask {
+                rules: rules.into(),
+                approvers: asks.approvers,
+                otherwise: Arc::new(words),
+            },
+        }
+    }
+
+    fn refused(
+        &self,
+        subject: &Subject,
+        facts: &Facts,
+        statement: &Statement,
+        access: &Access,
+        answer: Answer,
+    ) -> Words {
+        let agent = subject.identity.agent();
+        let unbounded = statement.flags.contains(&Flag::Unbounded) && access.verb.0 != "TRUNCATE";
+        match answer {
+            Answer::Forbid(rule) => words::forbidden(agent, access, rule, unbounded),
+            Answer::Error(rule, why) => words::failed(agent, access, rule, &why),
+            Answer::Silent { qualify } => match &facts.unparsable {
+                Some(why) => words::unparsable(agent, why),
+                None => words::not_permitted(agent, access, qualify, &self.names),
+            },
+            Answer::Permit(_) | Answer::Ask(..) => {
+                words::not_permitted(agent, access, false, &self.names)
+            }
+        }
+    }
+}
+
+type Units = SmallVec<[PermittedUnit; 6]>;
+
+fn index(at: usize) -> u16 {
+    u16::try_from(at).unwrap_or(u16::MAX)
+}
+
+/// Where unit `at` begins.
+fn end_of(request: &Request, at: usize) -> usize {
+    let before = at
+        .checked_sub(1)
+        .and_then(|before| request.units.get(before));
+    before.map_or(0, |unit| unit.end.min(request.wire.len()))
+}
+
+fn permitted(
+    subject: &Subject,
+    request: &Request,
+    bytes: std::ops::Range<usize>,
+    units: Units,
+) -> Permitted {
+    Permitted {
+        session: subject.session,
+        exchange: request.exchange,
+        epochs: subject.epochs,
+        wire: request.wire.slice(bytes),
+        units,
+    }
+}
+
+fn before(subject: &Subject, request: &Request, units: Units) -> Option<Permitted> {
+    let end = end_of(request, units.len());
+    (!units.is_empty()).then(|| permitted(subject, request, 0..end, units))
 }

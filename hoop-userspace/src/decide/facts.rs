@@ -46,6 +46,42 @@ impl Facts {
     pub fn has(&self, flag: Flag) -> bool {
         self.flags.binary_search(&flag).is_ok()
     }
+
+    /// What holds where either text may be the one that runs.
+    pub(in crate::decide) fn either(&self, other: &Self) -> Self {
+        fn both<T: Ord + Clone>(one: &[T], two: &[T]) -> Vec<T> {
+            let mut all: Vec<T> = one.iter().chain(two).cloned().collect();
+            all.sort_unstable();
+            all.dedup();
+            all
+        }
+        let copied = Copied {
+            columns: both(&self.copied.columns, &other.copied.columns),
+            relations: both(&self.copied.relations, &other.copied.relations),
+            opaque: self.copied.opaque || other.copied.opaque,
+        };
+        Self {
+            unparsable: self.unparsable.clone().or(other.unparsable.clone()),
+            fingerprint: self.fingerprint.clone(),
+            verbs: both(&self.verbs, &other.verbs),
+            flags: both(&self.flags, &other.flags),
+            reads: both(&self.reads, &other.reads),
+            writes: both(&self.writes, &other.writes),
+            functions: both(&self.functions, &other.functions),
+            columns: both(&self.columns, &other.columns),
+            copied,
+            settings: both(&self.settings, &other.settings),
+            files: both(&self.files, &other.files),
+            programs: both(&self.programs, &other.programs),
+            opaque: self.opaque || other.opaque,
+            statements: self
+                .statements
+                .iter()
+                .chain(&other.statements)
+                .cloned()
+                .collect(),
+        }
+    }
 }
 
 /// One statement of a text. Each is decided by itself: every access needs its permit.

@@ -1,13 +1,24 @@
 //! Stage 6: may it? Pure: no clock, no file, no socket.
 
+mod cache;
+mod cedar;
 mod decider;
 mod facts;
+mod masks;
+mod outcome;
+mod sql;
 mod subject;
 mod verdict;
+mod words;
 
-pub use decider::{DecideError, Decider};
+pub use cedar::{PACKS, PolicyProblem};
+pub use decider::{DecideError, Decider, Explained};
 pub use facts::{
     Access, Action, ColumnName, Copied, Facts, Flag, Object, RelationName, Setting, Statement, Verb,
 };
+pub use sql::keeps_grammar;
 pub use subject::Subject;
 pub use verdict::{Code, Decided, Permitted, PermittedUnit, Question, Refusal, Retry, Rule};
+
+#[cfg(test)]
+mod tests;

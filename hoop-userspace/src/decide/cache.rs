@@ -1,0 +1,223 @@
+//! What was found and decided before. A hit costs two look-ups.
+
+use std::hash::{Hash, Hasher};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use lru::LruCache;
+
+use crate::attribute::Process;
+use crate::identify::Identity;
+use crate::ids::{ResourceName, SessionId};
+use crate::terminate::SqlText;
+
+use super::decider::Verdict;
+use super::{Facts, Subject};
+
+/// Bytes that facts may take, as estimated by [`weight`].
+const FACTS: usize = 64 << 20;
+/// Texts longer than this are not kept: they come once.
+const LONGEST: usize = 128 << 10;
+const VERDICTS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(16_383);
+const SESSIONS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1_023);
+
+/// Facts with a number that stands for them in other caches, and is never used again.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    pub facts: Arc<Facts>,
+    number: u64,
+}
+
+/// A text, compared in full: nobody who can make hashes collide gets another text's facts.
+struct Text(Arc<SqlText>);
+
+impl Hash for Text {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0.hash);
+    }
+}
+
+impl PartialEq for Text {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0.text == other.0.text
+    }
+}
+
+impl Eq for Text {}
+
+/// Whatever of a subject a verdict depends on.
+#[derive(PartialEq, Eq, Hash)]
+struct Who {
+    identity: IdentityKey,
+    process: ProcessKey,
+    resource: ResourceName,
+    database: String,
+    login: String,
+}
+
+/// A session's subject as it was seen last. Holding both keeps their addresses from being reused.
+struct Seen {
+    identity: Arc<Identity>,
+    process: Arc<Process>,
+    resource: ResourceName,
+    database: String,
+    login: String,
+    number: u32,
+}
+
+type IdentityKey = (
+    String,
+    String,
+    String,
+    String,
+    Vec<String>,
+    Vec<String>,
+    bool,
+);
+type ProcessKey = (
+    String,
+    u32,
+    String,
+    Option<std::path::PathBuf>,
+    Option<String>,
+    Option<String>,
+);
+
+pub(super) struct Cache {
+    facts: LruCache<Text, Known>,
+    weight: usize,
+    next: u64,
+    verdicts: LruCache<(u64, u32), Arc<Verdict>>,
+    sessions: LruCache<SessionId, Seen>,
+    who: LruCache<Who, u32>,
+    next_who: u32,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self {
+            facts: LruCache::unbounded(),
+            weight: 0,
+            next: 0,
+            verdicts: LruCache::new(VERDICTS),
+            sessions: LruCache::new(SESSIONS),
+            who: LruCache::new(SESSIONS),
+            next_who: 0,
+        }
+    }
+}
+
+impl Cache {
+    pub(super) fn facts(&mut self, text: &Arc<SqlText>) -> Option<Known> {
+        // The key is only borrowed: a clone of the Arc counts, and copies nothing.
+        self.facts.get(&Text(text.clone())).cloned()
+    }
+
+    pub(super) fn keep_facts(&mut self, text: &Arc<SqlText>, facts: Arc<Facts>) -> Known {
+        self.next += 1;
+        let known = Known {
+            facts,
+            number: self.next,
+        };
+        if text.text.len() <= LONGEST {
+            self.weight += weight(text);
+            if let Some((old, _)) = self.facts.push(Text(text.clone()), known.clone()) {
+                self.weight -= weight(&old.0);
+            }
+            while self.weight > FACTS
+                && let Some((old, _)) = self.facts.pop_lru()
+            {
+                self.weight -= weight(&old.0);
+            }
+        }
+        known
+    }
+
+    pub(super) fn verdict(&mut self, known: &Known, who: u32) -> Option<Arc<Verdict>> {
+        self.verdicts.get(&(known.number, who)).cloned()
+    }
+
+    pub(super) fn keep_verdict(&mut self, known: &Known, who: u32, verdict: &Arc<Verdict>) {
+        self.verdicts.push((known.number, who), verdict.clone());
+    }
+
+    /// The number of all subjects that are decided alike.
+    pub(super) fn who(&mut self, subject: &Subject) -> u32 {
+        if let Some(seen) = self.sessions.get(&subject.session)
+            && Arc::ptr_eq(&seen.identity, &subject.identity)
+            && Arc::ptr_eq(&seen.process, &subject.process)
+            && seen.resource == subject.resource
+            && seen.database == subject.database
+            && seen.login == subject.login
+        {
+            return seen.number;
+        }
+        let who = Who::of(subject);
+        let number = match self.who.get(&who) {
+            Some(number) => *number,
+            None => {
+                // A number that has come round would stand for two; verdicts of the first are gone.
+                self.next_who = self.next_who.wrapping_add(1);
+                if self.next_who == 0 {
+                    self.verdicts.clear();
+                    self.who.clear();
+                    self.sessions.clear();
+                }
+                self.who.push(who, self.next_who);
+                self.next_who
+            }
+        };
+        let seen = Seen {
+            identity: subject.identity.clone(),
+            process: subject.process.clone(),
+            resource: subject.resource.clone(),
+            database: subject.database.clone(),
+            login: subject.login.clone(),
+            number,
+        };
+        self.sessions.push(subject.session, seen);
+        number
+    }
+}
+
+/// Facts take a few times the room of their text.
+fn weight(text: &SqlText) -> usize {
+    1024 + 8 * text.text.len()
+}
+
+impl Who {
+    fn of(subject: &Subject) -> Self {
+        let (identity, process) = (&subject.identity, &subject.process);
+        Self {
+            identity: (
+                identity.agent().to_string(),
+                identity.issuer().to_string(),
+                identity.subject().to_owned(),
+                identity.client_id().to_owned(),
+                identity.groups().to_vec(),
+                identity.scopes().to_vec(),
+                identity.verified(),
+            ),
+            process: (
+                process.comm.clone(),
+                process.uid,
+                process.cgroup.clone(),
+                process.executable.clone(),
+                process.unit.clone(),
+                process.container.clone(),
+            ),
+            resource: subject.resource.clone(),
+            database: subject.database.clone(),
+            login: subject.login.clone(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Cache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cache")
+            .field("facts", &self.facts.len())
+            .field("verdicts", &self.verdicts.len())
+            .finish_non_exhaustive()
+    }
+}

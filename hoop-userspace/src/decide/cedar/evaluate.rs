@@ -1,0 +1,255 @@
+//! One question to the policies, and what they say.
+
+use cedar_policy::{
+    AuthorizationError, Context, Decision, Effect, Request, Response, RestrictedExpression,
+};
+
+use crate::attribute::Process;
+use crate::decide::{Access, Action, Facts, Object, RelationName, Rule, Statement};
+use crate::identify::Identity;
+
+use super::entities::{self, Place, Unaskable, set, text};
+use super::{Asks, Policies};
+
+/// Everything that a decision about one statement depends on.
+#[derive(Clone, Copy)]
+pub(in crate::decide) struct Query<'a> {
+    pub identity: &'a Identity,
+    pub process: &'a Process,
+    pub place: Place<'a>,
+    pub login: &'a str,
+    pub facts: &'a Facts,
+    pub statement: &'a Statement,
+    /// Relations with masked columns that the text may touch.
+    pub masked: &'a [String],
+}
+
+/// What the policies say of one access.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::decide) enum Answer {
+    Permit(Vec<Rule>),
+    Ask(Vec<Rule>, Asks),
+    Forbid(Rule),
+    /// No permit. `qualify` if one would cover the object in a schema of its own.
+    Silent {
+        qualify: bool,
+    },
+    /// A policy could not be evaluated.
+    Error(Option<Rule>, String),
+}
+
+impl Policies {
+    /// Asks about an access in every place where its object may be: refuse beats ask beats allow.
+    pub(in crate::decide) fn ask(&self, query: Query<'_>, access: &Access) -> Answer {
+        let mut worst = None;
+        let mut permitted = false;
+        for schema in self.places(&access.object) {
+            let answer = match self.ask_in(query, access, schema) {
+                Ok(response) => self.answer(access.action, &response),
+                Err(error) => Answer::Error(None, error.to_string()),
+            };
+            permitted |= matches!(answer, Answer::Permit(_) | Answer::Ask(..));
+            worst = Some(match worst {
+                Some(worst) => severer(worst, answer),
+                None => answer,
+            });
+        }
+        match worst {
+            Some(Answer::Silent { .. }) => Answer::Silent { qualify: permitted },
+            Some(answer) => answer,
+            None => Answer::Silent { qualify: false },
+        }
+    }
+
+    fn places<'a>(&'a self, object: &'a Object) -> Vec<&'a str> {
+        let schema = match object {
+            Object::Table(RelationName { schema, name })
+            | Object::Function(RelationName { schema, name }) => (schema, Some(name)),
+            Object::Other { schema, class, .. } if in_schema(class) => (schema, None),
+            _ => return vec!["?"],
+        };
+        match schema {
+            (Some(schema), _) => vec![schema],
+            (None, name) => {
+                let own = name
+                    .is_some_and(|name| name.starts_with("pg_"))
+                    .then_some("pg_catalog");
+                self.schemas.iter().map(|s| &**s).chain(own).collect()
+            }
+        }
+    }
+
+    fn ask_in(
+        &self,
+        query: Query<'_>,
+        access: &Access,
+        schema: &str,
+    ) -> Result<Response, Unaskable> {
+        let (principal, mut all) = entities::agent(query.identity)?;
+        let (resource, within) = entities::object(query.place, &access.object, schema)?;
+        all.extend(within);
+        let action = entities::uid("Action", access.action.as_str())?;
+        let context = context(query, access)?;
+        let wrong = |e: &dyn std::fmt::Display| Unaskable(e.to_string());
+        let request = Request::new(principal, action, resource, context, Some(&self.schema))
+            .map_err(|e| wrong(&e))?;
+        let entities = self
+            .actions
+            .clone()
+            .add_entities(all, None)
+            .map_err(|e| wrong(&e))?;
+        Ok(self
+            .authorizer
+            .is_authorized(&request, &self.set, &entities))
+    }
+
+    fn answer(&self, action: Action, response: &Response) -> Answer {
+        // Cedar passes over a policy that fails, a forbid too; here it refuses.
+        if let Some(error) = response.diagnostics().errors().next() {
+            let AuthorizationError::PolicyEvaluationError(at) = error;
+            let rule = self
+                .about
+                .get(at.policy_id())
+                .map(|about| about.rule.clone());
+            return Answer::Error(rule, at.inner().to_string());
+        }
+        let reasons = || {
+            response
+                .diagnostics()
+                .reason()
+                .filter_map(|id| self.about.get(id))
+        };
+        if response.decision() == Decision::Deny {
+            let forbids = reasons().filter(|a| a.effect == Effect::Forbid);
+            return match forbids.map(|a| a.rule.clone()).min() {
+                Some(rule) => Answer::Forbid(rule),
+                None => Answer::Silent { qualify: false },
+            };
+        }
+        let counts = |named: bool| action != Action::Unknown || named;
+        let permits: Vec<_> = reasons().filter(|a| counts(a.names_unknown)).collect();
+        let mut rules: Vec<_> = permits.iter().map(|a| a.rule.clone()).collect();
+        rules.sort();
+        let asks = permits
+            .iter()
+            .filter_map(|a| a.asks.as_ref().map(|asks| (&a.rule, asks)));
+        match (
+            asks.min_by_key(|(rule, _)| (*rule).clone()),
+            rules.is_empty(),
+        ) {
+            (_, true) => Answer::Silent { qualify: false },
+            (Some((_, asks)), _) => Answer::Ask(rules, asks.clone()),
+            (None, _) => Answer::Permit(rules),
+        }
+    }
+}
+
+/// Classes of objects that lie in schemas; others belong to the database or the server.
+fn in_schema(class: &str) -> bool {
+    matches!(
+        class,
+        "type" | "domain" | "collation" | "conversion" | "operator" | "statistics" | "text_search"
+    )
+}
+
+fn severity(answer: &Answer) -> u8 {
+    match answer {
+        Answer::Permit(_) => 0,
+        Answer::Ask(..) => 1,
+        Answer::Silent { .. } => 2,
+        Answer::Forbid(_) => 3,
+        Answer::Error(..) => 4,
+    }
+}
+
+fn severer(one: Answer, other: Answer) -> Answer {
+    match (one, other) {
+        (Answer::Permit(mut one), Answer::Permit(other)) => {
+            one.extend(other);
+            one.sort();
+            one.dedup();
+            Answer::Permit(one)
+        }
+        (one, other) if severity(&other) > severity(&one) => other,
+        (one, _) => one,
+    }
+}
+
+fn context(query: Query<'_>, access: &Access) -> Result<Context, Unaskable> {
+    let Query {
+        facts,
+        statement,
+        place,
+        ..
+    } = query;
+    let names = |names: &[RelationName]| -> Vec<String> { names.iter().map(plain).collect() };
+    let strings = |list: &[String]| set(list.iter().map(String::as_str));
+    let pairs = [
+        text("verb", access.verb.0),
+        text("statement", statement.verb.0),
+        (
+            "flags".into(),
+            set(statement.flags.iter().map(|f| f.as_str())),
+        ),
+        ("statements".into(), count(facts.statements.len())),
+        ("verbs".into(), set(facts.verbs.iter().map(|v| v.0))),
+        ("reads".into(), strings(&names(&facts.reads))),
+        ("writes".into(), strings(&names(&facts.writes))),
+        ("functions".into(), strings(&names(&facts.functions))),
+        (
+            "settings".into(),
+            set(facts.settings.iter().map(|s| &*s.name)),
+        ),
+        ("files".into(), strings(&facts.files)),
+        ("programs".into(), strings(&facts.programs)),
+        ("masked".into(), strings(query.masked)),
+        (
+            "opaque".into(),
+            RestrictedExpression::new_bool(facts.opaque),
+        ),
+        text("fingerprint", &facts.fingerprint),
+        text("resource", place.resource),
+        text("database", place.database),
+        text("login", query.login),
+        ("process".into(), process(query.process)?),
+    ];
+    Context::from_pairs(pairs).map_err(|e| Unaskable(e.to_string()))
+}
+
+/// PostgreSQL's own functions and relations go by their bare names.
+fn plain(name: &RelationName) -> String {
+    match name.schema.as_deref() {
+        Some("pg_catalog") => name.name.to_string(),
+        _ => name.to_string(),
+    }
+}
+
+fn process(process: &Process) -> Result<RestrictedExpression, Unaskable> {
+    let executable = process
+        .executable
+        .as_ref()
+        .map(|path| path.to_string_lossy());
+    let optional = [
+        ("executable", executable.as_deref()),
+        ("unit", process.unit.as_deref()),
+        ("container", process.container.as_deref()),
+    ];
+    let mut fields = vec![
+        text("comm", &process.comm),
+        text("cgroup", &process.cgroup),
+        (
+            "uid".into(),
+            RestrictedExpression::new_long(process.uid.into()),
+        ),
+    ];
+    fields.extend(
+        optional
+            .into_iter()
+            .filter_map(|(name, value)| Some(text(name, value?))),
+    );
+    RestrictedExpression::new_record(fields).map_err(|e| Unaskable(e.to_string()))
+}
+
+fn count(number: usize) -> RestrictedExpression {
+    RestrictedExpression::new_long(i64::try_from(number).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,63 @@
+//! Policies in Cedar: loaded and validated once, then asked about one access at a time.
+
+mod entities;
+mod evaluate;
+mod load;
+mod places;
+
+pub(super) use entities::Place;
+pub(super) use evaluate::{Answer, Query};
+pub use load::{PACKS, PolicyProblem};
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use cedar_policy::{Authorizer, Effect, Entities, PolicyId, PolicySet, Schema};
+
+use crate::config::Config;
+use crate::decide::Rule;
+
+/// The policies of one configuration, compiled.
+pub(super) struct Policies {
+    set: PolicySet,
+    about: HashMap<PolicyId, About>,
+    schema: Schema,
+    actions: Entities,
+    authorizer: Authorizer,
+    /// Schemas that the policies speak of, in which an unqualified name may be.
+    schemas: Vec<Box<str>>,
+}
+
+/// What is known of a policy beside its text.
+struct About {
+    rule: Rule,
+    effect: Effect,
+    /// Set on a permit that asks.
+    asks: Option<Asks>,
+    names_unknown: bool,
+}
+
+/// `@approvers` and what belongs to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Asks {
+    pub approvers: Arc<[Arc<str>]>,
+    pub approvals: u8,
+    /// Seconds that an answer is waited for; `None` leaves it to whoever asks.
+    pub wait: Option<u32>,
+    /// The approval holds for the session's other statements of the same rule.
+    pub session: bool,
+}
+
+impl Policies {
+    pub(super) fn new(config: &Config) -> Result<Self, Vec<PolicyProblem>> {
+        load::load(config)
+    }
+}
+
+impl std::fmt::Debug for Policies {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Policies")
+            .field("count", &self.about.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,99 @@
+//! What the masks forbid: moving values to where no mask follows them.
+//!
+//! Names are compared cautiously: one that is written without a schema may be in any.
+
+use crate::config::ColumnPattern;
+
+use super::{ColumnName, Facts, RelationName};
+
+/// The masked columns of one resource.
+#[derive(Debug, Default)]
+pub(super) struct Masks(pub Vec<ColumnPattern>);
+
+/// What would escape the masks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Escape {
+    /// A relation with masked columns is copied.
+    Column(RelationName),
+    /// Rows whose origin the text does not show are copied.
+    Opaque,
+    /// Stored values of all tables: planner statistics, TOAST.
+    Storage(RelationName),
+}
+
+impl Masks {
+    pub(super) fn escape(&self, facts: &Facts) -> Option<Escape> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let stored = facts.reads.iter().find(|name| stores_values(name));
+        if let Some(name) = stored {
+            return Some(Escape::Storage(name.clone()));
+        }
+        if facts.copied.opaque {
+            return Some(Escape::Opaque);
+        }
+        let copied = &facts.copied;
+        copied
+            .columns
+            .iter()
+            .find_map(|column| self.column(column, &copied.relations))
+            .map(Escape::Column)
+    }
+
+    fn column(&self, column: &ColumnName, relations: &[RelationName]) -> Option<RelationName> {
+        let candidates = match &column.relation {
+            Some(relation) => std::slice::from_ref(relation),
+            None => relations,
+        };
+        let mut masks = self
+            .0
+            .iter()
+            .filter(|mask| match (&mask.column, &column.column) {
+                (Some(masked), Some(read)) => **masked == **read,
+                _ => true,
+            });
+        masks.find_map(|mask| candidates.iter().find(|r| may_be(mask, r)).cloned())
+    }
+
+    /// Relations with masked columns among those that the text names.
+    pub(super) fn touched(&self, facts: &Facts) -> Vec<String> {
+        let named = facts.reads.iter().chain(&facts.writes);
+        let masked = named.filter(|r| self.0.iter().any(|mask| may_be(mask, r)));
+        let mut names: Vec<_> = masked.map(ToString::to_string).collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+}
+
+fn may_be(mask: &ColumnPattern, relation: &RelationName) -> bool {
+    let table = mask
+        .table
+        .as_deref()
+        .is_none_or(|table| table == &*relation.name);
+    let schema = match (&mask.schema, &relation.schema) {
+        (Some(masked), Some(named)) => **masked == **named,
+        _ => true,
+    };
+    // PostgreSQL's own catalogs hold no column that a pattern means.
+    table && schema && (mask.table.is_some() || relation.schema.as_deref() != Some("pg_catalog"))
+}
+
+fn stores_values(name: &RelationName) -> bool {
+    match name.schema.as_deref() {
+        Some("pg_toast") => true,
+        None | Some("pg_catalog") => {
+            matches!(
+                &*name.name,
+                "pg_statistic"
+                    | "pg_statistic_ext_data"
+                    | "pg_stats"
+                    | "pg_stats_ext"
+                    | "pg_stats_ext_exprs"
+                    | "pg_largeobject"
+            )
+        }
+        Some(_) => false,
+    }
+}

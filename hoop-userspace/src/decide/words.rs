@@ -1,0 +1,204 @@
+//! Refusals in words. Their readers are people and language models: who, what, which rule, and
+//! what to do next.
+
+use std::sync::Arc;
+
+use crate::ids::{AgentName, ExchangeId};
+use crate::terminate::{SqlText, Undecidable};
+
+use super::cedar::Asks;
+use super::masks::Escape;
+use super::{Access, Code, Refusal, Retry, Rule};
+
+/// A refusal that is not bound to a request yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Words {
+    pub code: Code,
+    pub message: String,
+    pub rule: Option<Rule>,
+    pub retry: Retry,
+    pub hint: String,
+}
+
+impl Words {
+    pub(super) fn refusal(
+        &self,
+        exchange: ExchangeId,
+        unit: u16,
+        asked: Option<Arc<SqlText>>,
+    ) -> Refusal {
+        Refusal {
+            exchange,
+            unit,
+            code: self.code,
+            message: self.message.clone(),
+            rule: self.rule.clone(),
+            retry: self.retry,
+            hint: self.hint.clone(),
+            asked,
+        }
+    }
+}
+
+fn what(access: &Access) -> String {
+    format!("{} on {}", access.verb, access.object)
+}
+
+pub(super) fn forbidden(agent: &AgentName, access: &Access, rule: Rule, unbounded: bool) -> Words {
+    let (retry, hint) = if unbounded {
+        (
+            Retry::Narrower,
+            "say with WHERE which rows you mean".to_owned(),
+        )
+    } else {
+        (
+            Retry::Never,
+            "do without it, or ask the operator whether the rule should change".into(),
+        )
+    };
+    Words {
+        code: Code::Forbidden,
+        message: format!(
+            "{agent} may not run {}: rule {:?} forbids it",
+            what(access),
+            rule.0
+        ),
+        rule: Some(rule),
+        retry,
+        hint,
+    }
+}
+
+pub(super) fn not_permitted(
+    agent: &AgentName,
+    access: &Access,
+    qualify: bool,
+    policies: &str,
+) -> Words {
+    let message = format!(
+        "{agent} may not run {} ({}): no rule permits it",
+        what(access),
+        access.action
+    );
+    if qualify {
+        return Words {
+            code: Code::NotPermitted,
+            message: format!("{message} whatever schema it is in"),
+            rule: None,
+            retry: Retry::Narrower,
+            hint: "write the name with its schema, as in public.users".into(),
+        };
+    }
+    Words {
+        code: Code::NotPermitted,
+        message,
+        rule: None,
+        retry: Retry::Never,
+        hint: match policies {
+            "" => "no policy is configured; ask the operator for one".into(),
+            policies => format!("keep to what {policies} permits, or ask the operator for a rule"),
+        },
+    }
+}
+
+pub(super) fn unparsable(agent: &AgentName, why: &str) -> Words {
+    Words {
+        code: Code::Unparsable,
+        message: format!("{agent} may not run what hoop cannot read: {why}"),
+        rule: None,
+        retry: Retry::Narrower,
+        hint: "correct the statement, or write it more simply".into(),
+    }
+}
+
+pub(super) fn failed(agent: &AgentName, access: &Access, rule: Option<Rule>, why: &str) -> Words {
+    Words {
+        code: Code::PolicyError,
+        message: format!(
+            "{agent} may not run {}: a rule could not be evaluated: {why}",
+            what(access)
+        ),
+        rule,
+        retry: Retry::Never,
+        hint: "tell the operator; nothing passes until the rule is corrected".into(),
+    }
+}
+
+pub(super) fn masked(agent: &AgentName, verb: super::Verb, escape: &Escape) -> Words {
+    let (message, retry, hint) = match escape {
+        Escape::Column(relation) => (
+            format!(
+                "{agent} may not run {verb} with masked columns of {relation}: they would leave the reach of the masks"
+            ),
+            Retry::Narrower,
+            "name the columns, without those that are masked; a plain SELECT shows them masked",
+        ),
+        Escape::Opaque => (
+            format!(
+                "{agent} may not run {verb} with rows of unknown origin: they may hold masked columns"
+            ),
+            Retry::Narrower,
+            "copy from tables by name, with their columns listed",
+        ),
+        Escape::Storage(relation) => (
+            format!("{agent} may not read {relation}: it stores values of masked columns"),
+            Retry::Never,
+            "read the tables themselves",
+        ),
+    };
+    Words {
+        code: Code::MaskedRead,
+        message,
+        rule: None,
+        retry,
+        hint: hint.into(),
+    }
+}
+
+pub(super) fn grammar(agent: &AgentName) -> Words {
+    Words {
+        code: Code::Forbidden,
+        message: format!("{agent} may not change how the server reads SQL: hoop would no longer read the same"),
+        rule: Some(Rule("hoop/grammar".into())),
+        retry: Retry::Never,
+        hint: "leave standard_conforming_strings on, backslash_quote as it is and client_encoding at UTF8, and give set_config a constant name".into(),
+    }
+}
+
+pub(super) fn approval(agent: &AgentName, access: &Access, rules: &[Rule], asks: &Asks) -> Words {
+    let groups: Vec<_> = asks.approvers.iter().map(|g| &**g).collect();
+    let rule = rules.first().cloned();
+    let name = rule.as_ref().map_or("", |rule| &rule.0);
+    Words {
+        code: Code::ApprovalUnavailable,
+        message: format!(
+            "{agent} needs the approval of {} to run {} by rule {name:?}, and nobody can be asked yet",
+            groups.join(" or "),
+            what(access),
+        ),
+        rule,
+        retry: Retry::AfterApproval,
+        hint: "ask the operator, or do without it".into(),
+    }
+}
+
+pub(super) fn undecidable(agent: &AgentName, why: &Undecidable) -> Words {
+    let (code, retry, hint) = match why {
+        Undecidable::TooLarge { .. } => {
+            (Code::TooLarge, Retry::Narrower, "send it in smaller parts")
+        }
+        Undecidable::UnknownName(_) => (
+            Code::Unparsable,
+            Retry::Narrower,
+            "prepare it under a name of its own, by the protocol and not by SQL, or send the statement itself",
+        ),
+        Undecidable::NotUtf8 => (Code::Unparsable, Retry::Narrower, "send it in UTF-8"),
+    };
+    Words {
+        code,
+        message: format!("{agent} may not run this: {why}"),
+        rule: None,
+        retry,
+        hint: hint.into(),
+    }
+}
