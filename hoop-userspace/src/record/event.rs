@@ -148,3 +148,33 @@ pub struct SealNote {
     /// Over the link before this frame, 64 bytes.
     pub signature: Vec<u8>,
 }
+
+macro_rules! into_owned {
+    ($($name:ident { $field:ident; $($other:ident),* })*) => {$(
+        impl $name<'_> {
+            /// The same, free of the buffer it was read from.
+            pub fn into_owned(self) -> $name<'static> {
+                $name { $field: self.$field.into_owned(), $($other: self.$other),* }
+            }
+        }
+    )*};
+}
+
+impl Cut<'_> {
+    /// The same, free of the buffer it was read from.
+    pub fn into_owned(self) -> Cut<'static> {
+        Cut { kept: Cow::Owned(self.kept.into_owned()), length: self.length }
+    }
+}
+
+impl RepliesNote<'_> {
+    /// The same, free of the buffer it was read from.
+    pub fn into_owned(self) -> RepliesNote<'static> {
+        RepliesNote { spans: self.spans, kept: Cow::Owned(self.kept.into_owned()), masked: self.masked }
+    }
+}
+
+into_owned! {
+    PermittedNote { wire; exchange, policy_epoch, units }
+    BulkNote { wire; exchange, end }
+}

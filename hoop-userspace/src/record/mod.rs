@@ -15,7 +15,7 @@ mod writer;
 pub use event::{Header, IdentityNote};
 pub use ledger::Ledger;
 pub use session::SessionRecorder;
-pub use store::{SealingKey, Store};
+pub use store::{EXTENSION, SealingKey, Store, files};
 pub use writer::RecordError;
 
 /// Proof that `T` was recorded. Built by this stage alone.

@@ -1,1 +1,11 @@
-//! (under construction)
+//! Stage 11: recordings, read back. What a file claims is believed as far as its chain holds.
+
+mod read;
+mod show;
+mod story;
+mod summary;
+
+pub use read::{Reader, Recorded, ReplayError, SealState, Told, Verified, verify};
+pub use show::Transcript;
+pub use story::{Line, Story};
+pub use summary::{Summary, find, list};

@@ -1,0 +1,46 @@
+//! `hoop events`: what the daemon noted outside any session.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+
+use super::ConfigArg;
+use crate::config::Bundle;
+use crate::replay::{Reader, Story, Transcript, ledgers};
+
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    config: ConfigArg,
+    /// The ledgers' directory, instead of the configuration's
+    #[arg(long, value_name = "DIR")]
+    directory: Option<PathBuf>,
+    /// Print one JSON object per line
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: Args) -> Result<ExitCode> {
+    let directory = match args.directory {
+        Some(directory) => directory,
+        None => {
+            let (_, config) = Bundle::gather_and_parse(&args.config.config);
+            let config = config.context("the configuration says where ledgers are; or give --directory")?;
+            crate::keeper::ledger_directory(&config)
+        }
+    };
+    for path in ledgers(&directory) {
+        let mut reader = Reader::open(&path)?;
+        let (mut story, mut transcript) = (Story::default(), Transcript::default());
+        while let Some(event) = reader.next()? {
+            for line in story.tell(event) {
+                match args.json {
+                    true => println!("{}", serde_json::to_string(&line)?),
+                    false => print!("{}", transcript.line(&line)),
+                }
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

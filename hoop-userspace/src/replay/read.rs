@@ -1,0 +1,219 @@
+//! From a file's bytes to events, as far as the chain holds.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use ring::signature::{ED25519, UnparsedPublicKey};
+use serde::Deserialize;
+
+use crate::record::event::{
+    BulkNote, EndNote, Header, PermittedNote, RefusalNote, RepliesNote, SealNote,
+};
+use crate::record::format::{Broken, Frame, Kind, Link, PREAMBLE, Step, Walk};
+
+/// Bytes read at once; a frame that is larger makes the buffer grow up to its own bound.
+const CHUNK: usize = 256 * 1024;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    #[error("cannot read {path}: {source}")]
+    Io { path: PathBuf, source: std::io::Error },
+    #[error("{path}, byte {at}: {broken}")]
+    Broken { path: PathBuf, at: u64, broken: Broken },
+    #[error("{path}, byte {at}: a {kind:?} frame holds something else")]
+    Content { path: PathBuf, at: u64, kind: Kind },
+    #[error("no session {0} is recorded here")]
+    NoSession(String),
+    #[error("{0:?} could be several sessions; give more of the id")]
+    Several(String),
+}
+
+/// One event of a recording.
+#[derive(Debug)]
+pub enum Told {
+    Header(Box<Header>),
+    Permitted(PermittedNote<'static>),
+    Refused(RefusalNote),
+    Replies(RepliesNote<'static>),
+    Bulk(BulkNote<'static>),
+    Cancel(Option<u64>),
+    End(EndNote),
+    Seal(SealNote, SealState),
+    /// A ledger's entry, as JSON.
+    Entry(serde_json::Value),
+}
+
+#[derive(Debug)]
+pub struct Recorded {
+    /// Microseconds since the Unix epoch.
+    pub at: u64,
+    pub told: Told,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SealState {
+    /// The signature is over what stands before it.
+    Good,
+    Bad,
+}
+
+/// Reads one file from its beginning, and on as it grows.
+pub struct Reader {
+    path: PathBuf,
+    file: File,
+    walk: Option<Walk>,
+    chain: Option<[u8; 16]>,
+    buffer: Vec<u8>,
+    /// How much of the buffer was taken, and where in the file it begins.
+    taken: usize,
+    at: u64,
+}
+
+impl Reader {
+    pub fn open(path: &Path) -> Result<Self, ReplayError> {
+        let file = File::open(path);
+        let file = file.map_err(|source| ReplayError::Io { path: path.to_owned(), source })?;
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            walk: None,
+            chain: None,
+            buffer: Vec::new(),
+            taken: 0,
+            at: 0,
+        })
+    }
+
+    /// The next event; `None` at the end of what is there now.
+    pub fn next(&mut self) -> Result<Option<Recorded>, ReplayError> {
+        loop {
+            if let Some(event) = self.step()? {
+                return Ok(Some(event));
+            }
+            if !self.fill()? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Bytes behind the last whole frame.
+    pub fn rest(&self) -> u64 {
+        (self.buffer.len() - self.taken) as u64
+    }
+
+    /// The name of the chain: a session's id.
+    pub fn chain(&self) -> Option<[u8; 16]> {
+        self.chain
+    }
+
+    pub fn link(&self) -> Option<Link> {
+        self.walk.as_ref().map(Walk::link)
+    }
+
+    fn step(&mut self) -> Result<Option<Recorded>, ReplayError> {
+        let rest = self.buffer.get(self.taken..).unwrap_or_default();
+        let at = self.at + self.taken as u64;
+        let broken = |broken| ReplayError::Broken { path: self.path.clone(), at, broken };
+        let Some(walk) = &mut self.walk else {
+            let begun = Walk::begin(rest).map_err(broken)?;
+            let Some((walk, chain)) = begun else { return Ok(None) };
+            (self.walk, self.chain) = (Some(walk), Some(chain));
+            self.taken += PREAMBLE;
+            return self.step();
+        };
+        let before = walk.link();
+        match walk.step(rest).map_err(broken)? {
+            Step::Short => Ok(None),
+            Step::Frame(frame, length) => {
+                let told = told(&frame, before);
+                let kind = frame.kind;
+                let told = told.ok_or_else(|| ReplayError::Content { path: self.path.clone(), at, kind })?;
+                let event = Recorded { at: frame.at, told };
+                self.taken += length;
+                Ok(Some(event))
+            }
+        }
+    }
+
+    fn fill(&mut self) -> Result<bool, ReplayError> {
+        self.buffer.drain(..self.taken);
+        self.at += self.taken as u64;
+        self.taken = 0;
+        let from = self.at + self.buffer.len() as u64;
+        let before = self.buffer.len();
+        let read = self.file.seek(SeekFrom::Start(from)).and_then(|_| {
+            (&mut self.file).take(CHUNK as u64).read_to_end(&mut self.buffer)
+        });
+        read.map_err(|source| ReplayError::Io { path: self.path.clone(), source })?;
+        Ok(self.buffer.len() > before)
+    }
+}
+
+fn told(frame: &Frame<'_>, before: Link) -> Option<Told> {
+    fn note<'b, T: Deserialize<'b>>(payload: &'b [u8]) -> Option<T> {
+        postcard::from_bytes(payload).ok()
+    }
+    let payload = frame.payload;
+    Some(match frame.kind {
+        Kind::Header => Told::Header(Box::new(note(payload)?)),
+        Kind::Permitted => Told::Permitted(note::<PermittedNote<'_>>(payload)?.into_owned()),
+        Kind::Refused => Told::Refused(note(payload)?),
+        Kind::Replies => Told::Replies(note::<RepliesNote<'_>>(payload)?.into_owned()),
+        Kind::Bulk => Told::Bulk(note::<BulkNote<'_>>(payload)?.into_owned()),
+        Kind::Cancel => Told::Cancel(note(payload)?),
+        Kind::End => Told::End(note(payload)?),
+        Kind::Seal => {
+            let seal: SealNote = note(payload)?;
+            let key = UnparsedPublicKey::new(&ED25519, &seal.public_key);
+            let state = match key.verify(&before.0, &seal.signature) {
+                Ok(()) => SealState::Good,
+                Err(_) => SealState::Bad,
+            };
+            Told::Seal(seal, state)
+        }
+        Kind::Entry => Told::Entry(serde_json::from_slice(payload).ok()?),
+    })
+}
+
+/// What [`verify`] found in a file whose chain holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verified {
+    pub frames: u64,
+    /// Requests that were forwarded.
+    pub forwarded: u64,
+    /// Bytes behind the last whole frame: the writer was ended in the middle of a write, or writes now.
+    pub rest: u64,
+    /// The key that sealed it; `None` while it is open, or if its writer was killed.
+    pub sealed_by: Option<Vec<u8>>,
+}
+
+/// Checks a file's chain and seal. A seal that does not fit, and anything behind a seal, is an error.
+pub fn verify(path: &Path) -> Result<Verified, ReplayError> {
+    let mut reader = Reader::open(path)?;
+    let mut found = Verified { frames: 0, forwarded: 0, rest: 0, sealed_by: None };
+    let chain = |at| ReplayError::Broken { path: path.to_owned(), at, broken: Broken::Chain };
+    while let Some(event) = reader.next()? {
+        found.frames += 1;
+        if found.sealed_by.is_some() {
+            return Err(chain(reader.at + reader.taken as u64));
+        }
+        match event.told {
+            Told::Permitted(_) => found.forwarded += 1,
+            Told::Seal(_, SealState::Bad) => return Err(chain(reader.at + reader.taken as u64)),
+            Told::Seal(seal, SealState::Good) => found.sealed_by = Some(seal.public_key),
+            _ => {}
+        }
+    }
+    found.rest = reader.rest();
+    if found.sealed_by.is_some() && found.rest > 0 {
+        return Err(chain(reader.at));
+    }
+    // A file is named for its chain: one that was renamed pretends to be another session.
+    let name = path.file_stem().and_then(|n| n.to_str()).unwrap_or_default();
+    let id = reader.chain().map(|c| crate::ids::SessionId::from(c).to_string()).unwrap_or_default();
+    if !id.is_empty() && !name.ends_with(&id) {
+        return Err(chain(0));
+    }
+    Ok(found)
+}

@@ -1,0 +1,345 @@
+//! From events to what happened: wire bytes become statements, rows and errors again.
+//!
+//! Everything here comes out of a file: it is decoded with the bounded codecs of `wire`, and what
+//! does not decode is left out rather than guessed.
+
+use std::collections::HashMap;
+use std::time::{Duration, UNIX_EPOCH};
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::read::{Recorded, SealState, Told};
+use super::summary::rfc3339;
+use crate::record::event::{Cut, PermittedNote, RefusalNote, RepliesNote};
+use crate::record::{Header, IdentityNote};
+use crate::wire::postgres::frame::{HEADER, Header as FrameHeader};
+use crate::wire::postgres::frontend::{self, Frontend};
+use crate::wire::postgres::{backend, fields, rows};
+
+/// One line of `hoop replay --json`. The keys are kept.
+#[derive(Clone, Debug, Serialize)]
+pub struct Line {
+    /// RFC 3339.
+    pub at: String,
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    Session(Value),
+    Request {
+        exchange: u64,
+        verdict: &'static str,
+        statements: Vec<Statement>,
+        rules: Vec<String>,
+        /// In observe mode: what enforce mode would have refused.
+        would_refuse: Option<Refused>,
+        bytes: u64,
+        truncated: bool,
+    },
+    Refusal {
+        verdict: &'static str,
+        #[serde(flatten)]
+        refused: Refused,
+    },
+    Reply {
+        exchange: u64,
+        columns: Vec<String>,
+        /// Values as text where they came as text; binary ones as `\x…`.
+        rows: Vec<Vec<Option<String>>>,
+        /// All rows of this batch, kept or not.
+        row_count: u32,
+        tags: Vec<String>,
+        errors: Vec<Report>,
+        notices: Vec<Report>,
+        masked: u64,
+        bytes: u64,
+        truncated: bool,
+    },
+    Bulk { exchange: u64, bytes: u64, end: bool },
+    Cancel { exchange: Option<u64> },
+    End { end: String, reason: String, outcome: String, requests: u64, refusals: u64, rows: u64, bytes: u64 },
+    Seal { key: String, good: bool },
+    Entry { entry: Value },
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Statement {
+    /// `simple`, `prepare` or `run`.
+    pub step: &'static str,
+    pub text: String,
+    /// As bound: text, `\x…` for binary, null.
+    pub parameters: Vec<Option<String>>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Refused {
+    pub exchange: u64,
+    pub unit: u16,
+    pub text: Option<String>,
+    pub message: String,
+    pub rule: Option<String>,
+    pub hint: String,
+    /// The JSON line that the agent got.
+    pub detail: Value,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    pub severity: String,
+    pub sqlstate: String,
+    pub message: String,
+    pub detail: Option<String>,
+    pub hint: Option<String>,
+}
+
+/// Follows one session: names of statements and columns of results carry over from line to line.
+#[derive(Default)]
+pub struct Story {
+    statements: HashMap<Bytes, String>,
+    portals: HashMap<Bytes, (String, Vec<Option<String>>)>,
+    /// Formats of the result that was described last: rows may come in a later batch.
+    binary: Vec<bool>,
+}
+
+/// Names that a hostile recording may make this remember.
+const MAX_NAMES: usize = 20_000;
+
+impl Story {
+    pub fn tell(&mut self, recorded: Recorded) -> Vec<Line> {
+        let at = rfc3339(UNIX_EPOCH + Duration::from_micros(recorded.at));
+        let events = match recorded.told {
+            Told::Header(header) => vec![Event::Session(session(&header))],
+            Told::Permitted(note) => vec![self.request(&note)],
+            Told::Refused(note) => {
+                vec![Event::Refusal { verdict: "refuse", refused: refused(note) }]
+            }
+            Told::Replies(note) => self.replies(&note),
+            Told::Bulk(note) => {
+                vec![Event::Bulk { exchange: note.exchange, bytes: note.wire.length, end: note.end }]
+            }
+            Told::Cancel(exchange) => vec![Event::Cancel { exchange }],
+            Told::End(note) => vec![Event::End {
+                end: note.kind,
+                reason: note.reason,
+                outcome: note.outcome,
+                requests: note.requests,
+                refusals: note.refusals,
+                rows: note.rows,
+                bytes: note.bytes,
+            }],
+            Told::Seal(note, state) => {
+                vec![Event::Seal { key: hex(&note.public_key), good: state == SealState::Good }]
+            }
+            Told::Entry(entry) => vec![Event::Entry { entry }],
+        };
+        events.into_iter().map(|event| Line { at: at.clone(), event }).collect()
+    }
+
+    fn request(&mut self, note: &PermittedNote<'_>) -> Event {
+        let mut rules: Vec<String> = note.units.iter().flat_map(|u| u.rules.clone()).collect();
+        rules.sort();
+        rules.dedup();
+        let would_refuse = note.units.iter().find_map(|u| u.would_refuse.clone());
+        Event::Request {
+            exchange: note.exchange,
+            verdict: "allow",
+            statements: self.statements(&note.wire),
+            rules,
+            would_refuse: would_refuse.map(refused),
+            bytes: note.wire.length,
+            truncated: note.wire.kept.len() as u64 != note.wire.length,
+        }
+    }
+
+    fn statements(&mut self, wire: &Cut<'_>) -> Vec<Statement> {
+        let mut found = Vec::new();
+        if self.statements.len() + self.portals.len() > MAX_NAMES {
+            self.statements.clear();
+            self.portals.clear();
+        }
+        for (tag, body) in messages(&wire.kept) {
+            match frontend::decode(tag, Bytes::copy_from_slice(body)) {
+                Ok(Frontend::Query(text)) => {
+                    found.push(Statement { step: "simple", text: lossy(&text), parameters: Vec::new() });
+                }
+                Ok(Frontend::Parse { name, text, .. }) => {
+                    let text = lossy(&text);
+                    self.statements.insert(name, text.clone());
+                    found.push(Statement { step: "prepare", text, parameters: Vec::new() });
+                }
+                Ok(Frontend::Bind(bind)) => {
+                    let text = self.statements.get(&bind.statement).cloned().unwrap_or_default();
+                    let values = bind.values.iter().enumerate();
+                    let values = values.map(|(i, v)| v.as_ref().map(|v| value(v, bind.is_binary(i))));
+                    self.portals.insert(bind.portal.clone(), (text, values.collect()));
+                }
+                Ok(Frontend::Execute { portal, .. }) => {
+                    let (text, parameters) = self.portals.get(&portal).cloned().unwrap_or_default();
+                    found.push(Statement { step: "run", text, parameters });
+                }
+                _ => {}
+            }
+        }
+        found
+    }
+
+    fn replies(&mut self, note: &RepliesNote<'_>) -> Vec<Event> {
+        let mut events: Vec<Event> = Vec::new();
+        let mut from = 0usize;
+        for span in &note.spans {
+            let end = from.saturating_add(usize::try_from(span.kept).unwrap_or(usize::MAX));
+            let bytes = note.kept.get(from..end).unwrap_or_default();
+            from = end;
+            let mut reply = Reply::default();
+            reply.read(bytes, &mut self.binary);
+            let truncated = span.kept != span.length;
+            match events.last_mut() {
+                Some(Event::Reply { exchange, columns, rows, row_count, tags, errors, notices, bytes, truncated: cut, .. })
+                    if *exchange == span.exchange =>
+                {
+                    if columns.is_empty() {
+                        *columns = reply.columns;
+                    }
+                    rows.extend(reply.rows);
+                    *row_count += span.rows;
+                    tags.extend(reply.tags);
+                    errors.extend(reply.errors);
+                    notices.extend(reply.notices);
+                    *bytes += span.length;
+                    *cut |= truncated;
+                }
+                _ => events.push(Event::Reply {
+                    exchange: span.exchange,
+                    columns: reply.columns,
+                    rows: reply.rows,
+                    row_count: span.rows,
+                    tags: reply.tags,
+                    errors: reply.errors,
+                    notices: reply.notices,
+                    masked: note.masked,
+                    bytes: span.length,
+                    truncated,
+                }),
+            }
+        }
+        events
+    }
+}
+
+#[derive(Default)]
+struct Reply {
+    columns: Vec<String>,
+    rows: Vec<Vec<Option<String>>>,
+    tags: Vec<String>,
+    errors: Vec<Report>,
+    notices: Vec<Report>,
+}
+
+impl Reply {
+    fn read(&mut self, wire: &[u8], binary: &mut Vec<bool>) {
+        for (tag, body) in messages(wire) {
+            match tag {
+                backend::tag::ROW_DESCRIPTION => {
+                    let Ok(described) = rows::description(Bytes::copy_from_slice(body)) else { continue };
+                    *binary = described.iter().map(|f| f.binary).collect();
+                    self.columns = described.into_iter().map(|f| f.label).collect();
+                }
+                backend::tag::DATA_ROW => {
+                    let Ok(values) = rows::values(body) else { continue };
+                    let values = values.map_while(Result::ok).enumerate();
+                    let text = |(i, v): (usize, Option<&[u8]>)| {
+                        v.map(|v| value(v, binary.get(i).copied().unwrap_or(false)))
+                    };
+                    self.rows.push(values.map(text).collect());
+                }
+                backend::tag::COMMAND_COMPLETE => {
+                    self.tags.push(lossy(body.strip_suffix(b"\0").unwrap_or(body)));
+                }
+                backend::tag::ERROR => self.errors.push(report(body)),
+                backend::tag::NOTICE => self.notices.push(report(body)),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Whole messages, as far as there are any.
+fn messages(wire: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+    let mut rest = wire;
+    std::iter::from_fn(move || {
+        let header = FrameHeader::peek(rest).ok()??;
+        let (message, after) = rest.split_at_checked(header.wire_len())?;
+        rest = after;
+        Some((header.tag, message.get(HEADER..)?))
+    })
+}
+
+fn report(body: &[u8]) -> Report {
+    let text = |code| fields::field(body, code).map(lossy);
+    Report {
+        severity: text(b'V').or_else(|| text(b'S')).unwrap_or_default(),
+        sqlstate: text(b'C').unwrap_or_default(),
+        message: text(b'M').unwrap_or_default(),
+        detail: text(b'D'),
+        hint: text(b'H'),
+    }
+}
+
+fn refused(note: RefusalNote) -> Refused {
+    Refused {
+        exchange: note.exchange,
+        unit: note.unit,
+        text: note.asked,
+        message: note.message,
+        rule: note.rule,
+        hint: note.hint,
+        detail: serde_json::from_str(&note.line).unwrap_or(Value::String(note.line)),
+    }
+}
+
+fn session(header: &Header) -> Value {
+    let identity = match &header.identity {
+        IdentityNote::Verified { issuer, subject, client_id, groups, scopes, expires } => json!({
+            "verified": true, "issuer": issuer, "subject": subject, "client_id": client_id,
+            "groups": groups, "scopes": scopes, "expires": rfc3339(*expires),
+        }),
+        IdentityNote::Unverified { why } => json!({ "verified": false, "why": why }),
+    };
+    json!({
+        "session": header.session.to_string(),
+        "started": rfc3339(header.started),
+        "agent": header.agent,
+        "mode": header.mode,
+        "identity": identity,
+        "process": header.process,
+        "resource": header.resource,
+        "protocol": header.protocol,
+        "destination": header.destination.to_string(),
+        "observed": header.observed,
+        "database": header.database,
+        "login": header.login,
+        "client_user": header.client_user,
+        "application": header.application,
+    })
+}
+
+/// A value for people: text as it is, anything else in hexadecimal as PostgreSQL writes bytea.
+fn value(bytes: &[u8], binary: bool) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) if !binary => text.to_owned(),
+        _ => format!("\\x{}", hex(bytes)),
+    }
+}
+
+fn lossy(bytes: impl AsRef<[u8]>) -> String {
+    String::from_utf8_lossy(bytes.as_ref()).into_owned()
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}

@@ -1,0 +1,148 @@
+//! One line for each recorded session.
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use serde::Serialize;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::read::{Reader, ReplayError, Told};
+use crate::record::IdentityNote;
+use crate::record::event::{EndNote, Header};
+use crate::record::files;
+
+/// What `hoop sessions` prints. The keys are kept.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    pub session: String,
+    pub started: String,
+    pub agent: Option<String>,
+    pub mode: String,
+    /// Issuer and subject, if verified.
+    pub identity: Option<String>,
+    pub client_id: Option<String>,
+    /// Why the identity was not verified.
+    pub unverified: Option<String>,
+    pub resource: Option<String>,
+    pub protocol: String,
+    pub destination: String,
+    pub database: Option<String>,
+    pub login: Option<String>,
+    pub application: Option<String>,
+    pub pid: u32,
+    pub uid: u32,
+    pub executable: Option<String>,
+    pub argv: Vec<String>,
+    pub cgroup: String,
+    pub unit: Option<String>,
+    pub requests: u64,
+    pub refusals: u64,
+    pub rows: u64,
+    /// `finished`, `identity`, `killed`, `drained`, `unrecordable`, `broken`; `None` while it is open.
+    pub end: Option<String>,
+    pub reason: Option<String>,
+    pub outcome: Option<String>,
+    /// What was refused last, for sessions that were refused before they began.
+    pub last_refusal: Option<String>,
+    pub sealed: bool,
+    #[serde(skip)]
+    pub path: PathBuf,
+}
+
+impl Summary {
+    /// Reads one recording.
+    pub fn read(path: &Path) -> Result<Self, ReplayError> {
+        let mut reader = Reader::open(path)?;
+        let mut summary: Option<Self> = None;
+        while let Some(event) = reader.next()? {
+            if let Told::Header(header) = &event.told {
+                summary = Some(Self::of(header, path));
+            }
+            let Some(summary) = &mut summary else { continue };
+            match event.told {
+                Told::Permitted(_) => summary.requests += 1,
+                Told::Refused(refusal) => {
+                    summary.refusals += 1;
+                    summary.last_refusal = Some(refusal.message);
+                }
+                Told::Replies(replies) => {
+                    summary.rows += replies.spans.iter().map(|s| u64::from(s.rows)).sum::<u64>();
+                }
+                Told::End(end) => summary.end(end),
+                Told::Seal(..) => summary.sealed = true,
+                _ => {}
+            }
+        }
+        summary.ok_or_else(|| ReplayError::NoSession(path.display().to_string()))
+    }
+
+    fn of(header: &Header, path: &Path) -> Self {
+        let process = &header.process;
+        let (identity, client_id, unverified) = match &header.identity {
+            IdentityNote::Verified { issuer, subject, client_id, .. } => {
+                (Some(format!("{issuer}/{subject}")), Some(client_id.clone()), None)
+            }
+            IdentityNote::Unverified { why } => (None, None, Some(why.clone())),
+        };
+        Self {
+            session: header.session.to_string(),
+            started: rfc3339(header.started),
+            agent: header.agent.clone(),
+            mode: format!("{:?}", header.mode).to_lowercase(),
+            identity,
+            client_id,
+            unverified,
+            resource: header.resource.clone(),
+            protocol: header.protocol.clone(),
+            destination: header.destination.to_string(),
+            database: header.database.clone(),
+            login: header.login.clone(),
+            application: header.application.clone(),
+            pid: process.pid,
+            uid: process.uid,
+            executable: process.executable.as_ref().map(|e| e.display().to_string()),
+            argv: process.argv.clone(),
+            cgroup: process.cgroup.clone(),
+            unit: process.unit.clone(),
+            requests: 0,
+            refusals: 0,
+            rows: 0,
+            end: None,
+            reason: None,
+            outcome: None,
+            last_refusal: None,
+            sealed: false,
+            path: path.to_owned(),
+        }
+    }
+
+    fn end(&mut self, end: EndNote) {
+        self.end = Some(end.kind);
+        self.reason = (!end.reason.is_empty()).then_some(end.reason);
+        self.outcome = Some(end.outcome);
+    }
+}
+
+/// Summaries of all sessions below a directory, oldest first; and what could not be read.
+pub fn list(directory: &Path) -> impl Iterator<Item = Result<Summary, ReplayError>> {
+    files(directory).into_iter().map(|path| Summary::read(&path))
+}
+
+/// The recording of the one session whose id begins so.
+pub fn find(directory: &Path, id: &str) -> Result<PathBuf, ReplayError> {
+    let id = id.to_ascii_lowercase();
+    let begins = |path: &PathBuf| {
+        path.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with(&id))
+    };
+    let mut found = files(directory).into_iter().filter(begins);
+    match (found.next(), found.next()) {
+        (Some(path), None) if !id.is_empty() => Ok(path),
+        (None, _) => Err(ReplayError::NoSession(id)),
+        _ => Err(ReplayError::Several(id)),
+    }
+}
+
+pub(super) fn rfc3339(at: SystemTime) -> String {
+    OffsetDateTime::from(at).format(&Rfc3339).unwrap_or_default()
+}
