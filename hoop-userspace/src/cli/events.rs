@@ -26,8 +26,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Some(directory) => directory,
         None => {
             let (_, config) = Bundle::gather_and_parse(&args.config.config);
-            let config = config.context("the configuration says where ledgers are; or give --directory")?;
-            crate::keeper::ledger_directory(&config)
+            let config =
+                config.context("the configuration says where ledgers are; or give --directory")?;
+            config.worker.state.join(crate::keeper::folders::KEEPER)
         }
     };
     for path in ledgers(&directory) {

@@ -7,12 +7,16 @@
 mod check;
 mod control;
 mod discover;
+mod events;
 mod exec;
 mod kill;
 mod log;
+mod replay;
 mod run;
+mod sessions;
 mod status;
 mod trust;
+mod verify;
 mod whoami;
 mod worker;
 
@@ -43,6 +47,14 @@ enum Command {
     Status(status::Args),
     /// List what agents in discover mode reached, and what was refused to others
     Discover(discover::Args),
+    /// List what was recorded
+    Sessions(sessions::Args),
+    /// Show one session as it happened
+    Replay(replay::Args),
+    /// Say whether recordings are as they were written
+    Verify(verify::Args),
+    /// Show what the daemon noted outside any session
+    Events(events::Args),
     /// End a session that goes on now
     Kill(kill::Args),
     /// Start a program by hand in an agent's cgroup
@@ -70,6 +82,10 @@ pub fn main() -> ExitCode {
         Command::Whoami(args) => whoami::run(args),
         Command::Status(args) => status::run(args),
         Command::Discover(args) => discover::run(args),
+        Command::Sessions(args) => sessions::run(args),
+        Command::Replay(args) => replay::run(args),
+        Command::Verify(args) => verify::run(args),
+        Command::Events(args) => events::run(args),
         Command::Kill(args) => kill::run(args),
         Command::Exec(args) => exec::run(args),
         Command::Trust(args) => trust::run(args),

@@ -25,7 +25,8 @@ impl DirectoryArg {
             return Ok(directory.clone());
         }
         let (_, config) = Bundle::gather_and_parse(&self.config.config);
-        let config = config.context("the configuration says where recordings are; or give --directory")?;
+        let config =
+            config.context("the configuration says where recordings are; or give --directory")?;
         Ok(config.record.directory)
     }
 }
@@ -72,7 +73,11 @@ pub fn run(args: Args) -> Result<ExitCode> {
             println!("{}", line(summary));
         }
     }
-    Ok(if unreadable == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if unreadable == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 impl Args {

@@ -41,7 +41,10 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let directory = args.directory.directory()?;
     let paths = match args.sessions.as_slice() {
         [] => files(&directory),
-        ids => ids.iter().map(|id| find(&directory, id)).collect::<Result<_, _>>()?,
+        ids => ids
+            .iter()
+            .map(|id| find(&directory, id))
+            .collect::<Result<_, _>>()?,
     };
     let mut bad = 0;
     for path in &paths {
@@ -55,11 +58,19 @@ pub fn run(args: Args) -> Result<ExitCode> {
     if !args.json {
         println!("{} verified, {bad} broken", paths.len() - bad);
     }
-    Ok(if bad == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if bad == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn outcome(path: &Path, wanted: Option<&str>) -> Outcome {
-    let session = path.file_stem().and_then(|n| n.to_str()).unwrap_or_default().to_owned();
+    let session = path
+        .file_stem()
+        .and_then(|n| n.to_str())
+        .unwrap_or_default()
+        .to_owned();
     let broken = |why: String| Outcome {
         session: session.clone(),
         ok: false,
@@ -69,7 +80,12 @@ fn outcome(path: &Path, wanted: Option<&str>) -> Outcome {
         key: None,
         why: Some(why),
     };
-    let Verified { frames, forwarded, rest, sealed_by } = match verify(path) {
+    let Verified {
+        frames,
+        forwarded,
+        rest,
+        sealed_by,
+    } = match verify(path) {
         Ok(verified) => verified,
         Err(error) => return broken(error.to_string()),
     };
@@ -84,10 +100,21 @@ fn outcome(path: &Path, wanted: Option<&str>) -> Outcome {
         0 => "ended without a seal: the session goes on, or its worker was killed".into(),
         n => format!("ended without a seal, {n} bytes behind the last whole frame"),
     });
-    Outcome { session, ok: true, state, frames, forwarded, key, why }
+    Outcome {
+        session,
+        ok: true,
+        state,
+        frames,
+        forwarded,
+        key,
+        why,
+    }
 }
 
 fn line(o: &Outcome) -> String {
     let why = o.why.as_ref().map(|w| format!("  {w}")).unwrap_or_default();
-    format!("{}  {}  {} frames, {} forwarded{why}", o.session, o.state, o.frames, o.forwarded)
+    format!(
+        "{}  {}  {} frames, {} forwarded{why}",
+        o.session, o.state, o.frames, o.forwarded
+    )
 }

@@ -163,14 +163,21 @@ macro_rules! into_owned {
 impl Cut<'_> {
     /// The same, free of the buffer it was read from.
     pub fn into_owned(self) -> Cut<'static> {
-        Cut { kept: Cow::Owned(self.kept.into_owned()), length: self.length }
+        Cut {
+            kept: Cow::Owned(self.kept.into_owned()),
+            length: self.length,
+        }
     }
 }
 
 impl RepliesNote<'_> {
     /// The same, free of the buffer it was read from.
     pub fn into_owned(self) -> RepliesNote<'static> {
-        RepliesNote { spans: self.spans, kept: Cow::Owned(self.kept.into_owned()), masked: self.masked }
+        RepliesNote {
+            spans: self.spans,
+            kept: Cow::Owned(self.kept.into_owned()),
+            masked: self.masked,
+        }
     }
 }
 

@@ -13,7 +13,7 @@ mod store;
 mod writer;
 
 pub use event::{Header, IdentityNote};
-pub use ledger::Ledger;
+pub use ledger::{EXTENSION as LEDGER_EXTENSION, Ledger};
 pub use session::SessionRecorder;
 pub use store::{EXTENSION, SealingKey, Store, files};
 pub use writer::RecordError;

@@ -8,4 +8,4 @@ mod summary;
 pub use read::{Reader, Recorded, ReplayError, SealState, Told, Verified, verify};
 pub use show::Transcript;
 pub use story::{Line, Story};
-pub use summary::{Summary, find, list};
+pub use summary::{Summary, find, ledgers, list};

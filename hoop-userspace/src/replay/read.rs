@@ -18,9 +18,16 @@ const CHUNK: usize = 256 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
     #[error("cannot read {path}: {source}")]
-    Io { path: PathBuf, source: std::io::Error },
+    Io {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     #[error("{path}, byte {at}: {broken}")]
-    Broken { path: PathBuf, at: u64, broken: Broken },
+    Broken {
+        path: PathBuf,
+        at: u64,
+        broken: Broken,
+    },
     #[error("{path}, byte {at}: a {kind:?} frame holds something else")]
     Content { path: PathBuf, at: u64, kind: Kind },
     #[error("no session {0} is recorded here")]
@@ -73,7 +80,10 @@ pub struct Reader {
 impl Reader {
     pub fn open(path: &Path) -> Result<Self, ReplayError> {
         let file = File::open(path);
-        let file = file.map_err(|source| ReplayError::Io { path: path.to_owned(), source })?;
+        let file = file.map_err(|source| ReplayError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
         Ok(Self {
             path: path.to_owned(),
             file,
@@ -114,10 +124,16 @@ impl Reader {
     fn step(&mut self) -> Result<Option<Recorded>, ReplayError> {
         let rest = self.buffer.get(self.taken..).unwrap_or_default();
         let at = self.at + self.taken as u64;
-        let broken = |broken| ReplayError::Broken { path: self.path.clone(), at, broken };
+        let broken = |broken| ReplayError::Broken {
+            path: self.path.clone(),
+            at,
+            broken,
+        };
         let Some(walk) = &mut self.walk else {
             let begun = Walk::begin(rest).map_err(broken)?;
-            let Some((walk, chain)) = begun else { return Ok(None) };
+            let Some((walk, chain)) = begun else {
+                return Ok(None);
+            };
             (self.walk, self.chain) = (Some(walk), Some(chain));
             self.taken += PREAMBLE;
             return self.step();
@@ -128,7 +144,11 @@ impl Reader {
             Step::Frame(frame, length) => {
                 let told = told(&frame, before);
                 let kind = frame.kind;
-                let told = told.ok_or_else(|| ReplayError::Content { path: self.path.clone(), at, kind })?;
+                let told = told.ok_or_else(|| ReplayError::Content {
+                    path: self.path.clone(),
+                    at,
+                    kind,
+                })?;
                 let event = Recorded { at: frame.at, told };
                 self.taken += length;
                 Ok(Some(event))
@@ -143,9 +163,14 @@ impl Reader {
         let from = self.at + self.buffer.len() as u64;
         let before = self.buffer.len();
         let read = self.file.seek(SeekFrom::Start(from)).and_then(|_| {
-            (&mut self.file).take(CHUNK as u64).read_to_end(&mut self.buffer)
+            (&mut self.file)
+                .take(CHUNK as u64)
+                .read_to_end(&mut self.buffer)
         });
-        read.map_err(|source| ReplayError::Io { path: self.path.clone(), source })?;
+        read.map_err(|source| ReplayError::Io {
+            path: self.path.clone(),
+            source,
+        })?;
         Ok(self.buffer.len() > before)
     }
 }
@@ -191,8 +216,17 @@ pub struct Verified {
 /// Checks a file's chain and seal. A seal that does not fit, and anything behind a seal, is an error.
 pub fn verify(path: &Path) -> Result<Verified, ReplayError> {
     let mut reader = Reader::open(path)?;
-    let mut found = Verified { frames: 0, forwarded: 0, rest: 0, sealed_by: None };
-    let chain = |at| ReplayError::Broken { path: path.to_owned(), at, broken: Broken::Chain };
+    let mut found = Verified {
+        frames: 0,
+        forwarded: 0,
+        rest: 0,
+        sealed_by: None,
+    };
+    let chain = |at| ReplayError::Broken {
+        path: path.to_owned(),
+        at,
+        broken: Broken::Chain,
+    };
     while let Some(event) = reader.next()? {
         found.frames += 1;
         if found.sealed_by.is_some() {
@@ -210,8 +244,14 @@ pub fn verify(path: &Path) -> Result<Verified, ReplayError> {
         return Err(chain(reader.at));
     }
     // A file is named for its chain: one that was renamed pretends to be another session.
-    let name = path.file_stem().and_then(|n| n.to_str()).unwrap_or_default();
-    let id = reader.chain().map(|c| crate::ids::SessionId::from(c).to_string()).unwrap_or_default();
+    let name = path
+        .file_stem()
+        .and_then(|n| n.to_str())
+        .unwrap_or_default();
+    let id = reader
+        .chain()
+        .map(|c| crate::ids::SessionId::from(c).to_string())
+        .unwrap_or_default();
     if !id.is_empty() && !name.ends_with(&id) {
         return Err(chain(0));
     }

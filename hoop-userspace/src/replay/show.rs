@@ -27,7 +27,12 @@ impl Transcript {
     fn event(&mut self, out: &mut String, at: &str, event: &Event) -> std::fmt::Result {
         match event {
             Event::Session(session) => header(out, session),
-            Event::Request { statements, rules, would_refuse, .. } => {
+            Event::Request {
+                statements,
+                rules,
+                would_refuse,
+                ..
+            } => {
                 for statement in statements.iter().filter(|s| s.step != "prepare") {
                     writeln!(out, "{at}  > {}", shown(statement))?;
                 }
@@ -35,7 +40,11 @@ impl Transcript {
                     writeln!(out, "{:12}    allowed by {}", "", rules.join(", "))?;
                 }
                 if let Some(refused) = would_refuse {
-                    writeln!(out, "{:12}    would have been refused: {}", "", refused.message)?;
+                    writeln!(
+                        out,
+                        "{:12}    would have been refused: {}",
+                        "", refused.message
+                    )?;
                 }
                 Ok(())
             }
@@ -49,7 +58,17 @@ impl Transcript {
                 }
                 writeln!(out, "{:12}    hint: {}", "", refused.hint)
             }
-            Event::Reply { columns, rows, row_count, tags, errors, notices, masked, truncated, .. } => {
+            Event::Reply {
+                columns,
+                rows,
+                row_count,
+                tags,
+                errors,
+                notices,
+                masked,
+                truncated,
+                ..
+            } => {
                 if !columns.is_empty() {
                     self.columns.clone_from(columns);
                 }
@@ -70,16 +89,39 @@ impl Transcript {
                 reports(out, at, errors.iter().chain(notices))
             }
             Event::Bulk { bytes, end, .. } => {
-                writeln!(out, "{at}  > {bytes} bytes of content{}", if *end { ", the last" } else { "" })
+                writeln!(
+                    out,
+                    "{at}  > {bytes} bytes of content{}",
+                    if *end { ", the last" } else { "" }
+                )
             }
             Event::Cancel { .. } => writeln!(out, "{at}  > cancel"),
-            Event::End { end, reason, outcome, requests, refusals, rows, .. } => {
-                let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
-                writeln!(out, "{at}  = {end}{reason}; {requests} forwarded, {refusals} refused, {rows} rows; server {outcome}")
+            Event::End {
+                end,
+                reason,
+                outcome,
+                requests,
+                refusals,
+                rows,
+                ..
+            } => {
+                let reason = if reason.is_empty() {
+                    String::new()
+                } else {
+                    format!(": {reason}")
+                };
+                writeln!(
+                    out,
+                    "{at}  = {end}{reason}; {requests} forwarded, {refusals} refused, {rows} rows; server {outcome}"
+                )
             }
             Event::Seal { key, good } => {
                 let state = if *good { "sealed" } else { "SEAL DOES NOT FIT" };
-                writeln!(out, "{at}  = {state} by key {}", key.get(..16).unwrap_or(key))
+                writeln!(
+                    out,
+                    "{at}  = {state} by key {}",
+                    key.get(..16).unwrap_or(key)
+                )
             }
             Event::Entry { entry } => writeln!(out, "{at}  {entry}"),
         }
@@ -92,20 +134,46 @@ fn header(out: &mut String, session: &serde_json::Value) -> std::fmt::Result {
         Some(serde_json::Value::Null) | None => "-".into(),
         Some(other) => other.to_string(),
     };
-    writeln!(out, "session  {}  started {}", text("/session"), text("/started"))?;
+    writeln!(
+        out,
+        "session  {}  started {}",
+        text("/session"),
+        text("/started")
+    )?;
     let who = match text("/identity/verified").as_str() {
-        "true" => format!("{} of {}", text("/identity/subject"), text("/identity/issuer")),
+        "true" => format!(
+            "{} of {}",
+            text("/identity/subject"),
+            text("/identity/issuer")
+        ),
         _ => format!("not verified: {}", text("/identity/why")),
     };
     writeln!(out, "agent    {}  ({who})", text("/agent"))?;
     let argv = session.pointer("/process/argv").and_then(|a| a.as_array());
-    let argv: Vec<&str> = argv.into_iter().flatten().filter_map(|a| a.as_str()).collect();
-    let command = if argv.is_empty() { text("/process/comm") } else { argv.join(" ") };
-    writeln!(out, "process  {} (uid {}): {}", text("/process/pid"), text("/process/uid"), one_line(&command))?;
+    let argv: Vec<&str> = argv
+        .into_iter()
+        .flatten()
+        .filter_map(|a| a.as_str())
+        .collect();
+    let command = if argv.is_empty() {
+        text("/process/comm")
+    } else {
+        argv.join(" ")
+    };
+    writeln!(
+        out,
+        "process  {} (uid {}): {}",
+        text("/process/pid"),
+        text("/process/uid"),
+        one_line(&command)
+    )?;
     writeln!(
         out,
         "server   {} at {}, database {}, as {}",
-        text("/resource"), text("/destination"), text("/database"), text("/login")
+        text("/resource"),
+        text("/destination"),
+        text("/database"),
+        text("/login")
     )
 }
 
@@ -124,7 +192,13 @@ fn reports<'r>(
     reports: impl Iterator<Item = &'r Report>,
 ) -> std::fmt::Result {
     for report in reports {
-        writeln!(out, "{at}  < {} {}: {}", report.severity, report.sqlstate, one_line(&report.message))?;
+        writeln!(
+            out,
+            "{at}  < {} {}: {}",
+            report.severity,
+            report.sqlstate,
+            one_line(&report.message)
+        )?;
     }
     Ok(())
 }
@@ -133,15 +207,37 @@ fn table(out: &mut String, columns: &[String], rows: &[Vec<Option<String>>]) -> 
     let cells: Vec<Vec<String>> = rows
         .iter()
         .take(ROWS)
-        .map(|row| row.iter().map(|v| v.as_deref().map_or(String::new(), clip)).collect())
+        .map(|row| {
+            row.iter()
+                .map(|v| v.as_deref().map_or(String::new(), clip))
+                .collect()
+        })
         .collect();
     let count = cells.iter().map(Vec::len).max().unwrap_or(0);
-    let heads: Vec<String> = (0..count).map(|i| columns.get(i).map_or_else(|| (i + 1).to_string(), |c| clip(c))).collect();
+    let heads: Vec<String> = (0..count)
+        .map(|i| {
+            columns
+                .get(i)
+                .map_or_else(|| (i + 1).to_string(), |c| clip(c))
+        })
+        .collect();
     let widths: Vec<usize> = (0..count)
-        .map(|i| cells.iter().filter_map(|r| r.get(i)).chain(heads.get(i)).map(|c| c.chars().count()).max().unwrap_or(0))
+        .map(|i| {
+            cells
+                .iter()
+                .filter_map(|r| r.get(i))
+                .chain(heads.get(i))
+                .map(|c| c.chars().count())
+                .max()
+                .unwrap_or(0)
+        })
         .collect();
     for row in std::iter::once(&heads).chain(&cells) {
-        let padded: Vec<String> = row.iter().zip(&widths).map(|(c, w)| format!("{c:w$}")).collect();
+        let padded: Vec<String> = row
+            .iter()
+            .zip(&widths)
+            .map(|(c, w)| format!("{c:w$}"))
+            .collect();
         writeln!(out, "{:12}    | {}", "", padded.join(" | ").trim_end())?;
     }
     Ok(())
@@ -149,7 +245,9 @@ fn table(out: &mut String, columns: &[String], rows: &[Vec<Option<String>>]) -> 
 
 /// Control characters of a recording must not reach a terminal.
 fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
 }
 
 fn clip(text: &str) -> String {

@@ -60,11 +60,30 @@ pub enum Event {
         bytes: u64,
         truncated: bool,
     },
-    Bulk { exchange: u64, bytes: u64, end: bool },
-    Cancel { exchange: Option<u64> },
-    End { end: String, reason: String, outcome: String, requests: u64, refusals: u64, rows: u64, bytes: u64 },
-    Seal { key: String, good: bool },
-    Entry { entry: Value },
+    Bulk {
+        exchange: u64,
+        bytes: u64,
+        end: bool,
+    },
+    Cancel {
+        exchange: Option<u64>,
+    },
+    End {
+        end: String,
+        reason: String,
+        outcome: String,
+        requests: u64,
+        refusals: u64,
+        rows: u64,
+        bytes: u64,
+    },
+    Seal {
+        key: String,
+        good: bool,
+    },
+    Entry {
+        entry: Value,
+    },
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -116,11 +135,18 @@ impl Story {
             Told::Header(header) => vec![Event::Session(session(&header))],
             Told::Permitted(note) => vec![self.request(&note)],
             Told::Refused(note) => {
-                vec![Event::Refusal { verdict: "refuse", refused: refused(note) }]
+                vec![Event::Refusal {
+                    verdict: "refuse",
+                    refused: refused(note),
+                }]
             }
             Told::Replies(note) => self.replies(&note),
             Told::Bulk(note) => {
-                vec![Event::Bulk { exchange: note.exchange, bytes: note.wire.length, end: note.end }]
+                vec![Event::Bulk {
+                    exchange: note.exchange,
+                    bytes: note.wire.length,
+                    end: note.end,
+                }]
             }
             Told::Cancel(exchange) => vec![Event::Cancel { exchange }],
             Told::End(note) => vec![Event::End {
@@ -133,11 +159,20 @@ impl Story {
                 bytes: note.bytes,
             }],
             Told::Seal(note, state) => {
-                vec![Event::Seal { key: hex(&note.public_key), good: state == SealState::Good }]
+                vec![Event::Seal {
+                    key: hex(&note.public_key),
+                    good: state == SealState::Good,
+                }]
             }
             Told::Entry(entry) => vec![Event::Entry { entry }],
         };
-        events.into_iter().map(|event| Line { at: at.clone(), event }).collect()
+        events
+            .into_iter()
+            .map(|event| Line {
+                at: at.clone(),
+                event,
+            })
+            .collect()
     }
 
     fn request(&mut self, note: &PermittedNote<'_>) -> Event {
@@ -165,22 +200,40 @@ impl Story {
         for (tag, body) in messages(&wire.kept) {
             match frontend::decode(tag, Bytes::copy_from_slice(body)) {
                 Ok(Frontend::Query(text)) => {
-                    found.push(Statement { step: "simple", text: lossy(&text), parameters: Vec::new() });
+                    found.push(Statement {
+                        step: "simple",
+                        text: lossy(&text),
+                        parameters: Vec::new(),
+                    });
                 }
                 Ok(Frontend::Parse { name, text, .. }) => {
                     let text = lossy(&text);
                     self.statements.insert(name, text.clone());
-                    found.push(Statement { step: "prepare", text, parameters: Vec::new() });
+                    found.push(Statement {
+                        step: "prepare",
+                        text,
+                        parameters: Vec::new(),
+                    });
                 }
                 Ok(Frontend::Bind(bind)) => {
-                    let text = self.statements.get(&bind.statement).cloned().unwrap_or_default();
+                    let text = self
+                        .statements
+                        .get(&bind.statement)
+                        .cloned()
+                        .unwrap_or_default();
                     let values = bind.values.iter().enumerate();
-                    let values = values.map(|(i, v)| v.as_ref().map(|v| value(v, bind.is_binary(i))));
-                    self.portals.insert(bind.portal.clone(), (text, values.collect()));
+                    let values =
+                        values.map(|(i, v)| v.as_ref().map(|v| value(v, bind.is_binary(i))));
+                    self.portals
+                        .insert(bind.portal.clone(), (text, values.collect()));
                 }
                 Ok(Frontend::Execute { portal, .. }) => {
                     let (text, parameters) = self.portals.get(&portal).cloned().unwrap_or_default();
-                    found.push(Statement { step: "run", text, parameters });
+                    found.push(Statement {
+                        step: "run",
+                        text,
+                        parameters,
+                    });
                 }
                 _ => {}
             }
@@ -199,9 +252,18 @@ impl Story {
             reply.read(bytes, &mut self.binary);
             let truncated = span.kept != span.length;
             match events.last_mut() {
-                Some(Event::Reply { exchange, columns, rows, row_count, tags, errors, notices, bytes, truncated: cut, .. })
-                    if *exchange == span.exchange =>
-                {
+                Some(Event::Reply {
+                    exchange,
+                    columns,
+                    rows,
+                    row_count,
+                    tags,
+                    errors,
+                    notices,
+                    bytes,
+                    truncated: cut,
+                    ..
+                }) if *exchange == span.exchange => {
                     if columns.is_empty() {
                         *columns = reply.columns;
                     }
@@ -245,12 +307,16 @@ impl Reply {
         for (tag, body) in messages(wire) {
             match tag {
                 backend::tag::ROW_DESCRIPTION => {
-                    let Ok(described) = rows::description(Bytes::copy_from_slice(body)) else { continue };
+                    let Ok(described) = rows::description(Bytes::copy_from_slice(body)) else {
+                        continue;
+                    };
                     *binary = described.iter().map(|f| f.binary).collect();
                     self.columns = described.into_iter().map(|f| f.label).collect();
                 }
                 backend::tag::DATA_ROW => {
-                    let Ok(values) = rows::values(body) else { continue };
+                    let Ok(values) = rows::values(body) else {
+                        continue;
+                    };
                     let values = values.map_while(Result::ok).enumerate();
                     let text = |(i, v): (usize, Option<&[u8]>)| {
                         v.map(|v| value(v, binary.get(i).copied().unwrap_or(false)))
@@ -258,7 +324,8 @@ impl Reply {
                     self.rows.push(values.map(text).collect());
                 }
                 backend::tag::COMMAND_COMPLETE => {
-                    self.tags.push(lossy(body.strip_suffix(b"\0").unwrap_or(body)));
+                    self.tags
+                        .push(lossy(body.strip_suffix(b"\0").unwrap_or(body)));
                 }
                 backend::tag::ERROR => self.errors.push(report(body)),
                 backend::tag::NOTICE => self.notices.push(report(body)),
@@ -304,7 +371,14 @@ fn refused(note: RefusalNote) -> Refused {
 
 fn session(header: &Header) -> Value {
     let identity = match &header.identity {
-        IdentityNote::Verified { issuer, subject, client_id, groups, scopes, expires } => json!({
+        IdentityNote::Verified {
+            issuer,
+            subject,
+            client_id,
+            groups,
+            scopes,
+            expires,
+        } => json!({
             "verified": true, "issuer": issuer, "subject": subject, "client_id": client_id,
             "groups": groups, "scopes": scopes, "expires": rfc3339(*expires),
         }),

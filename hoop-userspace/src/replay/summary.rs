@@ -10,7 +10,7 @@ use time::format_description::well_known::Rfc3339;
 use super::read::{Reader, ReplayError, Told};
 use crate::record::IdentityNote;
 use crate::record::event::{EndNote, Header};
-use crate::record::files;
+use crate::record::{LEDGER_EXTENSION, files};
 
 /// What `hoop sessions` prints. The keys are kept.
 #[derive(Clone, Debug, Serialize)]
@@ -59,7 +59,9 @@ impl Summary {
             if let Told::Header(header) = &event.told {
                 summary = Some(Self::of(header, path));
             }
-            let Some(summary) = &mut summary else { continue };
+            let Some(summary) = &mut summary else {
+                continue;
+            };
             match event.told {
                 Told::Permitted(_) => summary.requests += 1,
                 Told::Refused(refusal) => {
@@ -80,9 +82,16 @@ impl Summary {
     fn of(header: &Header, path: &Path) -> Self {
         let process = &header.process;
         let (identity, client_id, unverified) = match &header.identity {
-            IdentityNote::Verified { issuer, subject, client_id, .. } => {
-                (Some(format!("{issuer}/{subject}")), Some(client_id.clone()), None)
-            }
+            IdentityNote::Verified {
+                issuer,
+                subject,
+                client_id,
+                ..
+            } => (
+                Some(format!("{issuer}/{subject}")),
+                Some(client_id.clone()),
+                None,
+            ),
             IdentityNote::Unverified { why } => (None, None, Some(why.clone())),
         };
         Self {
@@ -126,14 +135,18 @@ impl Summary {
 
 /// Summaries of all sessions below a directory, oldest first; and what could not be read.
 pub fn list(directory: &Path) -> impl Iterator<Item = Result<Summary, ReplayError>> {
-    files(directory).into_iter().map(|path| Summary::read(&path))
+    files(directory)
+        .into_iter()
+        .map(|path| Summary::read(&path))
 }
 
 /// The recording of the one session whose id begins so.
 pub fn find(directory: &Path, id: &str) -> Result<PathBuf, ReplayError> {
     let id = id.to_ascii_lowercase();
     let begins = |path: &PathBuf| {
-        path.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with(&id))
+        path.file_name()
+            .and_then(|n| n.to_str())
+            .is_some_and(|n| n.starts_with(&id))
     };
     let mut found = files(directory).into_iter().filter(begins);
     match (found.next(), found.next()) {
@@ -143,6 +156,17 @@ pub fn find(directory: &Path, id: &str) -> Result<PathBuf, ReplayError> {
     }
 }
 
+/// All ledgers of a directory, oldest first.
+pub fn ledgers(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let is_ledger = |p: &PathBuf| p.extension().is_some_and(|e| e == LEDGER_EXTENSION);
+    let mut found: Vec<_> = entries.map(|e| e.path()).filter(is_ledger).collect();
+    found.sort();
+    found
+}
+
 pub(super) fn rfc3339(at: SystemTime) -> String {
-    OffsetDateTime::from(at).format(&Rfc3339).unwrap_or_default()
+    OffsetDateTime::from(at)
+        .format(&Rfc3339)
+        .unwrap_or_default()
 }
