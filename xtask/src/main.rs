@@ -2,8 +2,11 @@
 
 mod agent;
 mod bench;
+mod build;
 mod demo;
 mod fuzz;
+mod kernel;
+mod load;
 mod package;
 mod products;
 mod setup;
@@ -30,6 +33,14 @@ struct Arguments {
 enum Command {
     /// Install what is missing for building, the demo and the tests, and say what was chosen
     Setup(setup::Arguments),
+    /// Build the kernel object, then the `hoop` binary that embeds it
+    Build(build::Arguments),
+    /// Attach the kernel programs to a cgroup, without a daemon
+    Load(load::Arguments),
+    /// Remove them again
+    Unload(load::Arguments),
+    /// Say of each hook whether it is attached
+    Status(load::Arguments),
     /// Show hoop at work: a real server, issuer, daemon and agent
     Demo(demo::Arguments),
     /// Run a command as the agent of a world that `demo --stay` left up
@@ -49,6 +60,10 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Setup(arguments) => setup::run(&arguments),
+        Command::Build(arguments) => build::run(&arguments),
+        Command::Load(arguments) => load::run("load", &arguments),
+        Command::Unload(arguments) => load::run("unload", &arguments),
+        Command::Status(arguments) => load::run("status", &arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Agent(arguments) => agent::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::shell;
+use crate::{kernel, shell};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Profile {
@@ -14,6 +14,12 @@ pub enum Profile {
 
 /// The daemon with its kernel programs, and the program that makes the world around it.
 pub fn build(profile: Profile) -> Result<()> {
+    kernel::build(false)?;
+    binaries(profile)
+}
+
+/// The same, with whatever kernel object is there.
+pub fn binaries(profile: Profile) -> Result<()> {
     let mut cargo = shell::cargo();
     // Not xtask, which is what runs.
     cargo.args([

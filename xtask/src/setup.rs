@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::shell;
+use crate::{kernel, shell};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -107,11 +107,11 @@ const PARTS: &[Part] = &[
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     if arguments.check {
-        let missing: Vec<_> = PARTS
-            .iter()
-            .filter(|p| !(p.present)())
-            .map(|p| p.name)
-            .collect();
+        let absent = PARTS.iter().filter(|p| !(p.present)()).map(|p| p.name);
+        let mut missing: Vec<_> = absent.collect();
+        if kernel::toolchain_present().is_none() {
+            missing.push("a toolchain for the kernel object");
+        }
         if missing.is_empty() {
             println!("setup: nothing is missing");
             return Ok(());
@@ -124,6 +124,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     ensure_for_bench()?;
     println!("setup: PostgreSQL tools in {}", show(postgres_tools()));
     println!("setup: Python packages in {}", python_folder().display());
+    println!(
+        "setup: kernel object built by {}",
+        kernel::toolchain_present().unwrap_or_else(|| "(nothing)".to_owned())
+    );
     println!("setup: libclang in {}", show(libclang()));
     println!("setup: done");
     Ok(())
@@ -132,6 +136,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 /// Installs whatever is missing and says so; silent and quick when nothing is.
 pub fn ensure() -> Result<()> {
     packages(|part| part.needed == Needed::Always)?;
+    kernel::ensure_ebpf_toolchain()?;
     issuer()?;
     python()
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 
 use crate::products::{self, Profile};
-use crate::{setup, shell, tidy};
+use crate::{kernel, setup, shell, tidy};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -53,6 +53,8 @@ const TIERS: &[Tier] = &[
 pub fn run(arguments: &Arguments) -> Result<()> {
     let wanted = chosen(&arguments.tiers)?;
     setup::ensure()?;
+    // First of all: `hoop-userspace` embeds it, and would be compiled again for a later one.
+    kernel::build(false)?;
     let mut times = Vec::new();
     for tier in wanted {
         println!("=== {}: {}", tier.name, tier.what);

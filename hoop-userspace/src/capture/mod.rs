@@ -4,8 +4,6 @@
 //! kernel: links and maps are pinned, connections are then refused (enforce) or go direct
 //! (observe) until a daemon is back, which takes the pins over. [`Capture::unload`] ends it.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::net::{IpAddr, TcpListener};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -14,11 +12,11 @@ use std::time::Duration;
 
 use aya::Ebpf;
 use aya::maps::{HashMap, Map, MapData, MapError, RingBuf, SkStorage};
-use aya::programs::ProgramError;
-use hoop_common::{Address, FlowKey, ListenKey, Origin, Proxy, Socket, flag, mode};
+use hoop_common::{Address, FlowKey, ListenKey, Origin, Proxy, Socket, flag};
 
-use crate::config::{self, Mode};
+use crate::config;
 
+mod error;
 mod events;
 mod inherited;
 mod links;
@@ -26,73 +24,13 @@ mod names;
 mod object;
 mod pins;
 mod probe;
+mod rules;
 pub(crate) mod sys;
 
+pub use error::CaptureError;
 pub use events::{Events, Observed, Reason, Verdict, address, destination, kernel_address};
 pub use inherited::close_inherited_on_exec;
 pub use links::HookHealth;
-
-/// Why the kernel programs cannot be put, or kept, in place.
-#[derive(Debug, thiserror::Error)]
-pub enum CaptureError {
-    #[error("this hoop was built without the kernel object; run `cargo xtask build`")]
-    NoObject,
-    #[error("capture.attach is empty or the root: name a slice for agents, such as agents.slice")]
-    RootCgroup,
-    #[error(
-        "cannot open the cgroup {path}: {source}; does the slice exist (`systemctl start {}`)?",
-        path.file_name().unwrap_or_default().to_string_lossy()
-    )]
-    Slice { path: PathBuf, source: io::Error },
-    #[error(
-        "{0} is not in a BPF file system; `mount -t bpf bpf /sys/fs/bpf`, or change capture.pins"
-    )]
-    NoBpffs(PathBuf),
-    #[error("cannot use the pins at {path}: {source}; is hoop running as root?")]
-    Pins { path: PathBuf, source: io::Error },
-    #[error("this kernel lacks: {missing}; hoop needs Linux 6.1 or later")]
-    Kernel { missing: String },
-    #[error(
-        "cannot ask the kernel for {what}: {source}; does hoop have CAP_BPF and CAP_NET_ADMIN?"
-    )]
-    Probe {
-        what: &'static str,
-        source: ProgramError,
-    },
-    #[error("cannot load the kernel object: {0}")]
-    Object(#[source] aya::EbpfError),
-    #[error("cannot make or reopen the maps in {folder}: {source}")]
-    Maps { source: MapError, folder: PathBuf },
-    #[error("the kernel refuses the program {name}: {source}")]
-    Program { name: String, source: ProgramError },
-    #[error("the kernel object has no program {0}; run `cargo xtask build` again")]
-    NoProgram(&'static str),
-    #[error("the kernel object has no map {0}; run `cargo xtask build` again")]
-    NoMap(&'static str),
-    #[error("cannot attach {hook}: {source}")]
-    Attach {
-        hook: &'static str,
-        source: io::Error,
-    },
-    #[error("{hook} is attached to cgroup {to} instead of {slice}")]
-    NotAttached {
-        hook: &'static str,
-        to: u64,
-        slice: u64,
-    },
-    #[error("cannot change the map {map}: {source}")]
-    Map { map: &'static str, source: MapError },
-    #[error("more entries for the map {map} than it holds ({most})")]
-    TooMany { map: &'static str, most: usize },
-    #[error("cannot read a listener's address: {0}")]
-    Listener(#[source] io::Error),
-    #[error("cannot get random bytes: {0}")]
-    Random(#[source] io::Error),
-    #[error("the kernel's reports were taken already")]
-    EventsTaken,
-    #[error("cannot wait for the kernel's reports: {0}")]
-    Events(#[source] io::Error),
-}
 
 /// The daemon's hold on the kernel programs.
 pub struct Capture {
@@ -237,60 +175,7 @@ impl Capture {
             }
         };
         gone.iter()
-            .try_for_each(|key| removed("PROXIES", inner.proxies.remove(key)))
-    }
-
-    /// Replaces the modes by cgroup. A cgroup without an entry counts as its nearest ancestor
-    /// with one does, and without any as enforced.
-    pub fn set_modes(&self, modes: &[(u64, Mode)]) -> Result<(), CaptureError> {
-        let wanted = modes
-            .iter()
-            .map(|(cgroup, mode)| (*cgroup, code(*mode)))
-            .collect();
-        replace(
-            "MODES",
-            hoop_common::size::MODES,
-            &mut self.inner().modes,
-            &wanted,
-        )
-    }
-
-    /// Replaces the resolvers whose port 53 agents may reach.
-    pub fn set_resolvers(&self, resolvers: &[IpAddr]) -> Result<(), CaptureError> {
-        let wanted = resolvers
-            .iter()
-            .map(|ip| (kernel_address(*ip), 1))
-            .collect();
-        replace(
-            "RESOLVERS",
-            hoop_common::size::RESOLVERS,
-            &mut self.inner().resolvers,
-            &wanted,
-        )
-    }
-
-    /// Replaces the ports on which a cgroup, and all below it, may accept connections.
-    pub fn set_listen_ports(&self, cgroup_id: u64, ports: &[u16]) -> Result<(), CaptureError> {
-        let mut inner = self.inner();
-        let others = inner.listen.keys().filter_map(Result::ok);
-        let mut wanted: BTreeMap<_, _> = others
-            .filter(|key| key.cgroup_id != cgroup_id)
-            .map(|key| ((key.cgroup_id, key.port), 1))
-            .collect();
-        wanted.extend(ports.iter().map(|port| ((cgroup_id, *port), 1)));
-        let wanted: Vec<_> = wanted.into_keys().collect();
-        set_listen(&mut inner.listen, &wanted)
-    }
-
-    /// Forgets the listening ports of all cgroups but these.
-    pub fn retain_listen_ports(&self, cgroups: &BTreeSet<u64>) -> Result<(), CaptureError> {
-        let mut inner = self.inner();
-        let keys = inner.listen.keys().filter_map(Result::ok);
-        let kept: Vec<_> = keys
-            .filter(|key| cgroups.contains(&key.cgroup_id))
-            .map(|key| (key.cgroup_id, key.port))
-            .collect();
-        set_listen(&mut inner.listen, &kept)
+            .try_for_each(|key| rules::removed("PROXIES", inner.proxies.remove(key)))
     }
 
     /// Takes a redirected connection's origin; it can be taken once. A failed look-up counts as
@@ -402,77 +287,6 @@ fn nonce() -> Result<u64, CaptureError> {
         .map_err(CaptureError::Random)?;
     // 0 is what every other socket has.
     Ok(u64::from_ne_bytes(bytes) | 1)
-}
-
-fn code(mode: Mode) -> u32 {
-    match mode {
-        Mode::Discover => mode::DISCOVER,
-        Mode::Observe => mode::OBSERVE,
-        Mode::Enforce => mode::ENFORCE,
-    }
-}
-
-fn set_listen(
-    map: &mut HashMap<MapData, ListenKey, u32>,
-    wanted: &[(u64, u16)],
-) -> Result<(), CaptureError> {
-    let key = |&(cgroup_id, port): &(u64, u16)| ListenKey {
-        cgroup_id,
-        port,
-        reserved: [0; 3],
-    };
-    let keys: std::collections::HashSet<ListenKey> = wanted.iter().map(key).collect();
-    let unwanted: Vec<_> = map
-        .keys()
-        .filter_map(Result::ok)
-        .filter(|k| !keys.contains(k))
-        .collect();
-    for key in unwanted {
-        removed("LISTEN", map.remove(&key))?;
-    }
-    if keys.len() > hoop_common::size::LISTEN {
-        return Err(CaptureError::TooMany {
-            map: "LISTEN",
-            most: hoop_common::size::LISTEN,
-        });
-    }
-    let failed = |source| CaptureError::Map {
-        map: "LISTEN",
-        source,
-    };
-    keys.iter()
-        .try_for_each(|key| map.insert(key, 1, 0).map_err(failed))
-}
-
-/// Makes the map hold exactly `wanted`. What goes is removed first, to make room.
-fn replace<K: aya::Pod + Ord>(
-    name: &'static str,
-    most: usize,
-    map: &mut HashMap<MapData, K, u32>,
-    wanted: &BTreeMap<K, u32>,
-) -> Result<(), CaptureError> {
-    if wanted.len() > most {
-        return Err(CaptureError::TooMany { map: name, most });
-    }
-    let held: BTreeMap<K, u32> = map.iter().filter_map(Result::ok).collect();
-    for key in held.keys().filter(|key| !wanted.contains_key(key)) {
-        removed(name, map.remove(key))?;
-    }
-    for (key, value) in wanted {
-        if held.get(key) != Some(value) {
-            let stored = map.insert(key, value, 0);
-            stored.map_err(|source| CaptureError::Map { map: name, source })?;
-        }
-    }
-    Ok(())
-}
-
-/// An entry that was gone already is as good as removed.
-fn removed(map: &'static str, result: Result<(), MapError>) -> Result<(), CaptureError> {
-    match result {
-        Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
-        Err(source) => Err(CaptureError::Map { map, source }),
-    }
 }
 
 #[cfg(test)]

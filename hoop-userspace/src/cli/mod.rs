@@ -4,6 +4,7 @@
 //! whose keys are kept. Exit codes: 0 done or allowed, 1 failed, 2 wrong usage, 3 refused,
 //! 4 would ask a human.
 
+mod capture;
 mod check;
 mod control;
 mod discover;
@@ -61,6 +62,9 @@ enum Command {
     Exec(exec::Args),
     /// Give clients the CA that vouches for hoop, and take it back
     Trust(trust::Args),
+    /// The kernel programs by hand, where no daemon runs
+    #[command(hide = true)]
+    Capture(capture::Args),
     /// The unprivileged half of the daemon; `hoop run` starts it
     #[command(hide = true)]
     Worker(worker::Args),
@@ -89,6 +93,7 @@ pub fn main() -> ExitCode {
         Command::Kill(args) => kill::run(args),
         Command::Exec(args) => exec::run(args),
         Command::Trust(args) => trust::run(args),
+        Command::Capture(args) => capture::run(args),
         Command::Worker(args) => worker::run(args),
     };
     outcome.unwrap_or_else(|error| {
