@@ -57,10 +57,17 @@ fn whoever_binds_a_dead_daemons_port_gets_nothing() {
     let daemon = ground.daemon(Mode::Enforce);
     let port = daemon.ports[0];
     daemon.die(&ground);
+    // An outsider, whose socket holds nothing, then the agent itself, whose socket holds a record.
     let squatter = TcpListener::bind(port).unwrap();
     squatter.set_nonblocking(true).unwrap();
     assert_eq!(ground.agent(CONNECT), "ECONNREFUSED");
     assert!(squatter.accept().is_err());
+    drop(squatter);
+    let own = format!(
+        "l = socket.socket(); l.bind(('127.0.0.1', {})); l.listen(8)\n{CONNECT}",
+        port.port()
+    );
+    assert_eq!(ground.agent(&own), "ECONNREFUSED");
 }
 
 #[test]

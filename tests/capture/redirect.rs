@@ -207,6 +207,27 @@ s = socket.socket(); print(tried(lambda: s.connect(('127.0.0.2', 1)) or answer(s
 }
 
 #[test]
+fn a_socket_that_is_used_again_forgets_its_first_destination() {
+    let ground = Ground::new();
+    let daemon = ground.daemon(Mode::Enforce);
+    let resolver = std::net::TcpListener::bind("127.0.0.153:53").unwrap();
+    let said = ground.agent(
+        "import ctypes; libc = ctypes.CDLL(None, use_errno=True)
+s = socket.socket(); s.connect(('192.0.2.1', 80)); answer(s)
+libc.connect(s.fileno(), bytes(16), 16)
+s.connect(('127.0.0.153', 53)); print(s.getpeername())",
+    );
+    assert_eq!(said, "('127.0.0.153', 53)");
+    resolver.accept().unwrap();
+    assert_eq!(daemon.seen.lock().unwrap().captured.len(), 1);
+    assert_eq!(
+        daemon.capture.waiting(),
+        0,
+        "no origin of a connection that was not redirected"
+    );
+}
+
+#[test]
 fn names_that_a_resolver_answered_are_seen() {
     let ground = Ground::new();
     let daemon = ground.daemon(Mode::Enforce);
