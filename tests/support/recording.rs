@@ -40,7 +40,21 @@ impl Recording {
         })
     }
 
+    /// Statements that were run or refused, in order. Preparing is no running.
     pub fn statements(&self) -> Vec<Exchange> {
-        Vec::new()
+        let mut found = Vec::new();
+        for event in &self.events {
+            let verdict = event["verdict"].as_str().unwrap_or_default().to_owned();
+            let ran = event["statements"].as_array().into_iter().flatten();
+            let ran = ran.filter(|s| s["step"] != "prepare");
+            let refused = (event["event"] == "refusal").then_some(event);
+            for text in ran.chain(refused).filter_map(|s| s["text"].as_str()) {
+                found.push(Exchange {
+                    text: text.to_owned(),
+                    verdict: verdict.clone(),
+                });
+            }
+        }
+        found
     }
 }

@@ -50,9 +50,9 @@ pub(super) fn scrub(message: &[u8], quotes: Quotes, out: &mut BytesMut) {
 /// Whether messages of this SQLSTATE quote data. Classes that speak of the statement, the
 /// transaction, the connection or the server's resources do not; every other may.
 fn may_quote(code: &[u8]) -> bool {
-    const OWN_WORDS: [&[u8]; 14] = [
-        b"08", b"0A", b"25", b"26", b"28", b"34", b"3D", b"3F", b"40", b"42", b"53", b"54", b"55",
-        b"57",
+    const OWN_WORDS: [&[u8]; 17] = [
+        b"08", b"0A", b"25", b"26", b"28", b"2B", b"2D", b"34", b"3B", b"3D", b"3F", b"40", b"42",
+        b"53", b"54", b"55", b"57",
     ];
     !OWN_WORDS.iter().any(|class| code.starts_with(class))
 }
