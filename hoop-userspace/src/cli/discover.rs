@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 
 use super::control::DaemonArg;
+use super::status::shown;
 use crate::keeper::control::Ask;
 use crate::keeper::seen::{Row, Verdict};
 
@@ -55,6 +56,10 @@ fn line(row: &Row) -> String {
     let who = row.key.agent.as_deref().unwrap_or(&row.key.cgroup);
     format!(
         "{verdict} {:>6}x  {who}  {}  {} {}{names}{why}  last {}",
-        row.count, row.key.executable, row.key.how, row.key.destination, row.last,
+        row.count,
+        row.key.executable,
+        row.key.how,
+        row.key.destination,
+        shown(row.last),
     )
 }

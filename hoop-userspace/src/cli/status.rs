@@ -3,6 +3,8 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::control::DaemonArg;
 use crate::keeper::control::Ask;
@@ -41,7 +43,7 @@ fn text(status: &Status) -> String {
             "config    {} (epoch {}, {})",
             status.config.display(),
             status.reload.epoch,
-            status.reload.at
+            shown(status.reload.at)
         )),
         Some(error) => lines.push(format!(
             "config    {}: NOT TAKEN, epoch {} is still in force\n          {error}",
@@ -104,6 +106,14 @@ fn head(status: &Status) -> String {
     let well = if status.well { "well" } else { "NOT WELL" };
     format!(
         "hoop {} {well}: keeper {}, {worker}{restarts}, since {}",
-        status.version, status.pid, status.since
+        status.version,
+        status.pid,
+        shown(status.since)
     )
+}
+
+/// To the second, in UTC.
+pub fn shown(time: OffsetDateTime) -> String {
+    let whole = time.replace_nanosecond(0).unwrap_or(time);
+    whole.format(&Rfc3339).unwrap_or_default()
 }

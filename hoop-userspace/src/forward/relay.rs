@@ -165,13 +165,16 @@ async fn allowed(
             port,
         });
     };
-    let found = resolver
-        .resolve(name)
-        .await
-        .map_err(|source| RelayError::Resolve {
-            name: name.into(),
-            source,
-        })?;
+    let unresolved = |source| RelayError::Resolve {
+        name: name.into(),
+        source,
+    };
+    let mut found = resolver.resolve(name).await.map_err(unresolved)?;
+    // Only a local destination must itself be the name's, so only for one it matters when the
+    // name moved.
+    if is_local(destination) && !with_port(&found, port).contains(&destination) {
+        found = resolver.resolve_again(name).await.map_err(unresolved)?;
+    }
     // Whoever owns a name below a wildcard could point it at this host or its metadata service;
     // a name that the operator wrote out may lead there, where the client itself was going.
     let written_out = !rule.starts_with("*.");

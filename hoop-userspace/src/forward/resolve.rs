@@ -191,6 +191,14 @@ impl Resolver {
         {
             return Ok(addresses.live(now));
         }
+        self.resolve_again(&name).await
+    }
+
+    /// Looks a name up now, whatever is known of it. For a client that goes to an address that is
+    /// not known as the name's: its resolver may have answered a moment later than ours.
+    pub async fn resolve_again(&self, name: &str) -> io::Result<Vec<IpAddr>> {
+        let name = host_name(name)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not a host name"))?;
         let found = self.look_up(&name).await?;
         let mut addresses = Addresses::default();
         addresses.learn(&found, Instant::now());

@@ -127,9 +127,9 @@ impl Journal {
         }
         let text = serde_json::to_string(&entry).unwrap_or_default();
         if entry.is_bad() {
-            tracing::warn!(entry = text, "keeper");
+            tracing::warn!(entry = %text, "keeper");
         } else {
-            tracing::info!(entry = text, "keeper");
+            tracing::info!(entry = %text, "keeper");
         }
         let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(error) = book.append(&entry) {
