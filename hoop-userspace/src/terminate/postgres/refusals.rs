@@ -11,6 +11,8 @@ pub fn sqlstate(code: Code) -> &'static str {
     match code {
         // invalid_authorization_specification
         Code::Identity => "28000",
+        // syntax_error: what the server would say of most of what cannot be parsed
+        Code::Unparsable => "42601",
         // program_limit_exceeded
         Code::TooLarge => "54000",
         // serialization_failure: what clients try again
