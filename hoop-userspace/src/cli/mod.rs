@@ -12,6 +12,7 @@ mod events;
 mod exec;
 mod kill;
 mod log;
+mod policy;
 mod replay;
 mod run;
 mod sessions;
@@ -44,6 +45,8 @@ enum Command {
     Check(check::Args),
     /// Say as whom hoop takes a cgroup or a process, or exactly why it does not
     Whoami(whoami::Args),
+    /// Ask the policies about a request, without touching any server
+    Policy(policy::Args),
     /// Show what the daemon governs, and whether it is well
     Status(status::Args),
     /// List what agents in discover mode reached, and what was refused to others
@@ -84,6 +87,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::run(args),
         Command::Whoami(args) => whoami::run(args),
+        Command::Policy(args) => policy::run(args),
         Command::Status(args) => status::run(args),
         Command::Discover(args) => discover::run(args),
         Command::Sessions(args) => sessions::run(args),

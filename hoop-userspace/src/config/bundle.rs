@@ -54,7 +54,17 @@ impl Bundle {
 
     /// [`Bundle::gather`] and [`Config::from_bundle`] in one, for `hoop check`.
     pub fn gather_and_parse(path: &Path) -> (Self, Result<Config, ConfigError>) {
-        let (bundle, mut found) = Self::collect(path);
+        Self::gathered(path, Secrets::Needed)
+    }
+
+    /// The configuration for tools that reach nothing: a secret that may not be read is replaced
+    /// by a text that opens nothing.
+    pub fn without_secrets(path: &Path) -> Result<Config, ConfigError> {
+        Self::gathered(path, Secrets::Spared).1
+    }
+
+    fn gathered(path: &Path, secrets: Secrets) -> (Self, Result<Config, ConfigError>) {
+        let (bundle, mut found) = Self::collect(path, secrets);
         let (config, problems) = parse::config(&bundle, parse::Missing::Known);
         found.extend(problems);
         found.sort_by_key(|p| (p.line, p.column));
@@ -116,7 +126,7 @@ impl Bundle {
         self.secrets.get(&file_key(path))
     }
 
-    fn collect(path: &Path) -> (Self, Vec<Problem>) {
+    fn collect(path: &Path, secrets: Secrets) -> (Self, Vec<Problem>) {
         let mut bundle = Self::from_text(path, "");
         match read_text(path, MAX_CONFIG, Privacy::Public) {
             Ok(text) => bundle.text = text,
@@ -126,7 +136,7 @@ impl Bundle {
         let mut problems = Problems::new(path, &text);
         let file = raw::File::read(&text, &mut Problems::new(path, &text));
         for reference in references(&file) {
-            bundle.take(&reference, &mut problems);
+            bundle.take(&reference, secrets, &mut problems);
         }
         if let Some(directory) = &file.policy.directory {
             match policies(&relative(path, directory.get_ref())) {
@@ -140,7 +150,12 @@ impl Bundle {
         (bundle, problems.into_found())
     }
 
-    fn take(&mut self, reference: &Spanned<Reference>, problems: &mut Problems<'_>) {
+    fn take(
+        &mut self,
+        reference: &Spanned<Reference>,
+        secrets: Secrets,
+        problems: &mut Problems<'_>,
+    ) {
         let (name, read) = match reference.get_ref() {
             Reference::Secret(secret) => (key(secret), read_secret(&self.path, secret)),
             Reference::Certificates(path) => (
@@ -156,9 +171,25 @@ impl Bundle {
             Ok(text) => {
                 self.secrets.insert(name, Secret::new(text));
             }
+            Err(_) if secrets == Secrets::Spared && is_secret(reference.get_ref()) => {
+                self.secrets.insert(name, Secret::new(UNREAD.to_owned()));
+            }
             Err(why) => problems.add(reference.span(), why),
         }
     }
+}
+
+/// Stands for a secret that was not read; it passes for a key as well.
+const UNREAD: &str = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Secrets {
+    Needed,
+    Spared,
+}
+
+fn is_secret(reference: &Reference) -> bool {
+    matches!(reference, Reference::Secret(_))
 }
 
 /// The wire form: secrets in the clear, hence no `Debug`.

@@ -86,7 +86,7 @@ impl Decider {
             .collect();
         Ok(Self {
             policies,
-            names: names.join(" and "),
+            names: names.join(", "),
             parser: Parser::new(Limits::default()),
             masks,
             none: Masks::default(),

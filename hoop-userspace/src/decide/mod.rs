@@ -11,7 +11,7 @@ mod subject;
 mod verdict;
 mod words;
 
-pub use cedar::{PACKS, PolicyProblem};
+pub use cedar::{PACKS, PolicyProblem, SCHEMA};
 pub use decider::{DecideError, Decider, Explained};
 pub use facts::{
     Access, Action, ColumnName, Copied, Facts, Flag, Object, RelationName, Setting, Statement, Verb,

@@ -96,7 +96,11 @@ pub(super) fn not_permitted(
         retry: Retry::Never,
         hint: match policies {
             "" => "no policy is configured; ask the operator for one".into(),
-            policies => format!("keep to what {policies} permits, or ask the operator for a rule"),
+            policies => {
+                format!(
+                    "keep to what the policies permit ({policies}), or ask the operator for a rule"
+                )
+            }
         },
     }
 }

@@ -56,6 +56,18 @@ impl Identity {
         }
     }
 
+    /// For `hoop policy test`: the agent as if its token had been verified and listed these
+    /// groups. No session ever runs under it.
+    pub(crate) fn supposed(agent: &Agent, groups: Vec<String>) -> Self {
+        Self {
+            client_id: agent.client_id.clone().unwrap_or_default(),
+            subject: agent.client_id.clone().unwrap_or_default(),
+            groups,
+            verified: true,
+            ..Self::unverified(agent)
+        }
+    }
+
     /// A verified identity for the tests of later stages.
     #[cfg(test)]
     pub(crate) fn for_test(agent: &str, groups: &[&str]) -> Self {

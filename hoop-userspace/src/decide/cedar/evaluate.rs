@@ -1,7 +1,8 @@
 //! One question to the policies, and what they say.
 
 use cedar_policy::{
-    AuthorizationError, Context, Decision, Effect, Request, Response, RestrictedExpression,
+    AuthorizationError, Context, Decision, Effect, Entities, EntityUid, Request, Response,
+    RestrictedExpression,
 };
 
 use crate::attribute::Process;
@@ -38,13 +39,24 @@ pub(in crate::decide) enum Answer {
     Error(Option<Rule>, String),
 }
 
+struct Asked {
+    principal: EntityUid,
+    action: EntityUid,
+    context: Context,
+    entities: Entities,
+}
+
 impl Policies {
     /// Asks about an access in every place where its object may be: refuse beats ask beats allow.
     pub(in crate::decide) fn ask(&self, query: Query<'_>, access: &Access) -> Answer {
+        let asked = match self.asked(query, access) {
+            Ok(asked) => asked,
+            Err(error) => return Answer::Error(None, error.to_string()),
+        };
         let mut worst = None;
         let mut permitted = false;
         for schema in self.places(&access.object) {
-            let answer = match self.ask_in(query, access, schema) {
+            let answer = match self.ask_in(&asked, query.place, &access.object, schema) {
                 Ok(response) => self.answer(access.action, &response),
                 Err(error) => Answer::Error(None, error.to_string()),
             };
@@ -59,6 +71,18 @@ impl Policies {
             Some(answer) => answer,
             None => Answer::Silent { qualify: false },
         }
+    }
+
+    /// What is the same wherever the object is.
+    fn asked(&self, query: Query<'_>, access: &Access) -> Result<Asked, Unaskable> {
+        let (principal, agent) = entities::agent(query.identity)?;
+        let entities = self.actions.clone().add_entities(agent, None);
+        Ok(Asked {
+            principal,
+            action: entities::uid("Action", access.action.as_str())?,
+            context: context(query, access)?,
+            entities: entities.map_err(|e| Unaskable(e.to_string()))?,
+        })
     }
 
     fn places<'a>(&'a self, object: &'a Object) -> Vec<&'a str> {
@@ -81,23 +105,24 @@ impl Policies {
 
     fn ask_in(
         &self,
-        query: Query<'_>,
-        access: &Access,
+        asked: &Asked,
+        place: Place<'_>,
+        object: &Object,
         schema: &str,
     ) -> Result<Response, Unaskable> {
-        let (principal, mut all) = entities::agent(query.identity)?;
-        let (resource, within) = entities::object(query.place, &access.object, schema)?;
-        all.extend(within);
-        let action = entities::uid("Action", access.action.as_str())?;
-        let context = context(query, access)?;
-        let wrong = |e: &dyn std::fmt::Display| Unaskable(e.to_string());
-        let request = Request::new(principal, action, resource, context, Some(&self.schema))
-            .map_err(|e| wrong(&e))?;
-        let entities = self
-            .actions
-            .clone()
-            .add_entities(all, None)
-            .map_err(|e| wrong(&e))?;
+        let (resource, within) = entities::object(place, object, schema)?;
+        let Asked {
+            principal,
+            action,
+            context,
+            entities,
+        } = asked;
+        let (principal, action) = (principal.clone(), action.clone());
+        let schema = Some(&self.schema);
+        let request = Request::new(principal, action, resource, context.clone(), schema)
+            .map_err(|e| Unaskable(e.to_string()))?;
+        let entities = entities.clone().add_entities(within, None);
+        let entities = entities.map_err(|e| Unaskable(e.to_string()))?;
         Ok(self
             .authorizer
             .is_authorized(&request, &self.set, &entities))

@@ -36,7 +36,8 @@ pub const PACKS: &[(&str, &str)] = &[
     ),
 ];
 
-const SCHEMA: &str = include_str!("../../../policies/schema.cedarschema");
+/// What policies may speak of.
+pub const SCHEMA: &str = include_str!("../../../policies/schema.cedarschema");
 
 /// Something that is wrong with a policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -213,9 +214,16 @@ impl Loader {
             self.found(error.policy_id(), error);
         }
         // A rule that can never apply, or that looks like another than it is, is a mistake too.
-        for warning in validated.validation_warnings() {
-            self.found(warning.policy_id(), warning);
+        if validated.validation_passed() {
+            for warning in validated.validation_warnings() {
+                self.found(warning.policy_id(), warning);
+            }
         }
+        // The same mistake is found once for every action.
+        let place = |p: &PolicyProblem| (p.file.clone(), p.line, p.column);
+        self.problems
+            .sort_by(|a, b| (place(a), &a.what).cmp(&(place(b), &b.what)));
+        self.problems.dedup_by(|a, b| place(a) == place(b));
         if !self.problems.is_empty() {
             return Err(self.problems);
         }

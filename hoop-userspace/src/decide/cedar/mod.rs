@@ -7,7 +7,7 @@ mod places;
 
 pub(super) use entities::Place;
 pub(super) use evaluate::{Answer, Query};
-pub use load::{PACKS, PolicyProblem};
+pub use load::{PACKS, PolicyProblem, SCHEMA};
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -24,14 +24,7 @@ pub(super) fn schemas(set: &PolicySet) -> Vec<Box<str>> {
             match value {
                 Value::Object(fields) => {
                     for (key, value) in fields {
-                        match (&*key, value) {
-                            ("Value", Value::String(text)) => note(&mut found, &text),
-                            ("id", Value::String(id)) => note_id(&mut found, &id),
-                            ("pattern", Value::Array(parts)) => note_pattern(&mut found, &parts),
-                            // Of comments and rule names nothing is decided.
-                            ("annotations", _) => {}
-                            (_, value) => work.push(value),
-                        }
+                        look(&mut found, &mut work, &key, value);
                     }
                 }
                 Value::Array(items) => work.extend(items),
@@ -40,6 +33,37 @@ pub(super) fn schemas(set: &PolicySet) -> Vec<Box<str>> {
         }
     }
     found.into_iter().collect()
+}
+
+fn look(found: &mut BTreeSet<Box<str>>, work: &mut Vec<Value>, key: &str, value: Value) {
+    match (key, value) {
+        ("Value", Value::String(text)) => note(found, &text),
+        ("id", Value::String(id)) => note_id(found, &id),
+        ("pattern", Value::Array(parts)) => note_pattern(found, &parts),
+        // Of comments and rule names nothing is decided.
+        ("annotations", _) => {}
+        ("==" | "!=" | "contains" | "containsAny" | "containsAll" | "like", value)
+            if of_other_attribute(&value) => {}
+        (_, value) => work.push(value),
+    }
+}
+
+/// Constants are compared with an attribute that is no schema: in every schema alike.
+fn of_other_attribute(comparison: &Value) -> bool {
+    let sides = [comparison.get("left"), comparison.get("right")];
+    let other = |side: &Value| {
+        let attribute = side.get(".").and_then(|access| access.get("attr"));
+        attribute.is_some_and(|name| name != "schema")
+    };
+    let constant = |side: &Value| side.get("Value").is_some_and(Value::is_string) || is_set(side);
+    let pattern = comparison.get("pattern").is_some();
+    let constants = sides.into_iter().flatten().filter(|s| constant(s)).count();
+    sides.into_iter().flatten().any(other) && (pattern || constants == 1)
+}
+
+fn is_set(side: &Value) -> bool {
+    let items = side.get("Set").and_then(Value::as_array);
+    items.is_some_and(|items| items.iter().all(|item| item.get("Value").is_some()))
 }
 
 fn note(found: &mut BTreeSet<Box<str>>, text: &str) {

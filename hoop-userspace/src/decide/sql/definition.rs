@@ -1,7 +1,7 @@
 //! Statements that define, change, grant and administer: one line per kind.
 
 use pg_raw_parse::Node;
-use pg_raw_parse::nodes::{AlterTableCmd, ObjectWithArgs};
+use pg_raw_parse::nodes::{AlterTableCmd, ObjectWithArgs, RangeVar};
 use pg_raw_parse::raw::AlterTableType as At;
 use pg_raw_parse::raw::DropBehavior::DROP_CASCADE;
 use pg_raw_parse::raw::GrantTargetType::ACL_TARGET_OBJECT;
@@ -10,8 +10,8 @@ use pg_raw_parse::raw::RoleStmtType::{ROLESTMT_GROUP, ROLESTMT_USER};
 
 use crate::decide::{Action, Flag, Object, RelationName, Verb};
 
-use super::utility::{cascade, changed, on, other};
-use super::walk::{Context, Lost, Walk, names};
+use super::utility::{cascade, changed, other};
+use super::walk::{Context, Lost, Walk, names, relation_name};
 
 /// What a statement is called, and whose action it is.
 #[rustfmt::skip]
@@ -34,7 +34,7 @@ pub(super) fn of(node: Node<'_>) -> Option<(&'static str, Action)> {
         Node::CreateTransformStmt(_) => ("CREATE TRANSFORM", Ddl),
         Node::CreateEnumStmt(_) | Node::CreateRangeStmt(_) | Node::CompositeTypeStmt(_) => ("CREATE TYPE", Ddl),
         Node::CreateExtensionStmt(_) => ("CREATE EXTENSION", Ddl),
-        Node::DefineStmt(_) => ("CREATE", Ddl),
+        Node::DefineStmt(n) => (create_verb(n.kind), Ddl),
         Node::IndexStmt(_) => ("CREATE INDEX", Ddl),
         Node::ViewStmt(_) => ("CREATE VIEW", Ddl),
         Node::RuleStmt(_) => ("CREATE RULE", Ddl),
@@ -112,13 +112,23 @@ pub(super) fn visit<'a>(
     context: Context,
 ) -> Result<bool, Lost> {
     let Some((verb, action)) = of(node) else {
-        if let Node::AlterTableCmd(n) = node {
-            alter_table(walk, n);
-        }
         return Ok(false);
     };
     for object in objects(node) {
-        on(walk, action, verb, object);
+        walk.acts(action, Verb(verb), object);
+    }
+    match node {
+        Node::AlterTableStmt(n) => {
+            for cmd in n.cmds().iter() {
+                if let (Node::AlterTableCmd(cmd), Some(relation)) = (cmd, n.relation()) {
+                    alter_table(walk, cmd, relation);
+                }
+            }
+        }
+        Node::CreateTrigStmt(n) => {
+            walk.found.functions.insert(dotted(n.funcname().iter()));
+        }
+        _ => {}
     }
     // A statement that names nothing acts on the database.
     walk.found.least.get_or_insert((action, Verb(verb)));
@@ -160,7 +170,7 @@ fn flags(walk: &mut Walk<'_, '_>, node: Node<'_>) {
 }
 
 /// Parts of ALTER TABLE that take something away, or overwrite it, under verbs of their own.
-fn alter_table(walk: &mut Walk<'_, '_>, n: &AlterTableCmd) {
+fn alter_table(walk: &mut Walk<'_, '_>, n: &AlterTableCmd, relation: &RangeVar) {
     let verb = match n.subtype {
         At::AT_DropColumn => "DROP COLUMN",
         At::AT_DropConstraint => "DROP CONSTRAINT",
@@ -180,7 +190,7 @@ fn alter_table(walk: &mut Walk<'_, '_>, n: &AlterTableCmd) {
         _ => Action::Ddl,
     };
     cascade(walk, n.behavior == DROP_CASCADE);
-    on(walk, action, verb, Object::Database);
+    walk.changes(action, Verb(verb), relation_name(relation));
 }
 
 /// What a statement acts on, beside relations.
@@ -354,5 +364,15 @@ pub(super) fn drop_verb(kind: Kind::Type) -> &'static str {
         Kind::OBJECT_TYPE | Kind::OBJECT_DOMAIN => "DROP TYPE",
         Kind::OBJECT_EXTENSION => "DROP EXTENSION",
         _ => "DROP",
+    }
+}
+
+fn create_verb(kind: Kind::Type) -> &'static str {
+    match kind {
+        Kind::OBJECT_AGGREGATE => "CREATE AGGREGATE",
+        Kind::OBJECT_OPERATOR => "CREATE OPERATOR",
+        Kind::OBJECT_TYPE => "CREATE TYPE",
+        Kind::OBJECT_COLLATION => "CREATE COLLATION",
+        _ => "CREATE TEXT SEARCH",
     }
 }

@@ -25,7 +25,8 @@ pub(super) struct Found<'a> {
     pub copied_opaque: bool,
     /// What the statement needs at least, where nothing that it names says more.
     pub least: Option<(Action, Verb)>,
-    copied_columns: Vec<ColumnName>,
+    /// Columns that need no attribution, and whether they are copied.
+    known: Vec<(ColumnName, bool)>,
     columns: Vec<Reference<'a>>,
     aliases: HashMap<&'a str, Alias>,
     fields: BTreeSet<(&'a str, Option<&'a str>)>,
@@ -97,7 +98,16 @@ impl<'a> Found<'a> {
 
     /// A column that leaves by COPY.
     pub(super) fn copies(&mut self, column: ColumnName) {
-        self.copied_columns.push(column);
+        self.known.push((column, true));
+    }
+
+    /// Columns of a relation, or of any, are renamed: all of them may be read.
+    pub(super) fn renames(&mut self, relation: Option<&RelationName>, copied: bool) {
+        let every = ColumnName {
+            relation: relation.cloned(),
+            column: None,
+        };
+        self.known.push((every, copied));
     }
 
     /// `(…).field`: a field of a composite value, or a call of a function of that name.
@@ -114,11 +124,11 @@ impl<'a> Found<'a> {
             self.access(action, verb, Object::Database);
         }
         let columns = std::mem::take(&mut self.columns);
-        let copies = std::mem::take(&mut self.copied_columns);
+        let known = std::mem::take(&mut self.known);
         columns
             .into_iter()
             .map(|reference| (self.attribute(&reference), reference.copied))
-            .chain(copies.into_iter().map(|column| (column, true)))
+            .chain(known)
             .collect()
     }
 
@@ -131,7 +141,9 @@ impl<'a> Found<'a> {
             if driver || of.is_some_and(functions::returns_record) {
                 continue;
             }
-            let object = Object::Function(RelationName::new(None, field));
+            let function = RelationName::new(None, field);
+            self.functions.insert(function.clone());
+            let object = Object::Function(function);
             self.access(Action::Procedural, self.verb, object);
             self.flags.insert(Flag::Opaque);
             self.opaque = true;
@@ -173,12 +185,15 @@ impl<'a> Found<'a> {
         }
     }
 
+    /// The relation, if the statement speaks of one alone.
     fn only_relation(&self) -> Option<RelationName> {
         let mut aliases = self.aliases.values();
-        match (aliases.next(), aliases.next()) {
-            (Some(Alias::Relation(relation)), None) => Some(relation.clone()),
-            _ => None,
-        }
+        let Some(Alias::Relation(first)) = aliases.next() else {
+            return None;
+        };
+        aliases
+            .all(|alias| matches!(alias, Alias::Relation(other) if other == first))
+            .then(|| first.clone())
     }
 }
 

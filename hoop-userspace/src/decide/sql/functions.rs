@@ -109,6 +109,8 @@ impl Functions {
         }
         match name {
             "set_config" => SETTING,
+            // Releases what the session itself holds; pools do so between users.
+            _ if name.starts_with("pg_advisory_unlock") => Effect::of(Action::Read),
             // With three arguments it rewrites by what it is given, with two by a query's rows.
             "ts_rewrite" if arguments == 3 => Effect::PURE,
             "ts_rewrite" | "ts_stat" => RUNS_TEXT,

@@ -116,7 +116,7 @@ fn update<'a>(walk: &mut Walk<'a, '_>, n: &'a UpdateStmt, context: Context) -> R
     walk.push_all(n.target_list().iter(), inner.copied(true));
     walk.push_all(n.from_clause().iter(), inner.copied(true));
     walk.push(n.where_clause(), inner.copied(false));
-    bounded(walk, n.where_clause(), n.relation());
+    bounded(walk, n.where_clause(), n.relation(), context);
     returning(walk, n.returning_clause(), n.relation(), context);
     Ok(())
 }
@@ -127,7 +127,7 @@ fn delete<'a>(walk: &mut Walk<'a, '_>, n: &'a DeleteStmt, context: Context) -> R
     target(walk, n.relation(), Verb("DELETE"), inner);
     walk.push_all(n.using_clause().iter(), inner);
     walk.push(n.where_clause(), inner.copied(false));
-    bounded(walk, n.where_clause(), n.relation());
+    bounded(walk, n.where_clause(), n.relation(), context);
     returning(walk, n.returning_clause(), n.relation(), context);
     Ok(())
 }
@@ -153,10 +153,10 @@ fn merge<'a>(walk: &mut Walk<'a, '_>, n: &'a MergeStmt, context: Context) -> Res
         let destroys = matches!(when.command_type, CMD_UPDATE | CMD_DELETE);
         let rest = when.match_kind == MERGE_WHEN_NOT_MATCHED_BY_SOURCE;
         if destroys && matches!(when.condition(), Node::None) {
-            if rest {
+            if rest && !context.planned {
                 walk.found.flags.insert(Flag::Unbounded);
             } else {
-                bounded(walk, n.join_condition(), n.relation());
+                bounded(walk, n.join_condition(), n.relation(), context);
             }
         }
     }
@@ -171,8 +171,13 @@ fn begin(walk: &mut Walk<'_, '_>, context: Context) -> Context {
     context.inner()
 }
 
-fn bounded<'a>(walk: &mut Walk<'a, '_>, condition: Node<'a>, target: Option<&'a RangeVar>) {
-    if is_unbounded(condition, target) {
+fn bounded<'a>(
+    walk: &mut Walk<'a, '_>,
+    condition: Node<'a>,
+    target: Option<&'a RangeVar>,
+    context: Context,
+) {
+    if !context.planned && is_unbounded(condition, target) {
         walk.found.flags.insert(Flag::Unbounded);
     }
 }
@@ -213,13 +218,12 @@ fn returning<'a>(
     let Some(clause) = clause else { return };
     let inner = context.inner();
     walk.push(clause, inner);
-    for option in clause.options().iter() {
-        // `old` and `new` by other names.
-        if let (Some(name), Some(relation)) = (option.value(), relation.map(relation_name)) {
-            walk.found.alias(name, Some(&relation));
-        }
-    }
     if let Some(name) = relation.map(relation_name) {
+        // The row before and after, by these names or others.
+        let options = clause.options().iter().filter_map(|option| option.value());
+        for row in ["old", "new"].into_iter().chain(options) {
+            walk.found.alias(row, Some(&name));
+        }
         walk.reads(Verb("RETURNING"), name, inner);
     }
 }

@@ -75,6 +75,8 @@ pub(super) fn setting(name: &str, value: Value<'_>) -> Setting {
         return flagged(Action::Admin, Flag::GrammarState);
     }
     match &*name {
+        // Back to the role that hoop logged in as.
+        "role" | "session_authorization" if value == Value::Default => plain(Action::Read),
         "role" | "session_authorization" => flagged(Action::Admin, Flag::ChangesRole),
         "search_path" | "schema" => match value {
             // Every name must then be qualified, or is PostgreSQL's own.
@@ -134,6 +136,8 @@ fn is_harmless(name: &str) -> bool {
         "quote_all_identifiers",
         "random_page_cost",
         "recursive_worktable_factor",
+        // Off, it makes a query fail rather than leave out rows.
+        "row_security",
         "seed",
         "seq_page_cost",
         "session characteristics",

@@ -5,10 +5,13 @@ use pg_raw_parse::nodes::{
     CopyStmt, DefElem, DropStmt, ExplainStmt, LockStmt, RangeVar, VariableSetStmt,
 };
 use pg_raw_parse::raw::DropBehavior::DROP_CASCADE;
+use pg_raw_parse::raw::TransactionStmtKind::{
+    TRANS_STMT_COMMIT_PREPARED, TRANS_STMT_PREPARE, TRANS_STMT_ROLLBACK_PREPARED,
+};
 use pg_raw_parse::raw::VariableSetKind::{VAR_RESET_ALL, VAR_SET_MULTI, VAR_SET_VALUE};
 use pg_raw_parse::{ConstValue, Node};
 
-use crate::decide::{Action, ColumnName, Flag, Object, RelationName, Verb};
+use crate::decide::{Action, ColumnName, Flag, Object, Verb};
 
 use super::definition;
 use super::settings::Value;
@@ -27,7 +30,12 @@ pub(super) fn verb(node: Node<'_>) -> Option<Verb> {
         Node::ExplainStmt(_) => "EXPLAIN",
         Node::VariableSetStmt(_) => "SET",
         Node::VariableShowStmt(_) => "SHOW",
-        Node::TransactionStmt(_) => "TRANSACTION",
+        Node::TransactionStmt(n) => match n.kind {
+            TRANS_STMT_PREPARE => "PREPARE TRANSACTION",
+            TRANS_STMT_COMMIT_PREPARED => "COMMIT PREPARED",
+            TRANS_STMT_ROLLBACK_PREPARED => "ROLLBACK PREPARED",
+            _ => "TRANSACTION",
+        },
         Node::DeclareCursorStmt(_) => "DECLARE",
         Node::FetchStmt(_) => "FETCH",
         Node::ClosePortalStmt(_) => "CLOSE",
@@ -67,6 +75,11 @@ pub(super) fn visit<'a>(
         Node::VariableShowStmt(n) => {
             let name = n.name().unwrap_or_default().to_ascii_lowercase().into();
             on(walk, Action::Read, "SHOW", Object::Setting { name });
+        }
+        Node::TransactionStmt(n) if n.gid().is_some() => {
+            // Outlives the session, and may be another's.
+            let verb = verb(node).unwrap_or_default();
+            on(walk, Action::Write, verb.0, Object::Database);
         }
         Node::TransactionStmt(_)
         | Node::ClosePortalStmt(_)
@@ -277,12 +290,10 @@ fn drop(walk: &mut Walk<'_, '_>, n: &DropStmt) {
     cascade(walk, n.behavior == DROP_CASCADE);
     let verb = definition::drop_verb(n.remove_type);
     for object in n.objects().iter() {
-        let object = definition::object(n.remove_type, object);
-        if let Object::Table(name) = &object {
-            let name: RelationName = name.clone();
-            walk.changes(Action::Ddl, Verb(verb), name);
-        } else {
-            on(walk, Action::Ddl, verb, object);
-        }
+        walk.acts(
+            Action::Ddl,
+            Verb(verb),
+            definition::object(n.remove_type, object),
+        );
     }
 }

@@ -152,12 +152,16 @@ impl<'a, 'f> Walk<'a, 'f> {
                 self.operator(n.use_op().iter());
                 self.descend(node, context)?;
             }
+            Node::TableLikeClause(n) => self.push(n.relation(), context.inner()),
             Node::RangeSubselect(n) => self.named(node, n.alias(), context)?,
             Node::RangeFunction(n) => self.named(node, n.alias(), context)?,
             Node::RangeTableFunc(n) => self.named(node, n.alias(), context)?,
             Node::JsonTable(n) => self.named(node, n.alias(), context)?,
             Node::JoinExpr(n) => {
                 self.alias(n.join_using_alias());
+                if n.alias().is_some_and(|alias| !alias.colnames().is_empty()) {
+                    self.found.renames(None, context.copied);
+                }
                 self.named(node, n.alias(), context)?;
             }
             _ if query::visit(self, node, context)? => {}
@@ -208,6 +212,13 @@ impl<'a, 'f> Walk<'a, 'f> {
         let name = relation_name(node);
         let alias = node.alias().and_then(Alias::aliasname);
         let called = alias.or(node.relname());
+        if node
+            .alias()
+            .is_some_and(|alias| !alias.colnames().is_empty())
+        {
+            // `users AS u(a, b)`: columns go by other names, so each may be any.
+            self.found.renames(Some(&name), context.copied);
+        }
         if let Relations::Changed(action, verb) = context.relations {
             self.remember(called, Some(&name));
             self.changes(action, verb, name);
@@ -237,7 +248,24 @@ impl<'a, 'f> Walk<'a, 'f> {
         self.found.access(Action::Read, verb, Object::Table(name));
     }
 
+    /// An access to any object.
+    pub(super) fn acts(&mut self, action: Action, verb: Verb, object: Object) {
+        match object {
+            Object::Table(name) => self.changes(action, verb, name),
+            object => self.found.access(action, verb, object),
+        }
+    }
+
     pub(super) fn changes(&mut self, action: Action, verb: Verb, name: RelationName) {
+        // Whoever writes the catalogs redefines roles and rights.
+        let own = match name.schema.as_deref() {
+            Some(schema) => matches!(schema, "pg_catalog" | "information_schema" | "pg_toast"),
+            None => name.name.starts_with("pg_"),
+        };
+        let action = match action {
+            Action::Write if own => Action::Admin,
+            action => action,
+        };
         if action == Action::Read {
             self.found.reads.insert(name.clone());
         } else {

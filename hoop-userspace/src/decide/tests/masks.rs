@@ -1,0 +1,102 @@
+//! Writes and COPY must not carry masked values to where no mask follows them.
+
+use super::*;
+
+const MASKS: &[&str] = &["public.users.ssn", "*.*.email"];
+
+fn code(sql: &str) -> Option<Code> {
+    let policy = (
+        "all.cedar",
+        "permit (principal, action in Action::\"sql\", resource);",
+    );
+    let decider = decider(&[], &[policy], MASKS);
+    decider
+        .explain(&subject(), text(sql))
+        .refusal
+        .map(|r| r.code)
+}
+
+#[test]
+fn what_would_escape_is_refused() {
+    for sql in [
+        "COPY users TO STDOUT",
+        "COPY users (id, ssn) TO STDOUT",
+        "COPY (SELECT ssn FROM users) TO STDOUT",
+        "COPY (SELECT * FROM users) TO STDOUT",
+        "COPY (TABLE public.users) TO STDOUT",
+        "COPY (SELECT u FROM users u) TO STDOUT",
+        "COPY (SELECT to_json(u) FROM users u) TO STDOUT",
+        "COPY (SELECT u.to_json FROM users u) TO STDOUT",
+        "COPY (SELECT (u).ssn FROM users u) TO STDOUT",
+        "COPY (SELECT b FROM users AS u(a, b)) TO STDOUT",
+        "COPY (SELECT x FROM (users u JOIN t USING (id)) AS j(w, x)) TO STDOUT",
+        "COPY (DELETE FROM users WHERE id = 1 RETURNING *) TO STDOUT",
+        "COPY (UPDATE users SET id = 1 WHERE id = 1 RETURNING old) TO STDOUT",
+        "COPY (SELECT 1 AS a UNION SELECT length(ssn) FROM users) TO STDOUT",
+        "INSERT INTO t SELECT ssn FROM users",
+        "INSERT INTO t SELECT * FROM users",
+        "INSERT INTO t SELECT x FROM (SELECT ssn AS x FROM users) s",
+        "INSERT INTO t VALUES ((SELECT ssn FROM users LIMIT 1))",
+        "INSERT INTO t SELECT CASE WHEN ssn LIKE '1%' THEN 1 END FROM users",
+        "INSERT INTO t SELECT max(email) FROM anything",
+        "WITH s AS (SELECT * FROM users) INSERT INTO t SELECT * FROM s",
+        "WITH s AS (DELETE FROM users RETURNING ssn) INSERT INTO t SELECT * FROM s",
+        "UPDATE users SET note = ssn",
+        "UPDATE users u SET note = upper(u.ssn) WHERE id = 1",
+        "UPDATE t SET a = u.ssn FROM users u WHERE u.id = t.id",
+        "UPDATE t SET (a, b) = (SELECT ssn, 1 FROM users)",
+        "INSERT INTO users VALUES (1) ON CONFLICT (id) DO UPDATE SET note = users.ssn",
+        "MERGE INTO t USING users u ON u.id = t.id WHEN MATCHED THEN UPDATE SET a = u.ssn",
+        "SELECT ssn INTO t FROM users",
+        "SELECT 1 AS a INTO t UNION SELECT length(ssn) FROM users",
+        "CREATE TABLE t AS SELECT ssn FROM users",
+        "CREATE MATERIALIZED VIEW v AS TABLE users",
+        "INSERT INTO t SELECT pay_out()",
+        "CREATE TABLE t AS EXECUTE p",
+        "DO 'BEGIN END'",
+        "SELECT query_to_xml('INSERT INTO t SELECT ssn FROM users', true, true, '')",
+        "SELECT * FROM pg_stats",
+        "SELECT stavalues1 FROM pg_catalog.pg_statistic",
+        "SELECT * FROM pg_toast.pg_toast_16384",
+        "EXPLAIN ANALYZE INSERT INTO t SELECT ssn FROM users",
+        "PREPARE p AS INSERT INTO t SELECT ssn FROM users",
+    ] {
+        assert_eq!(code(sql), Some(Code::MaskedRead), "{sql}");
+    }
+}
+
+#[test]
+fn what_does_not_is_permitted() {
+    for sql in [
+        "SELECT * FROM users",
+        "COPY users (id, name) TO STDOUT",
+        "COPY (SELECT id FROM users WHERE ssn = '1') TO STDOUT",
+        "COPY other.users (ssn) TO STDOUT",
+        "COPY users FROM STDIN",
+        "INSERT INTO users (ssn, email) VALUES ('1', 'x@y.example')",
+        "INSERT INTO t SELECT id, name FROM users WHERE ssn IS NOT NULL ORDER BY ssn",
+        "INSERT INTO users VALUES (1) ON CONFLICT (id) DO UPDATE SET ssn = excluded.ssn",
+        "UPDATE users SET ssn = 'x', seen = now() WHERE ssn = '1'",
+        "UPDATE users SET note = 'x' WHERE id = 1 RETURNING *",
+        "DELETE FROM users WHERE ssn = '1' RETURNING ssn",
+        "CREATE TABLE t AS SELECT id, name FROM users",
+        "CREATE VIEW v AS SELECT * FROM users",
+        "SELECT * FROM users FOR UPDATE",
+    ] {
+        assert_eq!(code(sql), None, "{sql}");
+    }
+}
+
+#[test]
+fn policies_see_which_masked_tables_are_touched() {
+    let policies = [
+        ("a.cedar", "permit (principal, action, resource);"),
+        (
+            "b.cedar",
+            "@id(\"ssn\") forbid (principal, action, resource) when { context.masked.contains(\"users\") };",
+        ),
+    ];
+    let decider = decider(&[], &policies, &["public.users.ssn"]);
+    assert_eq!(verdict(&decider, "SELECT id FROM users"), "refuse");
+    assert_eq!(verdict(&decider, "SELECT id FROM other.users"), "allow");
+}
