@@ -34,7 +34,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     for path in ledgers(&directory) {
         let mut reader = Reader::open(&path)?;
         let (mut story, mut transcript) = (Story::default(), Transcript::default());
-        while let Some(event) = reader.next()? {
+        while let Some(event) = reader.next_event()? {
             for line in story.tell(event) {
                 match args.json {
                     true => println!("{}", serde_json::to_string(&line)?),

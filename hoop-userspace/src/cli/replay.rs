@@ -31,7 +31,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let (mut story, mut transcript) = (Story::default(), Transcript::default());
     let mut over = false;
     loop {
-        while let Some(event) = reader.next()? {
+        while let Some(event) = reader.next_event()? {
             over |= matches!(event.told, Told::Seal(..));
             for line in story.tell(event) {
                 match args.json {

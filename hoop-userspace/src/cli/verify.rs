@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::sessions::DirectoryArg;
-use crate::record::files;
+use crate::record::Store;
 use crate::replay::{Verified, find, verify};
 
 #[derive(clap::Args)]
@@ -40,7 +40,7 @@ struct Outcome {
 pub fn run(args: Args) -> Result<ExitCode> {
     let directory = args.directory.directory()?;
     let paths = match args.sessions.as_slice() {
-        [] => files(&directory),
+        [] => Store::files(&directory),
         ids => ids
             .iter()
             .map(|id| find(&directory, id))

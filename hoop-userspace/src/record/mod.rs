@@ -4,18 +4,21 @@
 //! Every frame is one `write` by the task that the session runs in; a file that could not be
 //! written once is not written again, and its session ends. The bytes are `format.rs`.
 
-pub mod event;
+mod event;
 mod flush;
-pub mod format;
+mod format;
 mod ledger;
 mod session;
 mod store;
 mod writer;
 
-pub use event::{Header, IdentityNote};
+pub use event::{
+    BulkNote, Cut, EndNote, Header, IdentityNote, PermittedNote, RefusalNote, RepliesNote, SealNote,
+};
+pub use format::{Broken, Frame, Kind, Link, PREAMBLE, Step, Walk};
 pub use ledger::{EXTENSION as LEDGER_EXTENSION, Ledger};
 pub use session::SessionRecorder;
-pub use store::{EXTENSION, SealingKey, Store, files};
+pub use store::{EXTENSION, SealingKey, Store};
 pub use writer::RecordError;
 
 /// Proof that `T` was recorded. Built by this stage alone.

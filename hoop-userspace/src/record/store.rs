@@ -52,6 +52,31 @@ impl Store {
         let writer = Writer::create(path, header.session.as_bytes(), &self.flusher)?;
         SessionRecorder::begin(writer, self.key.clone(), &self.settings, &header)
     }
+
+    /// All recordings below a directory, oldest first. What cannot be read is left out.
+    pub fn files(directory: &Path) -> Vec<PathBuf> {
+        let mut open = vec![(directory.to_owned(), 0)];
+        let mut found = Vec::new();
+        while let Some((directory, depth)) = open.pop() {
+            let Ok(entries) = fs::read_dir(&directory) else {
+                continue;
+            };
+            for entry in entries.flatten() {
+                let path = entry.path();
+                match entry.file_type() {
+                    Ok(kind) if kind.is_dir() && depth < 3 => open.push((path, depth + 1)),
+                    Ok(kind)
+                        if kind.is_file() && path.extension().is_some_and(|e| e == EXTENSION) =>
+                    {
+                        found.push(path);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        found.sort_by(|a, b| a.file_name().cmp(&b.file_name()));
+        found
+    }
 }
 
 pub(super) fn make(directory: &Path) -> Result<(), RecordError> {
@@ -101,27 +126,4 @@ impl SealingKey {
     pub(super) fn sign(&self, link: &[u8]) -> Vec<u8> {
         self.0.sign(link).as_ref().to_vec()
     }
-}
-
-/// All recordings below a directory, oldest first. What cannot be read is left out.
-pub fn files(directory: &Path) -> Vec<PathBuf> {
-    let mut open = vec![(directory.to_owned(), 0)];
-    let mut found = Vec::new();
-    while let Some((directory, depth)) = open.pop() {
-        let Ok(entries) = fs::read_dir(&directory) else {
-            continue;
-        };
-        for entry in entries.flatten() {
-            let path = entry.path();
-            match entry.file_type() {
-                Ok(kind) if kind.is_dir() && depth < 3 => open.push((path, depth + 1)),
-                Ok(kind) if kind.is_file() && path.extension().is_some_and(|e| e == EXTENSION) => {
-                    found.push(path);
-                }
-                _ => {}
-            }
-        }
-    }
-    found.sort_by(|a, b| a.file_name().cmp(&b.file_name()));
-    found
 }

@@ -7,10 +7,8 @@ use std::path::{Path, PathBuf};
 use ring::signature::{ED25519, UnparsedPublicKey};
 use serde::Deserialize;
 
-use crate::record::event::{
-    BulkNote, EndNote, Header, PermittedNote, RefusalNote, RepliesNote, SealNote,
-};
-use crate::record::format::{Broken, Frame, Kind, Link, PREAMBLE, Step, Walk};
+use crate::record::{Broken, Frame, Kind, Link, PREAMBLE, Step, Walk};
+use crate::record::{BulkNote, EndNote, Header, PermittedNote, RefusalNote, RepliesNote, SealNote};
 
 /// Bytes read at once; a frame that is larger makes the buffer grow up to its own bound.
 const CHUNK: usize = 256 * 1024;
@@ -96,7 +94,7 @@ impl Reader {
     }
 
     /// The next event; `None` at the end of what is there now.
-    pub fn next(&mut self) -> Result<Option<Recorded>, ReplayError> {
+    pub fn next_event(&mut self) -> Result<Option<Recorded>, ReplayError> {
         loop {
             if let Some(event) = self.step()? {
                 return Ok(Some(event));
@@ -227,7 +225,7 @@ pub fn verify(path: &Path) -> Result<Verified, ReplayError> {
         at,
         broken: Broken::Chain,
     };
-    while let Some(event) = reader.next()? {
+    while let Some(event) = reader.next_event()? {
         found.frames += 1;
         if found.sealed_by.is_some() {
             return Err(chain(reader.at + reader.taken as u64));

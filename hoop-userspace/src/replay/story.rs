@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::read::{Recorded, SealState, Told};
 use super::summary::rfc3339;
-use crate::record::event::{Cut, PermittedNote, RefusalNote, RepliesNote};
+use crate::record::{Cut, PermittedNote, RefusalNote, RepliesNote};
 use crate::record::{Header, IdentityNote};
 use crate::wire::postgres::frame::{HEADER, Header as FrameHeader};
 use crate::wire::postgres::frontend::{self, Frontend};

@@ -9,8 +9,8 @@ use time::format_description::well_known::Rfc3339;
 
 use super::read::{Reader, ReplayError, Told};
 use crate::record::IdentityNote;
-use crate::record::event::{EndNote, Header};
-use crate::record::{LEDGER_EXTENSION, files};
+use crate::record::{EndNote, Header};
+use crate::record::{LEDGER_EXTENSION, Store};
 
 /// What `hoop sessions` prints. The keys are kept.
 #[derive(Clone, Debug, Serialize)]
@@ -55,7 +55,7 @@ impl Summary {
     pub fn read(path: &Path) -> Result<Self, ReplayError> {
         let mut reader = Reader::open(path)?;
         let mut summary: Option<Self> = None;
-        while let Some(event) = reader.next()? {
+        while let Some(event) = reader.next_event()? {
             if let Told::Header(header) = &event.told {
                 summary = Some(Self::of(header, path));
             }
@@ -135,7 +135,7 @@ impl Summary {
 
 /// Summaries of all sessions below a directory, oldest first; and what could not be read.
 pub fn list(directory: &Path) -> impl Iterator<Item = Result<Summary, ReplayError>> {
-    files(directory)
+    Store::files(directory)
         .into_iter()
         .map(|path| Summary::read(&path))
 }
@@ -148,7 +148,7 @@ pub fn find(directory: &Path, id: &str) -> Result<PathBuf, ReplayError> {
             .and_then(|n| n.to_str())
             .is_some_and(|n| n.starts_with(&id))
     };
-    let mut found = files(directory).into_iter().filter(begins);
+    let mut found = Store::files(directory).into_iter().filter(begins);
     match (found.next(), found.next()) {
         (Some(path), None) if !id.is_empty() => Ok(path),
         (None, _) => Err(ReplayError::NoSession(id)),

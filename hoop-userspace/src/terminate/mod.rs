@@ -102,6 +102,10 @@ pub enum ClientGate {
 
 /// What [`Protocol::next`] saw.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "made and taken apart once per batch: a box would cost more than the move"
+)]
 pub enum Event {
     Request(Request),
     /// More of a request that was forwarded before.

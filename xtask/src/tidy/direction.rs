@@ -40,7 +40,6 @@ const IMPURE: &[&str] = &[
     "UnixDatagram",
     "std::fs",
     "std::process",
-    "std::thread",
     "std::env",
 ];
 
