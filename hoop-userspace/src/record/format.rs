@@ -272,7 +272,7 @@ mod tests {
     fn a_frame_from_another_chain_is_noticed() {
         let ours = file(&[b"a".to_vec()]);
         let mut theirs = file(&[b"a".to_vec()]);
-        theirs[8] = 9;
+        theirs[8..PREAMBLE].fill(9);
         let mut link = Link::first(&[9; 16]);
         let mut frame = Vec::new();
         assert!(put(&mut frame, &mut link, Kind::Entry, 0, |out| out.push(b'a')));

@@ -4,7 +4,6 @@ mod corpus;
 mod masks;
 mod policies;
 mod requests;
-mod speed;
 mod words;
 
 use std::path::Path;
