@@ -208,6 +208,8 @@ impl Test {
             epochs: Epochs::default(),
             // What enforce mode says is what is asked, whatever mode the agent is in now.
             mode: Mode::Enforce,
+            // Known to the server alone.
+            derived: Arc::default(),
         })
     }
 }

@@ -12,7 +12,7 @@ use crate::ids::{ResourceName, SessionId};
 use crate::terminate::SqlText;
 
 use super::decider::Verdict;
-use super::{Facts, Subject};
+use super::{Facts, RelationName, Subject};
 
 /// Bytes that facts may take, as estimated by [`weight`].
 const FACTS: usize = 64 << 20;
@@ -53,6 +53,7 @@ struct Who {
     resource: ResourceName,
     database: String,
     login: String,
+    derived: Arc<[RelationName]>,
 }
 
 /// A session's subject as it was seen last. Holding both keeps their addresses from being reused.
@@ -62,6 +63,7 @@ struct Seen {
     resource: ResourceName,
     database: String,
     login: String,
+    derived: Arc<[RelationName]>,
     number: u32,
 }
 
@@ -149,6 +151,7 @@ impl Cache {
             && seen.resource == subject.resource
             && seen.database == subject.database
             && seen.login == subject.login
+            && Arc::ptr_eq(&seen.derived, &subject.derived)
         {
             return seen.number;
         }
@@ -173,6 +176,7 @@ impl Cache {
             resource: subject.resource.clone(),
             database: subject.database.clone(),
             login: subject.login.clone(),
+            derived: subject.derived.clone(),
             number,
         };
         self.sessions.push(subject.session, seen);
@@ -209,6 +213,7 @@ impl Who {
             resource: subject.resource.clone(),
             database: subject.database.clone(),
             login: subject.login.clone(),
+            derived: subject.derived.clone(),
         }
     }
 }

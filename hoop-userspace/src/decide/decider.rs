@@ -337,7 +337,7 @@ impl Decider {
                 }
             }
         }
-        if let Some(escape) = masks.escape(facts) {
+        if let Some(escape) = masks.escape(facts, &subject.derived) {
             let verb = facts.statements.first().map(|s| s.verb).unwrap_or_default();
             return refuse(words::masked(agent, verb, &escape));
         }

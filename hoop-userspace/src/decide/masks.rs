@@ -22,7 +22,7 @@ pub(super) enum Escape {
 }
 
 impl Masks {
-    pub(super) fn escape(&self, facts: &Facts) -> Option<Escape> {
+    pub(super) fn escape(&self, facts: &Facts, derived: &[RelationName]) -> Option<Escape> {
         if self.0.is_empty() {
             return None;
         }
@@ -34,6 +34,13 @@ impl Masks {
             return Some(Escape::Opaque);
         }
         let copied = &facts.copied;
+        let view = copied
+            .relations
+            .iter()
+            .find(|r| derived.iter().any(|view| may_name(r, view)));
+        if let Some(view) = view {
+            return Some(Escape::Column(view.clone()));
+        }
         copied
             .columns
             .iter()
@@ -65,6 +72,12 @@ impl Masks {
         names.dedup();
         names
     }
+}
+
+/// Whether a name as written may mean this relation.
+fn may_name(written: &RelationName, relation: &RelationName) -> bool {
+    let schema = written.schema.is_none() || written.schema == relation.schema;
+    schema && written.name == relation.name
 }
 
 fn may_be(mask: &ColumnPattern, relation: &RelationName) -> bool {

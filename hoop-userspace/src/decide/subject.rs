@@ -7,6 +7,8 @@ use crate::config::Mode;
 use crate::identify::Identity;
 use crate::ids::{Epochs, ResourceName, SessionId};
 
+use super::RelationName;
+
 /// Everything about a session that decisions depend on, beside the request.
 #[derive(Clone, Debug)]
 pub struct Subject {
@@ -20,4 +22,7 @@ pub struct Subject {
     pub login: String,
     pub epochs: Epochs,
     pub mode: Mode,
+    /// Views and their like whose rows come from masked tables, with their schemas, as far as the
+    /// catalog is known: what is copied from them is refused as from the tables themselves.
+    pub derived: Arc<[RelationName]>,
 }

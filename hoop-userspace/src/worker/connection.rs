@@ -376,6 +376,7 @@ impl Connection {
                 identity: 0,
             },
             mode: agent.mode,
+            derived: Arc::default(),
         }
     }
 

@@ -232,6 +232,7 @@ pub(super) fn takes_row(name: &str) -> bool {
             | "quote_nullable"
             | "record_out"
             | "record_send"
+            | "hash_record"
             | "json_build_array"
             | "jsonb_build_array"
             | "any_value"

@@ -305,7 +305,7 @@ impl<'a, 'f> Walk<'a, 'f> {
         if effect.known && effect.action.is_some() {
             self.called(None, name, 1, context);
         }
-        takes_row(name) || effect.known && effect.action.is_some()
+        takes_row(name) || effect.known
     }
 
     fn call(&mut self, node: &'a FuncCall, context: Context) -> Result<(), Lost> {

@@ -100,3 +100,26 @@ fn policies_see_which_masked_tables_are_touched() {
     assert_eq!(verdict(&decider, "SELECT id FROM users"), "refuse");
     assert_eq!(verdict(&decider, "SELECT id FROM other.users"), "allow");
 }
+
+#[test]
+fn views_of_masked_tables_count_as_the_tables() {
+    let decider = decider(&["sql-starter"], &[], &["public.users.ssn"]);
+    let view = RelationName::new(Some("reports"), "people");
+    let knowing = Subject {
+        derived: vec![view].into(),
+        ..subject()
+    };
+    let code = |subject: &Subject, sql| decider.explain(subject, text(sql)).refusal.map(|r| r.code);
+    for sql in [
+        "INSERT INTO t SELECT x FROM people",
+        "INSERT INTO t SELECT x FROM reports.people",
+    ] {
+        assert_eq!(code(&subject(), sql), None);
+        assert_eq!(code(&knowing, sql), Some(Code::MaskedRead), "{sql}");
+    }
+    assert_eq!(
+        code(&knowing, "INSERT INTO t SELECT x FROM other.people"),
+        None
+    );
+    assert_eq!(code(&knowing, "SELECT x FROM people"), None);
+}

@@ -59,6 +59,7 @@ fn subject() -> Subject {
             identity: 4,
         },
         mode: Mode::Enforce,
+        derived: Arc::default(),
     }
 }
 
