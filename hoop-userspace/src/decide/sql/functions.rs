@@ -1,17 +1,22 @@
 //! What PostgreSQL's own functions do beyond computing a value.
 //!
-//! `pure.txt` lists the functions of `pg_catalog` (PostgreSQL 10 to 18) that neither change
-//! anything nor read tables by a name that they are given. Whatever is in no list here is taken
-//! for code that nobody has looked at: `sql:procedural`, and rows may come from anywhere.
+//! `pure.txt` lists the functions of `pg_catalog` (PostgreSQL 10 to 15, and `pg_…` of later ones)
+//! that neither change anything nor read tables by a name that they are given, with the numbers of
+//! arguments they take: with another number, a function of the database's own is called.
+//! `internal.txt` lists those that are called by operators, types and indexes, or are newer; they are
+//! recognised where the text says `pg_catalog`. Whatever is in no list is taken for code that nobody
+//! has looked at: `sql:procedural`, and rows may come from anywhere.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::ops::RangeInclusive;
 
 use crate::decide::{Action, Flag};
 
 /// The functions that are known. Made once per decider.
 #[derive(Debug)]
 pub(crate) struct Functions {
-    pure: HashSet<&'static str>,
+    pure: HashMap<&'static str, RangeInclusive<usize>>,
+    internal: HashSet<&'static str>,
 }
 
 /// What calling a function amounts to.
@@ -87,7 +92,11 @@ const LARGE_OBJECT: Effect = Effect {
 impl Functions {
     pub(crate) fn new() -> Self {
         Self {
-            pure: include_str!("pure.txt").split_whitespace().collect(),
+            pure: include_str!("pure.txt")
+                .split_whitespace()
+                .map(entry)
+                .collect(),
+            internal: include_str!("internal.txt").split_whitespace().collect(),
         }
     }
 
@@ -95,6 +104,9 @@ impl Functions {
     /// unless the search path says otherwise, and a change of the search path must be permitted.
     pub(super) fn effect(&self, schema: Option<&str>, name: &str, arguments: usize) -> Effect {
         match schema {
+            Some("pg_catalog") if self.pure.contains_key(name) || self.internal.contains(name) => {
+                Effect::PURE
+            }
             None | Some("pg_catalog") => self.builtin(name, arguments),
             // What drivers' catalog queries call.
             Some("information_schema") if name.starts_with("_pg_") => Effect::PURE,
@@ -104,7 +116,11 @@ impl Functions {
     }
 
     fn builtin(&self, name: &str, arguments: usize) -> Effect {
-        if self.pure.contains(name) {
+        if self
+            .pure
+            .get(name)
+            .is_some_and(|takes| takes.contains(&arguments))
+        {
             return Effect::PURE;
         }
         match name {
@@ -126,6 +142,14 @@ impl Functions {
             _ => UNKNOWN,
         }
     }
+}
+
+/// `name:2`, `name:1-3`, `name:1-` for any number from 1, `name` for any at all.
+fn entry(text: &'static str) -> (&'static str, RangeInclusive<usize>) {
+    let (name, takes) = text.split_once(':').unwrap_or((text, "0-"));
+    let (least, most) = takes.split_once('-').unwrap_or((takes, takes));
+    let number = |text: &str, default| text.parse().unwrap_or(default);
+    (name, number(least, 0)..=number(most, usize::MAX))
 }
 
 /// Functions, most of extensions, that run text as SQL here or elsewhere.
@@ -287,6 +311,25 @@ mod tests {
     #[test]
     fn classes() {
         assert_eq!(effect(None, "lower"), Effect::PURE);
+        let with = |name, arguments| Functions::new().effect(None, name, arguments);
+        assert_eq!(
+            with("lower", 2),
+            UNKNOWN,
+            "PostgreSQL has none with two arguments"
+        );
+        assert_eq!(with("concat", 9), Effect::PURE);
+        assert_eq!(with("count", 0), Effect::PURE);
+        assert_eq!(
+            with("charge", 1),
+            UNKNOWN,
+            "an implementation detail of a type's"
+        );
+        assert_eq!(effect(Some("pg_catalog"), "like_escape"), Effect::PURE);
+        assert_eq!(
+            with("array_sort", 1),
+            UNKNOWN,
+            "PostgreSQL 18's, or one of the database's own"
+        );
         assert_eq!(effect(Some("pg_catalog"), "count"), Effect::PURE);
         assert_eq!(
             effect(Some("public"), "lower"),
@@ -304,10 +347,11 @@ mod tests {
 
     #[test]
     fn nothing_pure_has_an_effect_too() {
-        for name in Functions::new().pure {
+        let functions = Functions::new();
+        for name in functions.pure.keys().chain(&functions.internal) {
             assert!(!is_file(name), "{name}");
             assert!(
-                !is_admin(name) || name == "pg_replication_origin_oid",
+                !is_admin(name) || *name == "pg_replication_origin_oid",
                 "{name}"
             );
             assert!(!runs_text(name) && !name.contains("_to_xml"), "{name}");
