@@ -5,6 +5,11 @@
 //! on: a request whose verdict is on its way to the disk holds the client, and replies whose tables
 //! are being looked up hold the server.
 
+#[cfg(test)]
+mod scripted;
+#[cfg(test)]
+mod tests;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;

@@ -129,6 +129,14 @@ impl Flusher {
         })
     }
 
+    /// No sync begins while the guard lives; one that had begun is over by then.
+    #[cfg(test)]
+    pub(super) fn stalled(&self) -> impl Drop + '_ {
+        let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        std::thread::sleep(INTERVAL / 4);
+        files
+    }
+
     pub(super) fn watch(&self, file: Arc<File>) -> Arc<Dirty> {
         let dirty = Arc::new(Dirty {
             file,

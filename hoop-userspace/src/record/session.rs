@@ -142,6 +142,12 @@ impl SessionRecorder {
         append(&mut self.writer, Kind::Cancel, &exchange.map(|e| e.0))
     }
 
+    /// From now on nothing can be recorded.
+    #[cfg(test)]
+    pub(crate) fn break_for_test(&mut self) {
+        self.writer.break_for_test();
+    }
+
     /// Whether what is recorded must reach the disk before it takes effect.
     pub fn waits_for_disk(&self) -> bool {
         self.durability == Durability::Disk

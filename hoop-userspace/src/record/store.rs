@@ -53,6 +53,12 @@ impl Store {
         SessionRecorder::begin(writer, self.key.clone(), &self.settings, &header)
     }
 
+    /// While the guard lives, nothing reaches the disk.
+    #[cfg(test)]
+    pub(crate) fn slow_disk(&self) -> impl Drop + '_ {
+        self.flusher.stalled()
+    }
+
     /// All recordings below a directory, oldest first. What cannot be read is left out.
     pub fn files(directory: &Path) -> Vec<PathBuf> {
         let mut open = vec![(directory.to_owned(), 0)];

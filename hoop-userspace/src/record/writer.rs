@@ -94,6 +94,11 @@ impl Writer {
         &self.dirty
     }
 
+    #[cfg(test)]
+    pub(super) fn break_for_test(&mut self) {
+        self.failed = true;
+    }
+
     /// Appends one frame with one write. After an error the file takes nothing any more.
     pub(super) fn append(
         &mut self,

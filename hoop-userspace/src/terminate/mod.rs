@@ -229,6 +229,12 @@ impl Grant {
         Self { exchange }
     }
 
+    /// For the protocol that the loop's tests play.
+    #[cfg(test)]
+    pub(crate) fn for_test(exchange: ExchangeId) -> Self {
+        Self::new(exchange)
+    }
+
     pub fn exchange(&self) -> ExchangeId {
         self.exchange
     }

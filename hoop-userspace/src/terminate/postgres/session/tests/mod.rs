@@ -2,7 +2,6 @@
 
 mod flow;
 mod hostile;
-mod proxy;
 mod server;
 
 use std::sync::Arc;

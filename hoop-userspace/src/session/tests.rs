@@ -1,0 +1,389 @@
+//! The loop alone: a protocol that plays a script, and real rules, masks and recordings.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::{Duration, SystemTime};
+
+use super::scripted::{Journal, Scripted, Step, Told, done, query, request, rows};
+use super::*;
+use crate::attribute::Process;
+use crate::config::{self, Bundle, Config, Durability, Mode, PolicyFile};
+use crate::identify::Identity;
+use crate::ids::SessionId;
+use crate::mask::{HashKey, Relation, RelationKind};
+use crate::record::{Header, IdentityNote, SealingKey, Store};
+use crate::replay::{Reader, Told as Noted};
+
+const READS: &str = "permit (principal, action == Action::\"sql:read\", resource);";
+const ALL: &str = "permit (principal, action in Action::\"sql\", resource);";
+
+fn rules(epoch: u64, policy: &str, masks: &[&str]) -> Arc<Rulebook> {
+    let mut text = String::from(
+        "[[resource]]\nname = \"orders\"\nprotocol = \"postgres\"\nhosts = [\"db\"]\n\
+         login = { user = \"hoop_orders\" }\n",
+    );
+    if !masks.is_empty() {
+        text +=
+            &format!("[[mask]]\nresource = \"orders\"\ncolumns = {masks:?}\nhow = \"redact\"\n");
+    }
+    text += "[policy]\nuse = []\n";
+    let mut config =
+        Config::from_bundle(&Bundle::from_text(Path::new("hoop.toml"), &text)).unwrap();
+    config.policy.files = vec![PolicyFile {
+        name: "test".into(),
+        text: policy.into(),
+    }];
+    let masks = Rules::new(&config, &"orders".into(), &HashKey::new(&[1; 32]));
+    let decider = Decider::new(&config).unwrap().at_epoch(epoch);
+    Arc::new(Rulebook {
+        epoch,
+        decider: Arc::new(decider),
+        masks,
+    })
+}
+
+fn subject() -> Subject {
+    Subject {
+        session: SessionId::from([7; 16]),
+        identity: Arc::new(Identity::for_test("billing-bot", &["bots"])),
+        process: Arc::new(Process::default()),
+        resource: "orders".into(),
+        database: "appdb".into(),
+        login: "hoop_orders".into(),
+        epochs: Epochs {
+            policy: 0,
+            identity: 4,
+        },
+        mode: Mode::Enforce,
+    }
+}
+
+fn header() -> Header {
+    Header {
+        session: SessionId::from([7; 16]),
+        started: SystemTime::now(),
+        agent: Some("billing-bot".into()),
+        mode: Mode::Enforce,
+        identity: IdentityNote::Unverified { why: "test".into() },
+        process: Process::default(),
+        resource: Some("orders".into()),
+        protocol: "postgres".into(),
+        destination: ([127, 0, 0, 1], 5432).into(),
+        observed: vec![],
+        database: None,
+        login: None,
+        client_user: None,
+        application: None,
+    }
+}
+
+/// Tables that are found only by looking them up.
+struct Hidden {
+    journal: Journal,
+    known: Arc<Mutex<Arc<Catalog>>>,
+}
+
+impl Catalogs for Hidden {
+    fn current(&self) -> Arc<Catalog> {
+        self.known.lock().unwrap().clone()
+    }
+
+    fn refresh(&self) -> Pin<Box<dyn Future<Output = Arc<Catalog>> + Send>> {
+        let (journal, known) = (self.journal.clone(), self.known.clone());
+        Box::pin(async move {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let users = Relation {
+                oid: 20_000,
+                schema: "public".into(),
+                name: "users".into(),
+                kind: RelationKind::Table,
+                columns: BTreeMap::from([(1, "email".into())]),
+                parents: vec![],
+                reads: vec![],
+                opaque: false,
+            };
+            let catalog = Arc::new(Catalog::new([users]));
+            *known.lock().unwrap() = catalog.clone();
+            journal.add(Told::LookedUp);
+            catalog
+        })
+    }
+}
+
+/// One session's surroundings.
+struct World {
+    directory: tempfile::TempDir,
+    store: Arc<Store>,
+    journal: Journal,
+    rulebook: watch::Sender<Arc<Rulebook>>,
+    ends: watch::Sender<Option<End>>,
+    context: Option<Context>,
+}
+
+impl World {
+    fn new(durability: Durability, rules: Arc<Rulebook>) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = config::Record {
+            directory: directory.path().join("recordings"),
+            durability,
+            result_bytes: 1 << 16,
+        };
+        let key = SealingKey::open(&directory.path().join("key")).unwrap();
+        let store = Store::open(&settings, key).unwrap();
+        let (rulebook, reloads) = watch::channel(rules);
+        let (ends, told) = watch::channel(None);
+        let journal = Journal::default();
+        let catalogs = Hidden {
+            journal: journal.clone(),
+            known: Arc::default(),
+        };
+        let context = Context {
+            subject: subject(),
+            rulebook: reloads,
+            catalogs: Arc::new(catalogs),
+            recorder: store.session(header()).unwrap(),
+            ends: told,
+        };
+        Self {
+            directory,
+            store,
+            journal,
+            rulebook,
+            ends,
+            context: Some(context),
+        }
+    }
+
+    fn play(&mut self, steps: Vec<Step>) -> impl Future<Output = End> + use<> {
+        let protocol = Scripted::new(steps, self.journal.clone());
+        let run = run(protocol, self.context.take().unwrap());
+        async {
+            let limit = Duration::from_secs(10);
+            tokio::time::timeout(limit, run).await.expect("hangs")
+        }
+    }
+
+    /// What the recording tells, a word or two for each event.
+    fn recorded(&self) -> Vec<String> {
+        let files = Store::files(&self.directory.path().join("recordings"));
+        let mut reader = Reader::open(&files[0]).unwrap();
+        let mut all = Vec::new();
+        while let Some(event) = reader.next_event().unwrap() {
+            all.push(match event.told {
+                Noted::Permitted(note) => format!("permitted {}", note.exchange),
+                Noted::Refused(note) => format!("refused {}", note.exchange),
+                Noted::Replies(_) => "replies".into(),
+                Noted::Bulk(_) => "bulk".into(),
+                Noted::Cancel(exchange) => format!("cancel {exchange:?}"),
+                Noted::End(note) => format!("end {}", note.kind),
+                _ => continue,
+            });
+        }
+        all
+    }
+}
+
+fn forwarded(told: &[Told]) -> Vec<&str> {
+    let wires = told.iter().filter_map(|t| match t {
+        Told::Forwarded(wire) => Some(std::str::from_utf8(wire).unwrap()),
+        _ => None,
+    });
+    wires.collect()
+}
+
+fn refusals(told: &[Told]) -> usize {
+    told.iter()
+        .filter(|t| matches!(t, Told::Refused(_)))
+        .count()
+}
+
+fn place(told: &[Told], wanted: impl Fn(&Told) -> bool) -> usize {
+    told.iter().position(wanted).expect("not told")
+}
+
+#[tokio::test]
+async fn what_is_permitted_is_recorded_and_forwarded_and_what_is_not_is_refused() {
+    let mut world = World::new(Durability::Kernel, rules(1, READS, &[]));
+    let steps = vec![query(1, "SELECT 1"), done(1), query(2, "DELETE FROM users")];
+    assert_eq!(world.play(steps).await, End::Finished);
+    let told = world.journal.all();
+    assert_eq!(forwarded(&told), ["SELECT 1"]);
+    assert_eq!(refusals(&told), 1);
+    assert_eq!(
+        world.recorded(),
+        ["permitted 1", "replies", "refused 2", "end finished"]
+    );
+}
+
+#[tokio::test]
+async fn units_before_a_refused_one_are_forwarded() {
+    let mut world = World::new(Durability::Kernel, rules(1, READS, &[]));
+    let units = ["SELECT 1", "DELETE FROM users", "SELECT 2"];
+    let asked = Event::Request(request(1, &units));
+    world.play(vec![asked.into()]).await;
+    let told = world.journal.all();
+    assert_eq!(forwarded(&told), ["SELECT 1"]);
+    assert!(matches!(told[1], Told::Refused(_)), "{told:?}");
+    assert_eq!(
+        world.recorded(),
+        ["permitted 1", "refused 1", "end finished"]
+    );
+}
+
+#[tokio::test]
+async fn replies_flow_while_a_verdict_waits_for_the_disk() {
+    let mut world = World::new(Durability::Disk, rules(1, READS, &[]));
+    let journal = world.journal.clone();
+    let steps = vec![query(1, "SELECT 1"), done(0), query(2, "SELECT 2")];
+    let play = world.play(steps);
+    let disk = world.store.slow_disk();
+    let (end, ()) = tokio::join!(play, async {
+        journal.until(&Told::Waits(Gate::HELD)).await;
+        let told = journal.all();
+        assert!(matches!(told[0], Told::Replied(_)), "{told:?}");
+        assert_eq!(forwarded(&told), [""; 0]);
+        drop(disk);
+    });
+    assert_eq!(end, End::Finished);
+    assert_eq!(forwarded(&journal.all()), ["SELECT 1", "SELECT 2"]);
+}
+
+#[tokio::test]
+async fn a_reload_counts_from_the_next_statement() {
+    let mut world = World::new(Durability::Kernel, rules(1, ALL, &[]));
+    let rulebook = world.rulebook.clone();
+    let reload = move || drop(rulebook.send_replace(rules(2, READS, &[])));
+    let delete = "DELETE FROM users WHERE id = 1";
+    let steps = vec![
+        query(1, delete),
+        done(1),
+        Step::Do(Box::new(reload)),
+        query(2, delete),
+    ];
+    world.play(steps).await;
+    let told = world.journal.all();
+    assert_eq!((forwarded(&told).len(), refusals(&told)), (1, 1));
+}
+
+#[tokio::test]
+async fn a_request_that_was_held_over_a_reload_is_refused() {
+    let mut world = World::new(Durability::Disk, rules(1, READS, &[]));
+    let journal = world.journal.clone();
+    let play = world.play(vec![query(1, "SELECT 1")]);
+    let disk = world.store.slow_disk();
+    tokio::join!(play, async {
+        journal.until(&Told::Waits(Gate::HELD)).await;
+        world.rulebook.send_replace(rules(2, READS, &[]));
+        drop(disk);
+    });
+    let told = journal.all();
+    assert_eq!(forwarded(&told), [""; 0]);
+    let changed = |t: &Told| matches!(t, Told::Refused(why) if why.contains("policy changed"));
+    place(&told, changed);
+    let recorded = world.recorded();
+    assert_eq!(recorded, ["permitted 1", "refused 1", "end finished"]);
+}
+
+fn bulk(exchange: u64) -> Step {
+    let bulk = Bulk {
+        wire: Bytes::from_static(b"data"),
+        end: false,
+    };
+    Event::Bulk(ExchangeId(exchange), bulk).into()
+}
+
+#[tokio::test]
+async fn content_needs_a_grant() {
+    let mut world = World::new(Durability::Kernel, rules(1, READS, &[]));
+    let steps = vec![query(1, "SELECT 1"), bulk(1), done(1), bulk(1)];
+    assert!(matches!(world.play(steps).await, End::Broken(_)));
+    let told = world.journal.all();
+    let more = told.iter().filter(|t| matches!(t, Told::More(_)));
+    assert_eq!(more.count(), 1);
+    assert_eq!(
+        world.recorded(),
+        ["permitted 1", "bulk", "replies", "end broken"]
+    );
+}
+
+#[tokio::test]
+async fn a_cancel_is_recorded_and_passed_on() {
+    let mut world = World::new(Durability::Kernel, rules(1, READS, &[]));
+    let cancel = Event::Cancel(Some(ExchangeId(1)));
+    world.play(vec![query(1, "SELECT 1"), cancel.into()]).await;
+    place(&world.journal.all(), |t| *t == Told::Cancelled);
+    assert_eq!(
+        world.recorded(),
+        ["permitted 1", "cancel Some(1)", "end finished"]
+    );
+}
+
+#[tokio::test]
+async fn replies_wait_for_unknown_tables() {
+    let mut world = World::new(Durability::Kernel, rules(1, ALL, &["public.users.email"]));
+    let steps = vec![
+        query(1, "SELECT email FROM users"),
+        rows(1, 20_000, "secret@example.org"),
+        done(1),
+    ];
+    assert_eq!(world.play(steps).await, End::Finished);
+    let told = world.journal.all();
+    let waits = Gate {
+        upstream: false,
+        ..Gate::OPEN
+    };
+    let waits = place(&told, |t| *t == Told::Waits(waits));
+    let looked = place(&told, |t| *t == Told::LookedUp);
+    let replied = place(&told, |t| matches!(t, Told::Replied(_)));
+    assert!(waits < looked && looked < replied, "{told:?}");
+    assert!(!format!("{told:?}").contains("secret"), "{told:?}");
+}
+
+#[tokio::test]
+async fn tables_are_looked_up_again_after_they_may_have_changed() {
+    let mut world = World::new(Durability::Kernel, rules(1, ALL, &["public.users.email"]));
+    let steps = vec![
+        query(1, "CREATE TABLE t (a int)"),
+        done(1),
+        query(2, "SELECT 1"),
+        done(2),
+    ];
+    assert_eq!(world.play(steps).await, End::Finished);
+    let told = world.journal.all();
+    let looked = place(&told, |t| *t == Told::LookedUp);
+    let replied = told.iter().rposition(|t| matches!(t, Told::Replied(_)));
+    assert!(Some(looked) < replied, "{told:?}");
+    let forwarded = told.iter().rposition(|t| matches!(t, Told::Forwarded(_)));
+    assert!(forwarded < Some(looked), "the client waits too: {told:?}");
+}
+
+#[tokio::test]
+async fn what_ends_a_session_does_not_wait_for_the_disk() {
+    for why in [End::Killed("ops".into()), End::Identity("revoked".into())] {
+        let mut world = World::new(Durability::Disk, rules(1, READS, &[]));
+        let journal = world.journal.clone();
+        let play = world.play(vec![query(1, "SELECT 1")]);
+        let disk = world.store.slow_disk();
+        let (end, ()) = tokio::join!(play, async {
+            journal.until(&Told::Waits(Gate::HELD)).await;
+            world.ends.send_replace(Some(why.clone()));
+            journal.until(&Told::Stopped(why.clone())).await;
+            drop(disk);
+        });
+        assert_eq!(end, why);
+        assert_eq!(forwarded(&journal.all()), [""; 0]);
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_forwarded_that_cannot_be_recorded() {
+    for sql in ["SELECT 1", "DELETE FROM users"] {
+        let mut world = World::new(Durability::Kernel, rules(1, READS, &[]));
+        let context = world.context.as_mut().unwrap();
+        context.recorder.break_for_test();
+        let end = world.play(vec![query(1, sql)]).await;
+        assert!(matches!(end, End::Unrecordable(_)));
+        assert_eq!(world.journal.all(), [Told::Stopped(end)]);
+    }
+}
