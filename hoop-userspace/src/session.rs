@@ -17,6 +17,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::watch;
 
+use crate::config::Mode;
 use crate::decide::{Action, Code, Decided, Decider, Permitted, Refusal, Retry, Subject};
 use crate::ids::{Epochs, ExchangeId};
 use crate::mask::{Catalog, Masker, Masking, Rules};
@@ -62,10 +63,13 @@ pub async fn run<P: Protocol>(protocol: P, context: Context) -> End {
     } = context;
     let rules = rulebook.borrow_and_update().clone();
     subject.epochs.policy = rules.epoch;
+    let mut masker = Masker::new(rules.masks.clone());
+    // What observe mode would have masked passes; the recording is masked all the same.
+    masker.observe(subject.mode == Mode::Observe);
     let mut session = Session {
         protocol,
         subject,
-        masker: Masker::new(rules.masks.clone()),
+        masker,
         rules,
         rulebook,
         catalogs,

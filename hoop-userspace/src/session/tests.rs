@@ -56,6 +56,7 @@ fn subject() -> Subject {
             identity: 4,
         },
         mode: Mode::Enforce,
+        derived: Arc::default(),
     }
 }
 
