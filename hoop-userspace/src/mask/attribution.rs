@@ -1,8 +1,9 @@
 //! Which columns of a result must be masked: by the table and column that the server names, and
 //! for everything else by what the statement may read.
 
-use std::collections::HashSet;
+use std::cell::RefCell;
 
+use super::asking::Missing;
 use super::catalog::{Catalog, FIRST_NORMAL_OID, Relation};
 use super::rules::Rules;
 use crate::config::How;
@@ -19,9 +20,6 @@ const STATISTICS: [&str; 6] = [
     "pg_largeobject",
 ];
 
-/// `pg_statistic` and `pg_statistic_ext_data`, by object id.
-const SAMPLES: [u32; 2] = [2619, 3429];
-
 /// What a unit's replies may show. Each includes the ones before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Touch {
@@ -31,69 +29,47 @@ pub(super) enum Touch {
     Table,
     /// Values that derive from masked columns, in columns that name no table.
     Values,
+    /// The same, and code that nobody has seen runs: its errors may say anything in anyone's name.
+    Opaque,
     /// Anything, in any column.
     Everything,
-}
-
-/// A relation or column that the catalog does not list, so that it should be read again.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Unknown(pub Missing);
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Missing {
-    Oid(u32),
-    Name(Box<str>),
 }
 
 pub(super) struct Attribution<'a> {
     pub rules: &'a Rules,
     pub catalog: &'a Catalog,
-    /// What the catalog was asked for already; it is not asked twice.
-    pub asked: &'a HashSet<Missing>,
+    /// What the catalog should list and does not. It counts as masked.
+    pub missing: &'a RefCell<Vec<Missing>>,
 }
 
 impl Attribution<'_> {
     /// What a unit may show, from what its text reads.
-    pub fn touch(&self, facts: &Facts) -> Result<Touch, Unknown> {
-        let mut touch = match facts.opaque {
-            true => Touch::Values,
+    pub fn touch(&self, facts: &Facts) -> Touch {
+        let unseen = match facts.opaque {
+            true => Touch::Opaque,
             false => Touch::Nothing,
         };
-        for name in facts.reads.iter().chain(&facts.writes) {
-            touch = touch.max(self.touch_of(name, &facts.columns)?);
-        }
-        Ok(touch)
+        let names = facts.reads.iter().chain(&facts.writes);
+        names
+            .map(|name| self.touch_of(name, &facts.columns))
+            .fold(unseen, Touch::max)
     }
 
-    fn touch_of(&self, name: &RelationName, columns: &[ColumnName]) -> Result<Touch, Unknown> {
-        let same = |r: &&Relation| {
-            r.name == name.name && name.schema.as_ref().is_none_or(|s| *s == r.schema)
-        };
-        let mut found = false;
-        let mut touch = Touch::Nothing;
-        for relation in self.catalog.relations().filter(same) {
-            found = true;
-            touch = touch.max(self.touch_of_relation(relation, name, columns));
+    fn touch_of(&self, name: &RelationName, columns: &[ColumnName]) -> Touch {
+        let same = |r: &&Relation| name.schema.as_ref().is_none_or(|s| *s == r.schema);
+        let relations = self.catalog.named(&name.name).filter(same);
+        let touches = relations.map(|r| self.touch_of_relation(r, name, columns));
+        match touches.reduce(Touch::max) {
+            Some(touch) => touch,
+            None if !is_system(name) => {
+                // A view that was made in this transaction, or no look-up succeeds: it may read
+                // anything.
+                self.miss(Missing::Name(name.name.clone()));
+                Touch::Values
+            }
+            None if STATISTICS.contains(&&*name.name) => Touch::Everything,
+            None => Touch::Nothing,
         }
-        if found {
-            return Ok(touch);
-        }
-        if is_system(name) {
-            let statistics = STATISTICS.contains(&&*name.name);
-            return Ok(if statistics {
-                Touch::Everything
-            } else {
-                Touch::Nothing
-            });
-        }
-        self.ask(Missing::Name(name.name.clone()))?;
-        // Temporary, new in this transaction, or none of ours: by the patterns alone.
-        Ok(
-            match self.rules.may_name(name.schema.as_deref(), &name.name) {
-                true => Touch::Values,
-                false => Touch::Nothing,
-            },
-        )
     }
 
     fn touch_of_relation(
@@ -124,41 +100,38 @@ impl Attribution<'_> {
     }
 
     /// How each column is masked; `None` where it passes.
-    pub fn plan(&self, columns: &Columns, touch: Touch) -> Result<Vec<Option<How>>, Unknown> {
-        columns
-            .columns
-            .iter()
-            .map(|c| self.column(c, touch))
-            .collect()
+    pub fn plan(&self, columns: &Columns, touch: Touch) -> Vec<Option<How>> {
+        let columns = columns.columns.iter();
+        columns.map(|c| self.column(c, touch)).collect()
     }
 
-    fn column(&self, column: &Column, touch: Touch) -> Result<Option<How>, Unknown> {
+    fn column(&self, column: &Column, touch: Touch) -> Option<How> {
         const WHOLE: Option<How> = Some(How::Redact);
         if touch == Touch::Everything {
-            return Ok(WHOLE);
+            return WHOLE;
         }
         if column.table == 0 {
-            return Ok(if touch >= Touch::Values { WHOLE } else { None });
+            return if touch >= Touch::Values { WHOLE } else { None };
         }
         if column.table < FIRST_NORMAL_OID {
-            return Ok(None);
+            return None;
         }
         let Some(relation) = self.catalog.relation(column.table) else {
-            self.ask(Missing::Oid(column.table))?;
-            return Ok(WHOLE);
+            self.miss(Missing::Oid(column.table));
+            return WHOLE;
         };
         // System columns: where and when, not what.
         if column.attribute < 0 {
-            return Ok(None);
+            return None;
         }
         let Some(name) = relation.columns.get(&column.attribute) else {
-            self.ask(Missing::Oid(column.table))?;
-            return Ok(WHOLE);
+            self.miss(Missing::Oid(column.table));
+            return WHOLE;
         };
         match self.how(relation, name) {
-            Some(how) => Ok(Some(how.clone())),
-            None if self.derives(relation) => Ok(WHOLE),
-            None => Ok(None),
+            Some(how) => Some(how.clone()),
+            None if self.derives(relation) => WHOLE,
+            None => None,
         }
     }
 
@@ -182,17 +155,14 @@ impl Attribution<'_> {
             oid != relation.oid
                 && match self.catalog.relation(oid) {
                     Some(source) => source.opaque || self.rules.names(source),
-                    // The system's own hold no user's values, but for those with samples.
-                    None => oid >= FIRST_NORMAL_OID || SAMPLES.contains(&oid),
+                    // Of the system's own, those that hold samples of values make a view opaque.
+                    None => oid >= FIRST_NORMAL_OID,
                 }
         })
     }
 
-    fn ask(&self, missing: Missing) -> Result<(), Unknown> {
-        match self.asked.contains(&missing) {
-            true => Ok(()),
-            false => Err(Unknown(missing)),
-        }
+    fn miss(&self, missing: Missing) {
+        self.missing.borrow_mut().push(missing);
     }
 }
 

@@ -13,6 +13,8 @@ pub struct Catalog {
     relations: HashMap<u32, Relation>,
     /// Inheritance the other way round: rows of a child are seen through its parent.
     children: HashMap<u32, Vec<u32>>,
+    /// Statements give names, in whatever schema.
+    named: HashMap<Box<str>, Vec<u32>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +48,10 @@ impl Catalog {
     pub fn new(relations: impl IntoIterator<Item = Relation>) -> Self {
         let relations: HashMap<_, _> = relations.into_iter().map(|r| (r.oid, r)).collect();
         let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
+        let mut named: HashMap<Box<str>, Vec<u32>> = HashMap::new();
         for relation in relations.values() {
+            let same = named.entry(relation.name.clone()).or_default();
+            same.push(relation.oid);
             for parent in &relation.parents {
                 children.entry(*parent).or_default().push(relation.oid);
             }
@@ -54,11 +59,18 @@ impl Catalog {
         Self {
             relations,
             children,
+            named,
         }
     }
 
     pub fn relation(&self, oid: u32) -> Option<&Relation> {
         self.relations.get(&oid)
+    }
+
+    /// All relations of this name.
+    pub fn named(&self, name: &str) -> impl Iterator<Item = &Relation> {
+        let oids = self.named.get(name).map_or(&[][..], Vec::as_slice);
+        oids.iter().filter_map(|oid| self.relation(*oid))
     }
 
     pub fn relations(&self) -> impl Iterator<Item = &Relation> {

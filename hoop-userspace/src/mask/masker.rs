@@ -1,27 +1,25 @@
 //! One session's masks.
 
-use std::collections::{HashSet, VecDeque};
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::BytesMut;
 use smallvec::SmallVec;
 
-use super::attribution::{Attribution, Missing, Touch, Unknown};
-use super::{Catalog, Masked, Rules, Span, report, value};
+use super::asking::{Asking, Missing};
+use super::attribution::{Attribution, Touch};
+use super::{Catalog, Masked, Rules, Span, loose, report, rewrite};
 use crate::config::How;
 use crate::decide::{Facts, Permitted};
 use crate::ids::ExchangeId;
 use crate::terminate::{Columns, Part, PartKind, Replies};
-use crate::wire::postgres::rows;
 
 /// Results whose plans are remembered: a pipeline seldom interleaves more.
 const PLANS: usize = 4;
 
 /// Statements of which it is remembered what they may show.
 const TOUCHES: usize = 16;
-
-/// Missing relations that are remembered as asked for; beyond that the memory starts anew.
-const MAX_ASKED: usize = 4096;
 
 /// Masks one session's replies.
 #[derive(Debug)]
@@ -32,9 +30,11 @@ pub struct Masker {
     plans: VecDeque<Plan>,
     /// What statements may show, the last used first.
     touches: VecDeque<(Arc<Facts>, Arc<Catalog>, Touch)>,
-    asked: HashSet<Missing>,
+    asking: Asking,
     /// Pieces of one large row of a masked result.
     row: BytesMut,
+    /// How the row is treated whose pieces are coming: all of them alike, whatever changes meanwhile.
+    piece: Option<Prepared>,
     /// Some statement of this session touched a masked table: constraints may fail later.
     touched: bool,
 }
@@ -55,6 +55,18 @@ struct Plan {
     hows: Arc<[Option<How>]>,
 }
 
+/// What is known of a part before its bytes are taken.
+#[derive(Clone, Debug)]
+struct Prepared {
+    touch: Touch,
+    /// Of rows whose columns are known.
+    hows: Option<Arc<[Option<How>]>>,
+    /// It passes as it is.
+    plain: bool,
+}
+
+type Preparation = SmallVec<[Prepared; 6]>;
+
 /// What became of a batch.
 #[derive(Debug)]
 pub enum Masking {
@@ -72,8 +84,9 @@ impl Masker {
             exchanges: VecDeque::new(),
             plans: VecDeque::new(),
             touches: VecDeque::new(),
-            asked: HashSet::new(),
+            asking: Asking::default(),
             row: BytesMut::new(),
+            piece: None,
             touched: false,
         }
     }
@@ -88,7 +101,7 @@ impl Masker {
         self.rules = rules;
         self.plans.clear();
         self.touches.clear();
-        self.asked.clear();
+        self.asking.forget();
     }
 
     /// Remembers what a permitted request reads until its exchange is over. To be called before
@@ -103,30 +116,19 @@ impl Masker {
 
     /// Masks a batch. Batches must come in the order in which the server sent them.
     pub fn mask(&mut self, replies: Replies, catalog: &Arc<Catalog>) -> Masking {
-        let verbatim = self.rules.is_empty();
-        let touches = match verbatim {
-            true => Ok(Vec::new()),
+        let prepared = match self.rules.is_empty() {
+            true => Some(SmallVec::new()),
             false => self.prepare(&replies, catalog),
         };
-        let touches = match touches {
-            Ok(touches) => touches,
-            Err(Unknown(missing)) => {
-                if self.asked.len() >= MAX_ASKED {
-                    self.asked.clear();
-                }
-                self.asked.insert(missing);
-                return Masking::NeedsCatalog(replies);
-            }
+        let Some(prepared) = prepared else {
+            return Masking::NeedsCatalog(replies);
         };
-        let done = replies
-            .parts
-            .iter()
-            .rev()
-            .find(|p| matches!(p.kind, PartKind::Done));
+        let mut parts = replies.parts.iter().rev();
+        let done = parts.find(|p| matches!(p.kind, PartKind::Done));
         let done = done.map(|p| p.exchange);
-        let masked = match touches.iter().all(|(_, plain)| *plain) {
+        let masked = match prepared.iter().all(|p| p.plain) {
             true => untouched(replies, done),
-            false => self.rewrite(replies, &touches, catalog, done),
+            false => self.rewrite(replies, &prepared, done),
         };
         if let Some(done) = done {
             while self.exchanges.front().is_some_and(|e| e.id <= done) {
@@ -136,71 +138,101 @@ impl Masker {
         Masking::Done(masked)
     }
 
-    /// For each part what it may show, and whether it passes as it is. Plans are made here, so
-    /// that what needs the catalog is known before a byte is taken.
-    fn prepare(
-        &mut self,
-        replies: &Replies,
-        catalog: &Arc<Catalog>,
-    ) -> Result<Vec<(Touch, bool)>, Unknown> {
-        let mut prepared = Vec::with_capacity(replies.parts.len());
+    /// For each part what it may show, and whether it passes as it is; `None` where the catalog
+    /// should be read first. All plans are made here, before a byte is taken.
+    fn prepare(&mut self, replies: &Replies, catalog: &Arc<Catalog>) -> Option<Preparation> {
+        self.asking.batch(catalog);
+        let missing = RefCell::default();
+        let mut touched = self.touched;
+        let mut piece = self.piece.clone();
+        let mut prepared = Preparation::with_capacity(replies.parts.len());
         for part in &replies.parts {
-            let touch = self.touch(part, catalog)?;
-            self.touched |= touch >= Touch::Table;
-            let plain = match &part.kind {
-                PartKind::Rows { columns, .. } | PartKind::RowPiece { columns, .. } => {
-                    match columns {
-                        Some(columns) => self
-                            .hows(columns, touch, catalog)?
-                            .iter()
-                            .all(Option::is_none),
-                        None => touch < Touch::Table,
-                    }
-                }
-                PartKind::Text => touch < Touch::Table && !self.touched,
-                PartKind::Bulk => touch < Touch::Values,
-                PartKind::Columns(_) | PartKind::Loose | PartKind::Control | PartKind::Done => true,
+            let this = match (&part.kind, &piece) {
+                (PartKind::RowPiece { first: false, .. }, Some(piece)) => piece.clone(),
+                _ => self.prepare_part(part, touched, catalog, &missing),
             };
-            prepared.push((touch, plain));
+            if let PartKind::RowPiece { last, .. } = part.kind {
+                piece = (!last).then(|| this.clone());
+            }
+            touched |= this.touch >= Touch::Table;
+            prepared.push(this);
         }
-        Ok(prepared)
+        if self.asking.ask(missing.into_inner()) {
+            return None;
+        }
+        (self.touched, self.piece) = (touched, piece);
+        Some(prepared)
     }
 
-    fn touch(&mut self, part: &Part, catalog: &Arc<Catalog>) -> Result<Touch, Unknown> {
+    fn prepare_part(
+        &mut self,
+        part: &Part,
+        touched: bool,
+        catalog: &Arc<Catalog>,
+        missing: &RefCell<Vec<Missing>>,
+    ) -> Prepared {
+        let touch = self.touch(part, catalog, missing);
+        let hows = match &part.kind {
+            PartKind::Rows { columns, .. } | PartKind::RowPiece { columns, .. } => columns
+                .as_ref()
+                .map(|columns| self.hows(columns, touch, catalog, missing)),
+            _ => None,
+        };
+        let plain = match (&part.kind, &hows) {
+            // A piece whose beginning was not seen.
+            (PartKind::RowPiece { first: false, .. }, _) => false,
+            (PartKind::Rows { .. } | PartKind::RowPiece { .. }, Some(hows)) => {
+                hows.iter().all(Option::is_none)
+            }
+            (PartKind::Rows { .. } | PartKind::RowPiece { .. }, None) => touch < Touch::Table,
+            (PartKind::Text, _) => touch < Touch::Table && !touched,
+            (PartKind::Bulk, _) => NoRule::of(touch).is_some(),
+            (PartKind::Loose, _) => false,
+            (PartKind::Columns(_) | PartKind::Control | PartKind::Done, _) => true,
+        };
+        Prepared { touch, hows, plain }
+    }
+
+    fn touch(
+        &mut self,
+        part: &Part,
+        catalog: &Arc<Catalog>,
+        missing: &RefCell<Vec<Missing>>,
+    ) -> Touch {
         if matches!(
             part.kind,
-            PartKind::Columns(_) | PartKind::Control | PartKind::Done
+            PartKind::Columns(_) | PartKind::Loose | PartKind::Control | PartKind::Done
         ) {
-            return Ok(Touch::Nothing);
+            return Touch::Nothing;
         }
         let exchange = self.exchanges.iter().find(|e| e.id == part.exchange);
         let unit = exchange.and_then(|e| e.units.get(usize::from(part.unit)));
         match (unit, &part.kind) {
-            (Some(Some(facts)), _) => self.touch_of(&facts.clone(), catalog),
+            (Some(Some(facts)), _) => self.touch_of(&facts.clone(), catalog, missing),
             // What was not forwarded is answered by hoop itself, and a unit without a statement
             // runs nothing; rows that come all the same are of unknown origin.
-            (_, PartKind::Text | PartKind::Loose) => Ok(Touch::Nothing),
-            _ => Ok(Touch::Everything),
+            (_, PartKind::Text) => Touch::Nothing,
+            _ => Touch::Everything,
         }
     }
 
-    fn touch_of(&mut self, facts: &Arc<Facts>, catalog: &Arc<Catalog>) -> Result<Touch, Unknown> {
+    fn touch_of(
+        &mut self,
+        facts: &Arc<Facts>,
+        catalog: &Arc<Catalog>,
+        missing: &RefCell<Vec<Missing>>,
+    ) -> Touch {
         let same = |(f, c, _): &&(Arc<Facts>, Arc<Catalog>, Touch)| {
             Arc::ptr_eq(f, facts) && Arc::ptr_eq(c, catalog)
         };
         if let Some((.., touch)) = self.touches.iter().find(same) {
-            return Ok(*touch);
+            return *touch;
         }
-        let attribution = Attribution {
-            rules: &self.rules,
-            catalog,
-            asked: &self.asked,
-        };
-        let touch = attribution.touch(facts)?;
+        let touch = self.attribution(catalog, missing).touch(facts);
         self.touches.truncate(TOUCHES - 1);
-        self.touches
-            .push_front((facts.clone(), catalog.clone(), touch));
-        Ok(touch)
+        let known = (facts.clone(), catalog.clone(), touch);
+        self.touches.push_front(known);
+        touch
     }
 
     fn hows(
@@ -208,19 +240,18 @@ impl Masker {
         columns: &Arc<Columns>,
         touch: Touch,
         catalog: &Arc<Catalog>,
-    ) -> Result<Arc<[Option<How>]>, Unknown> {
+        missing: &RefCell<Vec<Missing>>,
+    ) -> Arc<[Option<How>]> {
         let same = |p: &&Plan| {
             Arc::ptr_eq(&p.columns, columns) && p.touch == touch && Arc::ptr_eq(&p.catalog, catalog)
         };
         if let Some(plan) = self.plans.iter().find(same) {
-            return Ok(plan.hows.clone());
+            return plan.hows.clone();
         }
-        let attribution = Attribution {
-            rules: &self.rules,
-            catalog,
-            asked: &self.asked,
-        };
-        let hows: Arc<[_]> = attribution.plan(columns, touch)?.into();
+        let hows: Arc<[_]> = self
+            .attribution(catalog, missing)
+            .plan(columns, touch)
+            .into();
         self.plans.truncate(PLANS - 1);
         self.plans.push_front(Plan {
             columns: columns.clone(),
@@ -228,38 +259,48 @@ impl Masker {
             catalog: catalog.clone(),
             hows: hows.clone(),
         });
-        Ok(hows)
+        hows
+    }
+
+    fn attribution<'a>(
+        &'a self,
+        catalog: &'a Catalog,
+        missing: &'a RefCell<Vec<Missing>>,
+    ) -> Attribution<'a> {
+        Attribution {
+            rules: &self.rules,
+            catalog,
+            missing,
+        }
     }
 
     fn rewrite(
         &mut self,
         replies: Replies,
-        touches: &[(Touch, bool)],
-        catalog: &Arc<Catalog>,
+        prepared: &[Prepared],
         done: Option<ExchangeId>,
     ) -> Masked {
         let mut out = BytesMut::with_capacity(replies.wire.len());
         let mut spans = SmallVec::new();
         let mut values = 0;
         let mut from = 0;
-        for (part, (touch, plain)) in replies.parts.iter().zip(touches) {
+        for (part, prepared) in replies.parts.iter().zip(prepared) {
             let bytes = replies.wire.get(from..part.end).unwrap_or_default();
             from = part.end;
             let before = out.len();
-            match *plain {
+            match prepared.plain {
                 true => out.extend_from_slice(bytes),
-                false => values += self.part(part, bytes, *touch, catalog, &mut out),
+                false => values += self.part(part, bytes, prepared, &mut out),
             }
             // A piece that is being collected leaves nothing yet.
-            if out.len() > before || *plain {
+            if out.len() > before || prepared.plain {
                 note(&mut spans, part, out.len());
             }
         }
         let record = out.freeze();
-        let wire = if self.observe {
-            replies.wire
-        } else {
-            record.clone()
+        let wire = match self.observe {
+            true => replies.wire,
+            false => record.clone(),
         };
         Masked {
             wire,
@@ -271,18 +312,11 @@ impl Masker {
     }
 
     /// Appends a part that does not pass as it is; returns how many values were replaced.
-    fn part(
-        &mut self,
-        part: &Part,
-        bytes: &[u8],
-        touch: Touch,
-        catalog: &Arc<Catalog>,
-        out: &mut BytesMut,
-    ) -> u64 {
+    fn part(&mut self, part: &Part, bytes: &[u8], prepared: &Prepared, out: &mut BytesMut) -> u64 {
+        let hows = prepared.hows.as_deref();
         match &part.kind {
             PartKind::Rows { columns, .. } => {
-                let hows = self.known_hows(columns.as_ref(), touch, catalog);
-                self.rows(bytes, columns.as_deref(), hows.as_deref(), out)
+                rewrite::rows(bytes, columns.as_deref(), hows, self.rules.key(), out)
             }
             PartKind::RowPiece {
                 first,
@@ -297,77 +331,47 @@ impl Masker {
                 if fits {
                     self.row.extend_from_slice(bytes);
                 }
-                if !last {
-                    return 0;
+                match (last, fits) {
+                    (false, _) => 0,
+                    (true, false) => rewrite::blank(columns.as_deref(), out),
+                    (true, true) => {
+                        let row = std::mem::take(&mut self.row);
+                        rewrite::rows(&row, columns.as_deref(), hows, self.rules.key(), out)
+                    }
                 }
-                if !fits {
-                    return blank(columns.as_deref(), out);
-                }
-                let row = std::mem::take(&mut self.row);
-                let hows = self.known_hows(columns.as_ref(), touch, catalog);
-                self.rows(&row, columns.as_deref(), hows.as_deref(), out)
             }
             PartKind::Text => {
-                let quotes = match touch {
-                    Touch::Nothing => report::Quotes::Deferred,
-                    _ => report::Quotes::Rows,
-                };
-                report::scrub(bytes, quotes, out);
+                report::scrub(bytes, self.quotes(part, prepared.touch), out);
                 0
             }
+            PartKind::Loose => loose::replace(bytes, out),
             // Opaque content that may hold masked values has no safe form; it is not passed on.
             PartKind::Bulk => 1,
-            PartKind::Columns(_) | PartKind::Loose | PartKind::Control | PartKind::Done => 0,
+            PartKind::Columns(_) | PartKind::Control | PartKind::Done => 0,
         }
     }
 
-    fn known_hows(
-        &mut self,
-        columns: Option<&Arc<Columns>>,
-        touch: Touch,
-        catalog: &Arc<Catalog>,
-    ) -> Option<Arc<[Option<How>]>> {
-        // `prepare` has made it; were it gone, every value would be masked whole.
-        self.hows(columns?, touch, catalog).ok()
-    }
-
-    /// Rebuilds rows. Without columns every value becomes NULL.
-    fn rows(
-        &self,
-        wire: &[u8],
-        columns: Option<&Columns>,
-        hows: Option<&[Option<How>]>,
-        out: &mut BytesMut,
-    ) -> u64 {
-        let mut replaced = 0;
-        for body in rows::bodies(wire) {
-            // A row that cannot be walked is not passed on, nor what follows it.
-            let Ok(values) = body.and_then(rows::values) else {
-                break;
-            };
-            let mut row = rows::RowWriter::new(out);
-            for (index, value) in values.enumerate() {
-                let Ok(value) = value else { break };
-                let column = columns.and_then(|c| c.columns.get(index));
-                match (value, column, hows.and_then(|h| h.get(index))) {
-                    (None, ..) => row.push(None),
-                    (value, Some(_), Some(None)) => row.push(value),
-                    (Some(value), Some(column), Some(Some(how))) => {
-                        replaced += 1;
-                        let key = self.rules.key();
-                        row.push(
-                            value::replace(how, column.kind, column.binary, value, key).as_deref(),
-                        );
-                    }
-                    _ => {
-                        replaced += 1;
-                        row.push(None);
-                    }
-                }
-            }
-            row.finish();
+    /// What a message may quote.
+    fn quotes(&self, part: &Part, touch: Touch) -> report::Quotes {
+        let exchange = self.exchanges.iter().find(|e| e.id == part.exchange);
+        let unit = exchange.and_then(|e| e.units.get(usize::from(part.unit)));
+        match (touch, unit) {
+            (Touch::Opaque | Touch::Everything, _) => report::Quotes::Anything,
+            // Of a statement that touches nothing masked, in a session that has.
+            (Touch::Nothing, Some(Some(_))) => report::Quotes::Deferred,
+            // Sync commits: what fails then is anything that was put off.
+            _ => report::Quotes::Rows,
         }
-        replaced
+    }
+}
+
+/// Leave to pass opaque content as it is: no rule can match in it. Only what a statement may show
+/// gives it.
+struct NoRule(());
+
+impl NoRule {
+    fn of(touch: Touch) -> Option<Self> {
+        (touch < Touch::Values).then_some(Self(()))
     }
 }
 
@@ -384,17 +388,6 @@ fn untouched(replies: Replies, done: Option<ExchangeId>) -> Masked {
         spans,
         values: 0,
     }
-}
-
-/// A row of NULLs in place of one too large to be taken apart.
-fn blank(columns: Option<&Columns>, out: &mut BytesMut) -> u64 {
-    let count = columns.map_or(0, |c| c.columns.len());
-    let mut row = rows::RowWriter::new(out);
-    for _ in 0..count {
-        row.push(None);
-    }
-    row.finish();
-    count as u64
 }
 
 fn note(spans: &mut SmallVec<[Span; 4]>, part: &Part, end: usize) {

@@ -1,10 +1,13 @@
 //! Stage 9: what the agent may see. Pure: no clock, no file, no socket.
 
+mod asking;
 mod attribution;
 mod catalog;
+mod loose;
 mod masked;
 mod masker;
 mod report;
+mod rewrite;
 mod rules;
 mod value;
 
@@ -12,3 +15,6 @@ pub use catalog::{Catalog, FIRST_NORMAL_OID, Relation, RelationKind};
 pub use masked::{Masked, Span};
 pub use masker::{Masker, Masking};
 pub use rules::{HashKey, Rules};
+
+#[cfg(test)]
+mod tests;

@@ -11,8 +11,11 @@ const WITHHELD: &[u8] = b"the server's message is withheld: it may quote masked 
 pub(super) enum Quotes {
     /// Rows of a masked table, by this statement.
     Rows,
-    /// Rows that an earlier statement of the session touched: a deferred constraint fails later.
+    /// Rows that an earlier statement of the session touched: a deferred constraint or trigger
+    /// fails later.
     Deferred,
+    /// Anything: code that nobody has seen can raise an error of any class.
+    Anything,
 }
 
 /// Appends the message without what may quote values. A message that cannot be read becomes a
@@ -25,7 +28,8 @@ pub(super) fn scrub(message: &[u8], quotes: Quotes, out: &mut BytesMut) {
     let code = fields::field(body, b'C').unwrap_or_default();
     let quoting = match quotes {
         Quotes::Rows => may_quote(code),
-        Quotes::Deferred => code.starts_with(b"23"),
+        Quotes::Deferred => code.starts_with(b"23") || code.starts_with(b"P0"),
+        Quotes::Anything => true,
     };
     if !quoting {
         out.put_slice(message);
@@ -100,6 +104,11 @@ mod tests {
         );
         assert!(
             scrubbed("42601", Quotes::Rows)
+                .windows(6)
+                .any(|w| w == b"123-45")
+        );
+        assert!(
+            !scrubbed("42601", Quotes::Anything)
                 .windows(6)
                 .any(|w| w == b"123-45")
         );

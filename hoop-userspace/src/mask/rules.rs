@@ -115,13 +115,6 @@ impl Rules {
                 .is_some()
         })
     }
-
-    /// Whether a relation of this name could have a masked column, whatever its columns are.
-    pub(in crate::mask) fn may_name(&self, schema: Option<&str>, table: &str) -> bool {
-        self.entries.iter().any(|e| {
-            part(&e.pattern.table, table) && schema.is_none_or(|s| part(&e.pattern.schema, s))
-        })
-    }
 }
 
 fn part(pattern: &Option<String>, name: &str) -> bool {
@@ -170,9 +163,5 @@ mod tests {
         );
         assert_eq!(rules.of_column("public", "users", "ssn"), Some(&How::Hash));
         assert_eq!(rules.of_column("other", "users", "ssn"), None);
-        assert!(
-            rules.may_name(None, "anything"),
-            "*.*.email may be anywhere"
-        );
     }
 }

@@ -6,10 +6,13 @@ use super::rules::HashKey;
 use crate::config::How;
 
 /// Object ids of types (PostgreSQL's `pg_type.dat`) whose values are plain text in both formats:
-/// name, text, unknown, bpchar, varchar.
-const TEXT: [u32; 5] = [19, 25, 705, 1042, 1043];
+/// name, text, unknown, varchar.
+const TEXT: [u32; 4] = [19, 25, 705, 1043];
+/// `character(n)`: text, filled up with spaces that mean nothing.
+const BPCHAR: u32 = 1042;
 const JSON: u32 = 114;
 const JSONB: u32 = 3802;
+const UUID: u32 = 2950;
 
 const MASKED: &str = "[masked]";
 
@@ -24,42 +27,147 @@ pub(super) fn replace<'v>(
     value: &[u8],
     key: &HashKey,
 ) -> Option<Cow<'v, [u8]>> {
-    if TEXT.contains(&kind) {
-        return text(how, value, key);
+    if matches!(how, How::Null) {
+        return None;
     }
-    match (kind, how) {
-        (_, How::Null) => None,
-        (JSON, _) => Some(json(how, value, key, false)),
-        (JSONB, _) => Some(json(how, value, key, binary)),
-        _ => None,
+    match kind {
+        BPCHAR => Some(text(how, value.trim_ascii_end(), key)),
+        JSON => Some(json(how, value, key)),
+        JSONB if binary => Some(versioned(how, value, key)),
+        JSONB => Some(json(how, value, key)),
+        UUID => uuid(how, value, binary, key),
+        _ if TEXT.contains(&kind) => Some(text(how, value, key)),
+        _ => Integer::of(kind).and_then(|integer| integer.replace(how, value, binary, key)),
     }
 }
 
-fn text<'v>(how: &'v How, value: &[u8], key: &HashKey) -> Option<Cow<'v, [u8]>> {
-    Some(match how {
-        How::Null => return None,
-        How::Redact => Cow::Borrowed(MASKED.as_bytes()),
+fn text<'v>(how: &'v How, value: &[u8], key: &HashKey) -> Cow<'v, [u8]> {
+    match how {
+        How::Null | How::Redact => Cow::Borrowed(MASKED.as_bytes()),
         How::Fixed(text) => Cow::Borrowed(text.as_bytes()),
         How::Hash => Cow::Owned(hex(&key.hash(value)).into_bytes()),
         How::Partial => Cow::Owned(partial(value)),
-    })
+    }
 }
 
-/// A JSON string, in jsonb's binary format with its version before it.
-fn json(how: &How, value: &[u8], key: &HashKey, versioned: bool) -> Cow<'static, [u8]> {
+/// A JSON string.
+fn json(how: &How, value: &[u8], key: &HashKey) -> Cow<'static, [u8]> {
     let shown = match how {
         How::Fixed(text) => text.clone(),
         How::Hash => hex(&key.hash(value)),
         // The end of a document is no end of a value.
         _ => MASKED.into(),
     };
-    let mut out = if versioned { vec![1] } else { Vec::new() };
-    out.extend_from_slice(serde_json::Value::String(shown).to_string().as_bytes());
-    Cow::Owned(out)
+    Cow::Owned(serde_json::Value::String(shown).to_string().into_bytes())
+}
+
+/// jsonb's binary format: the text, after a version. The hash is over the text alone, so that both
+/// formats of one value have the same.
+fn versioned(how: &How, value: &[u8], key: &HashKey) -> Cow<'static, [u8]> {
+    let document = value.get(1..).unwrap_or_default();
+    Cow::Owned([&[1], &*json(how, document, key)].concat())
+}
+
+/// Hashed, it is of version 8, which is for values of one's own making (RFC 9562, section 5.8).
+fn uuid(how: &How, value: &[u8], binary: bool, key: &HashKey) -> Option<Cow<'static, [u8]>> {
+    let bytes: [u8; 16] = match how {
+        How::Hash => {
+            let whole = if binary {
+                value.to_vec()
+            } else {
+                unhex(value)?
+            };
+            let hash = u128::from_be_bytes(key.hash(&whole));
+            let versioned = hash & !(0xf << 76) | 0x8 << 76;
+            (versioned & !(0x3 << 62) | 0x2 << 62).to_be_bytes()
+        }
+        How::Fixed(text) => unhex(text.as_bytes())?.try_into().ok()?,
+        _ => return None,
+    };
+    if binary {
+        return Some(Cow::Owned(bytes.to_vec()));
+    }
+    let mut text = hex(&bytes);
+    for at in [20, 16, 12, 8] {
+        text.insert(at, '-');
+    }
+    Some(Cow::Owned(text.into_bytes()))
+}
+
+/// Whole numbers: of two, four or eight bytes.
+struct Integer {
+    bytes: usize,
+}
+
+impl Integer {
+    fn of(kind: u32) -> Option<Self> {
+        let bytes = match kind {
+            21 => 2,
+            23 => 4,
+            20 => 8,
+            _ => return None,
+        };
+        Some(Self { bytes })
+    }
+
+    /// A hash is a number of the type that is not negative; of the smaller types two values may
+    /// well share one.
+    fn replace(
+        &self,
+        how: &How,
+        value: &[u8],
+        binary: bool,
+        key: &HashKey,
+    ) -> Option<Cow<'static, [u8]>> {
+        let bits = 8 * self.bytes as u32;
+        let number = match how {
+            How::Hash => {
+                let number = if binary {
+                    self.read(value)?
+                } else {
+                    decimal(value)?
+                };
+                let hash = key.hash(number.to_string().as_bytes());
+                (u128::from_be_bytes(hash) >> (129 - bits)) as i64
+            }
+            How::Fixed(text) => text.trim().parse().ok()?,
+            _ => return None,
+        };
+        let most = i64::MAX >> (64 - bits);
+        if number > most || number < -most - 1 {
+            return None;
+        }
+        Some(Cow::Owned(match binary {
+            true => number.to_be_bytes().get(8 - self.bytes..)?.to_vec(),
+            false => number.to_string().into_bytes(),
+        }))
+    }
+
+    fn read(&self, value: &[u8]) -> Option<i64> {
+        Some(match self.bytes {
+            2 => i16::from_be_bytes(value.try_into().ok()?).into(),
+            4 => i32::from_be_bytes(value.try_into().ok()?).into(),
+            _ => i64::from_be_bytes(value.try_into().ok()?),
+        })
+    }
+}
+
+fn decimal(value: &[u8]) -> Option<i64> {
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
+fn unhex(text: &[u8]) -> Option<Vec<u8>> {
+    let text: Vec<u8> = text.iter().copied().filter(|b| *b != b'-').collect();
+    let pair = |p: &[u8]| u8::from_str_radix(std::str::from_utf8(p).ok()?, 16).ok();
+    let bytes: Option<Vec<u8>> = text.chunks(2).map(pair).collect();
+    bytes.filter(|b| b.len() == 16)
 }
 
 fn partial(value: &[u8]) -> Vec<u8> {
-    let text = String::from_utf8_lossy(value);
+    let Ok(text) = std::str::from_utf8(value) else {
+        // What its characters are is not known.
+        return MASKED.into();
+    };
     let count = text.chars().count();
     if count <= 2 * SHOWN {
         return "*".repeat(count).into_bytes();
@@ -94,6 +202,51 @@ mod tests {
         assert_eq!(shown(&How::Null), None);
         assert_eq!(shown(&How::Hash).unwrap().len(), 32);
         assert_eq!(shown(&How::Hash), shown(&How::Hash));
+    }
+
+    #[test]
+    fn both_formats_of_a_value_have_one_hash() {
+        let hashed = |kind, binary, value: &[u8]| {
+            replace(&How::Hash, kind, binary, value, &key())
+                .unwrap()
+                .into_owned()
+        };
+        for (kind, bytes) in [(21, 2), (23, 4), (20, 8)] {
+            for number in [0i64, 7, -1, 30000] {
+                let text = hashed(kind, false, number.to_string().as_bytes());
+                let binary = hashed(kind, true, &number.to_be_bytes()[8 - bytes..]);
+                let mut wide = [0; 8];
+                wide[8 - bytes..].copy_from_slice(&binary);
+                assert_eq!(text, i64::from_be_bytes(wide).to_string().as_bytes());
+            }
+        }
+        let uuid = "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11";
+        let text = String::from_utf8(hashed(2950, false, uuid.as_bytes())).unwrap();
+        let binary = hashed(2950, true, &unhex(uuid.as_bytes()).unwrap());
+        assert_eq!(unhex(text.as_bytes()).unwrap(), binary);
+        assert_eq!((text.len(), &text[14..15]), (36, "8"));
+        assert_eq!(
+            hashed(3802, true, b"\x01{}")[1..],
+            hashed(3802, false, b"{}")[..]
+        );
+        assert_eq!(hashed(1042, false, b"ab   "), hashed(25, false, b"ab"));
+    }
+
+    #[test]
+    fn a_fixed_number_must_fit_its_type() {
+        let fixed = |text: &str, kind, binary| {
+            let how = How::Fixed(text.into());
+            replace(&how, kind, binary, b"", &key()).map(|v| v.into_owned())
+        };
+        assert_eq!(fixed("-1", 21, true), Some(vec![0xff, 0xff]));
+        assert_eq!(fixed("32767", 21, false), Some(b"32767".to_vec()));
+        assert_eq!(fixed("32768", 21, false), None);
+        assert_eq!(fixed("x", 23, false), None);
+        assert_eq!(fixed("x", 700, false), None);
+        assert_eq!(
+            fixed(&i64::MIN.to_string(), 20, false),
+            Some(i64::MIN.to_string().into_bytes())
+        );
     }
 
     #[test]

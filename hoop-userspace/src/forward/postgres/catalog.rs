@@ -61,9 +61,14 @@ const COLUMNS: &str = "select a.attrelid, a.attnum, a.attname \
 const PARENTS: &str = "select inhrelid, inhparent from pg_inherits";
 
 /// What the rules that make a view select from, and the functions they call (as relation 0).
+///
+/// A view over the planner's samples of values counts as one that calls such a function.
 const READS: &str = "select distinct r.ev_class, \
-    case when d.refclassid = 'pg_class'::regclass then d.refobjid else 0 end \
+    case when d.refclassid = 'pg_class'::regclass and s.oid is null then d.refobjid else 0 end \
     from pg_rewrite r join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = r.oid \
+    left join pg_class s on d.refclassid = 'pg_class'::regclass and s.oid = d.refobjid \
+      and s.oid < 16384 and s.relname in ('pg_statistic', 'pg_stats', 'pg_statistic_ext_data', \
+        'pg_stats_ext', 'pg_stats_ext_exprs', 'pg_largeobject') \
     where r.ev_type = '1' and r.ev_class >= 16384 and d.refobjid <> r.ev_class \
     and (d.refclassid = 'pg_class'::regclass \
       or (d.refclassid = 'pg_proc'::regclass and d.refobjid >= 16384))";
