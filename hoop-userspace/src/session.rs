@@ -168,6 +168,10 @@ impl<P: Protocol> Session<P> {
 
     fn request(&mut self, request: Request) -> Result<(), Ended> {
         self.take_new_rules();
+        let derived = self.masker.derived(&self.catalogs.current());
+        if !Arc::ptr_eq(&self.subject.derived, derived) {
+            self.subject.derived = derived.clone();
+        }
         let (permitted, refusal) = match self.rules.decider.decide(&self.subject, request) {
             Decided::Permitted(permitted) => (Some(permitted), None),
             Decided::Refused { before, refusal } => (before, Some(refusal)),

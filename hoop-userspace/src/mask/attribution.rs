@@ -135,6 +135,17 @@ impl Attribution<'_> {
         }
     }
 
+    /// All views whose rows may come from a masked table.
+    pub fn derived(&self) -> Vec<RelationName> {
+        let views = self.catalog.relations().filter(|r| self.derives(r));
+        let mut names: Vec<_> = views
+            .map(|r| RelationName::new(Some(&r.schema), &r.name))
+            .collect();
+        // Subjects with the same views are decided alike.
+        names.sort();
+        names
+    }
+
     /// How a column is masked by its name in this relation or in one of its family.
     fn how(&self, relation: &Relation, column: &str) -> Option<&How> {
         let family = self.catalog.family(relation.oid);

@@ -11,7 +11,7 @@ use super::asking::{Asking, Missing};
 use super::attribution::{Attribution, Touch};
 use super::{Catalog, Masked, Rules, Span, loose, report, rewrite};
 use crate::config::How;
-use crate::decide::{Facts, Permitted};
+use crate::decide::{Facts, Permitted, RelationName};
 use crate::ids::ExchangeId;
 use crate::terminate::{Columns, Part, PartKind, Replies};
 
@@ -35,6 +35,8 @@ pub struct Masker {
     row: BytesMut,
     /// How the row is treated whose pieces are coming: all of them alike, whatever changes meanwhile.
     piece: Option<Prepared>,
+    /// The views that derive from masked tables, by the last catalog that was not empty.
+    derived: (Arc<Catalog>, Arc<[RelationName]>),
     /// Some statement of this session touched a masked table: constraints may fail later.
     touched: bool,
 }
@@ -87,6 +89,7 @@ impl Masker {
             asking: Asking::default(),
             row: BytesMut::new(),
             piece: None,
+            derived: Default::default(),
             touched: false,
         }
     }
@@ -102,6 +105,18 @@ impl Masker {
         self.plans.clear();
         self.touches.clear();
         self.asking.forget();
+        self.derived = Default::default();
+    }
+
+    /// Views whose rows may come from masked tables, as far as the catalog is known: `decide` takes
+    /// copying from them for copying from the tables.
+    pub fn derived(&mut self, catalog: &Arc<Catalog>) -> &Arc<[RelationName]> {
+        if !self.rules.is_empty() && !catalog.is_empty() && !Arc::ptr_eq(catalog, &self.derived.0) {
+            let missing = RefCell::default();
+            let views = self.attribution(catalog, &missing).derived();
+            self.derived = (catalog.clone(), views.into());
+        }
+        &self.derived.1
     }
 
     /// Remembers what a permitted request reads until its exchange is over. To be called before

@@ -262,3 +262,22 @@ fn stricter_rules_count_at_once() {
     let masked = bench.mask(batch(exchange, vec![(rows, data_row(&[Some("Ada")]))]));
     assert_eq!(shown(&masked), [None]);
 }
+
+#[test]
+fn views_of_masked_tables_are_told_to_those_who_decide() {
+    let mut bench = bench(How::Redact);
+    assert!(bench.masker.derived(&Arc::default()).is_empty());
+    let catalog = bench.catalog.clone();
+    let named: Vec<String> = bench
+        .masker
+        .derived(&catalog)
+        .iter()
+        .map(|n| n.to_string())
+        .collect();
+    assert_eq!(named, ["public.people"]);
+    assert_eq!(
+        bench.masker.derived(&Arc::default()).len(),
+        1,
+        "an expired catalog takes nothing back"
+    );
+}

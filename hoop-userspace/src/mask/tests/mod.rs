@@ -130,6 +130,7 @@ fn subject() -> Subject {
         login: "hoop".into(),
         epochs: Epochs::default(),
         mode: Mode::Enforce,
+        derived: Arc::default(),
     }
 }
 
