@@ -6,8 +6,6 @@
 //! are being looked up hold the server.
 
 #[cfg(test)]
-mod scripted;
-#[cfg(test)]
 mod tests;
 
 use std::future::Future;

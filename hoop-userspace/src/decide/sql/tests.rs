@@ -1,3 +1,5 @@
+//! What the parser finds, text by text.
+
 use super::*;
 
 fn facts(text: &str) -> Facts {

@@ -1,11 +1,12 @@
 //! The loop alone: a protocol that plays a script, and real rules, masks and recordings.
 
+mod scripted;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
-use super::scripted::{Journal, Scripted, Step, Told, done, query, request, rows};
 use super::*;
 use crate::attribute::Process;
 use crate::config::{self, Bundle, Config, Durability, Mode, PolicyFile};
@@ -14,6 +15,7 @@ use crate::ids::SessionId;
 use crate::mask::{HashKey, Relation, RelationKind};
 use crate::record::{Header, IdentityNote, SealingKey, Store};
 use crate::replay::{Reader, Told as Noted};
+use scripted::{Journal, Scripted, Step, Told, done, query, request, rows};
 
 const READS: &str = "permit (principal, action == Action::\"sql:read\", resource);";
 const ALL: &str = "permit (principal, action in Action::\"sql\", resource);";
