@@ -51,11 +51,12 @@ fn leave_up(world: &World, interrupt: &Interrupt) -> Result<()> {
 
 fn show(world: &World) -> Result<()> {
     let script = format!("{ALLOWED}\n{REFUSED}\n{FOLLOWING}\n");
-    let mut psql = world.command(AGENT, "psql")?;
-    psql.args(["-X", "-e", "-v", "VERBOSITY=verbose"]);
+    // The shell only joins the two outputs, so that they are shown in order.
+    let mut psql = world.command(AGENT, "sh")?;
+    psql.args(["-c", "exec psql -X -e -v VERBOSITY=verbose 2>&1"]);
     let ran = hoop_tests::run(&mut psql, &script, hoop_tests::PATIENCE)?;
     heading("What the agent saw: psql, unmodified, at db.prod.internal:5432");
-    print!("{}{}", ran.stdout, ran.stderr);
+    print!("{}", ran.stdout);
     agent_saw(&ran)?;
 
     let direct = world.psql(Who::Direct, &[], ALLOWED)?.ok()?;
@@ -90,7 +91,7 @@ fn show(world: &World) -> Result<()> {
 
 /// The agent's side: a masked value, PostgreSQL's own error form, and a session that goes on.
 fn agent_saw(ran: &Ran) -> Result<()> {
-    let (out, err) = (&ran.stdout, &ran.stderr);
+    let out = &ran.stdout;
     ensure!(
         out.contains("Ada Byron"),
         "the allowed query did not answer"
@@ -104,10 +105,10 @@ fn agent_saw(ran: &Ran) -> Result<()> {
         "the e-mail address was not masked"
     );
     ensure!(
-        err.contains("ERROR:  42501"),
+        out.contains("ERROR:  42501"),
         "DROP TABLE was not refused as insufficient_privilege"
     );
-    let detail = err.lines().find_map(|line| line.strip_prefix("DETAIL:  "));
+    let detail = out.lines().find_map(|line| line.strip_prefix("DETAIL:  "));
     let detail: serde_json::Value = serde_json::from_str(detail.context("no DETAIL line")?)
         .context("the DETAIL line is not JSON")?;
     ensure!(
@@ -117,7 +118,7 @@ fn agent_saw(ran: &Ran) -> Result<()> {
         "the JSON line is incomplete"
     );
     ensure!(
-        err.contains("HINT:  "),
+        out.contains("HINT:  "),
         "the refusal says nothing about what to do next"
     );
     ensure!(
