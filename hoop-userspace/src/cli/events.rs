@@ -25,9 +25,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let directory = match args.directory {
         Some(directory) => directory,
         None => {
-            let (_, config) = Bundle::gather_and_parse(&args.config.config);
-            let config =
-                config.context("the configuration says where ledgers are; or give --directory")?;
+            let config = Bundle::without_secrets(&args.config.config)
+                .context("the configuration says where ledgers are; or give --directory")?;
             config.worker.state.join(crate::keeper::folders::KEEPER)
         }
     };

@@ -16,6 +16,7 @@ mod policy;
 mod replay;
 mod run;
 mod sessions;
+mod since;
 mod status;
 mod trust;
 mod verify;

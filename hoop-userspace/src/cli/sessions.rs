@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 
-use super::ConfigArg;
+use super::{ConfigArg, since};
 use crate::config::Bundle;
 use crate::replay::{Summary, list};
 
@@ -24,10 +25,24 @@ impl DirectoryArg {
         if let Some(directory) = &self.directory {
             return Ok(directory.clone());
         }
-        let (_, config) = Bundle::gather_and_parse(&self.config.config);
-        let config =
-            config.context("the configuration says where recordings are; or give --directory")?;
+        let config = Bundle::without_secrets(&self.config.config)
+            .context("the configuration says where recordings are; or give --directory")?;
         Ok(config.record.directory)
+    }
+
+    /// Where this host keeps its keys and ledgers; not known where the recordings may be another's.
+    pub fn state(&self) -> Option<PathBuf> {
+        if self.directory.is_some() {
+            return None;
+        }
+        let config = Bundle::without_secrets(&self.config.config).ok()?;
+        Some(config.worker.state)
+    }
+
+    /// Where the ledgers are, as far as that is known.
+    pub fn ledgers(&self) -> Option<PathBuf> {
+        let state = self.state()?;
+        Some(state.join(crate::keeper::folders::KEEPER))
     }
 }
 
@@ -44,6 +59,9 @@ pub struct Args {
     /// Only those in which something was refused
     #[arg(long)]
     refused: bool,
+    /// Only those that began since then: 90s, 30m, 12h, 7d, a date or an RFC 3339 time
+    #[arg(long, value_name = "WHEN", value_parser = since::parse)]
+    since: Option<SystemTime>,
     /// Only the last N
     #[arg(long, value_name = "N")]
     last: Option<usize>,
@@ -55,7 +73,7 @@ pub struct Args {
 pub fn run(args: Args) -> Result<ExitCode> {
     let mut unreadable = 0;
     let mut found = Vec::new();
-    for summary in list(&args.directory.directory()?) {
+    for summary in list(&args.directory.directory()?, args.since) {
         match summary {
             Ok(summary) if args.wants(&summary) => found.push(summary),
             Ok(_) => {}

@@ -1,14 +1,16 @@
 //! `hoop verify`: whether recordings are as they were written.
 
-use std::path::Path;
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::sessions::DirectoryArg;
-use crate::record::Store;
-use crate::replay::{Verified, find, verify};
+use crate::ids::SessionId;
+use crate::record::{Anchor, SealingKey, Store};
+use crate::replay::{Verified, find, ledgers, verify};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -16,9 +18,15 @@ pub struct Args {
     sessions: Vec<String>,
     #[command(flatten)]
     directory: DirectoryArg,
-    /// The key that must have sealed them: 64 hexadecimal digits
+    /// A key that may have sealed them: 64 hexadecimal digits; instead of this host's
     #[arg(long, value_name = "HEX")]
-    key: Option<String>,
+    key: Vec<String>,
+    /// Logs with anchors, as a collector received them: what they name must be there, as it was then
+    #[arg(long, value_name = "FILE")]
+    anchors: Vec<PathBuf>,
+    /// Print the keys that this host has sealed with, and verify nothing
+    #[arg(long)]
+    print_keys: bool,
     /// Print one JSON object per line
     #[arg(long)]
     json: bool,
@@ -28,86 +36,166 @@ pub struct Args {
 struct Outcome {
     session: String,
     ok: bool,
-    /// `sealed`, `open` or `broken`.
+    /// `sealed`, `open`, `broken` or `missing`.
     state: &'static str,
     frames: u64,
     forwarded: u64,
     key: Option<String>,
+    /// Whether the key was compared with one that is known.
+    known_key: bool,
+    /// Anchors that were compared.
+    anchors: usize,
     why: Option<String>,
 }
 
-/// 0 if every chain and seal holds, 1 if any does not.
+/// 0 if every chain, seal and anchor holds, 1 if any does not.
 pub fn run(args: Args) -> Result<ExitCode> {
-    let directory = args.directory.directory()?;
-    let paths = match args.sessions.as_slice() {
-        [] => Store::files(&directory),
-        ids => ids
-            .iter()
-            .map(|id| find(&directory, id))
-            .collect::<Result<_, _>>()?,
-    };
-    let mut bad = 0;
-    for path in &paths {
-        let outcome = outcome(path, args.key.as_deref());
-        bad += usize::from(!outcome.ok);
+    let keys = args.keys();
+    if args.print_keys {
+        keys.iter().for_each(|key| println!("{key}"));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let anchors = read_anchors(&args.anchors)?;
+    let outcomes = args.outcomes(&keys, &anchors)?;
+    let bad = outcomes.iter().filter(|o| !o.ok).count();
+    for outcome in &outcomes {
         match args.json {
-            true => println!("{}", serde_json::to_string(&outcome)?),
-            false => println!("{}", line(&outcome)),
+            true => println!("{}", serde_json::to_string(outcome)?),
+            false => println!("{}", line(outcome)),
         }
     }
     if !args.json {
-        println!("{} verified, {bad} broken", paths.len() - bad);
+        println!("{} verified, {bad} broken", outcomes.len() - bad);
+        if keys.is_empty() && outcomes.iter().any(|o| o.key.is_some()) {
+            println!(
+                "seals were compared with no key: give --key, or run this where the host's is"
+            );
+        }
     }
-    Ok(if bad == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
+    Ok(match bad {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
     })
 }
 
-fn outcome(path: &Path, wanted: Option<&str>) -> Outcome {
-    let session = path
-        .file_stem()
-        .and_then(|n| n.to_str())
-        .unwrap_or_default()
-        .to_owned();
-    let broken = |why: String| Outcome {
-        session: session.clone(),
+type Anchors = BTreeMap<[u8; 16], Vec<Anchor>>;
+
+impl Args {
+    /// What may have sealed a recording; none if that is not known here.
+    fn keys(&self) -> Vec<String> {
+        if !self.key.is_empty() {
+            return self.key.iter().map(|k| k.to_ascii_lowercase()).collect();
+        }
+        let state = self.directory.state();
+        state.map(|s| SealingKey::published(&s)).unwrap_or_default()
+    }
+
+    fn outcomes(&self, keys: &[String], anchors: &Anchors) -> Result<Vec<Outcome>> {
+        let directory = self.directory.directory()?;
+        if !self.sessions.is_empty() {
+            let of = |id: &String| Ok(outcome(&find(&directory, id)?, keys, anchors));
+            return self.sessions.iter().map(of).collect();
+        }
+        let mut paths = Store::files(&directory);
+        let mut outcomes: Vec<_> = paths.iter().map(|p| outcome(p, keys, anchors)).collect();
+        let there: HashMap<String, ()> = outcomes.iter().map(|o| (o.session.clone(), ())).collect();
+        let names = anchors
+            .iter()
+            .map(|(chain, of)| (SessionId::from(*chain).to_string(), of));
+        let gone = names.filter(|(name, _)| !there.contains_key(name));
+        outcomes.extend(gone.map(|(name, of)| missing(name, of)));
+        paths = self
+            .directory
+            .ledgers()
+            .map(|d| ledgers(&d))
+            .unwrap_or_default();
+        outcomes.extend(paths.iter().map(|p| outcome(p, keys, anchors)));
+        Ok(outcomes)
+    }
+}
+
+fn read_anchors(files: &[PathBuf]) -> Result<Anchors> {
+    let mut anchors = Anchors::new();
+    for file in files {
+        let bytes = std::fs::read(file);
+        let bytes = bytes.with_context(|| format!("cannot read {}", file.display()))?;
+        let found = Anchor::find(&String::from_utf8_lossy(&bytes)).collect::<Vec<_>>();
+        anyhow::ensure!(
+            !found.is_empty(),
+            "{} holds no anchors: give the daemon's log, lines of target `audit` included",
+            file.display()
+        );
+        for anchor in found {
+            anchors.entry(anchor.chain).or_default().push(anchor);
+        }
+    }
+    Ok(anchors)
+}
+
+fn missing(session: String, anchors: &[Anchor]) -> Outcome {
+    Outcome {
+        session,
         ok: false,
-        state: "broken",
+        state: "missing",
         frames: 0,
         forwarded: 0,
         key: None,
-        why: Some(why),
-    };
-    let Verified {
-        frames,
-        forwarded,
-        rest,
-        sealed_by,
-    } = match verify(path) {
-        Ok(verified) => verified,
-        Err(error) => return broken(error.to_string()),
-    };
-    let key: Option<String> = sealed_by.map(|k| k.iter().map(|b| format!("{b:02x}")).collect());
-    if let (Some(wanted), Some(key)) = (wanted, &key)
-        && !wanted.eq_ignore_ascii_case(key)
-    {
-        return broken(format!("sealed by another key: {key}"));
+        known_key: false,
+        anchors: anchors.len(),
+        why: Some("it was anchored, and its file is gone".into()),
     }
-    let state = if key.is_some() { "sealed" } else { "open" };
-    let why = (key.is_none()).then(|| match rest {
-        0 => "ended without a seal: the session goes on, or its worker was killed".into(),
-        n => format!("ended without a seal, {n} bytes behind the last whole frame"),
-    });
-    Outcome {
+}
+
+fn outcome(path: &Path, keys: &[String], anchors: &Anchors) -> Outcome {
+    let stem = path.file_stem().and_then(|n| n.to_str());
+    let session = stem.unwrap_or_default().to_owned();
+    // A ledger's name is its process's, then its chain's.
+    let chain = session
+        .rsplit('-')
+        .next()
+        .and_then(|id| id.parse::<SessionId>().ok());
+    let anchors = chain
+        .and_then(|c| anchors.get(c.as_bytes()))
+        .map_or(&[][..], Vec::as_slice);
+    let mut outcome = Outcome {
         session,
         ok: true,
-        state,
-        frames,
-        forwarded,
-        key,
-        why,
+        state: "open",
+        frames: 0,
+        forwarded: 0,
+        key: None,
+        known_key: false,
+        anchors: anchors.len(),
+        why: None,
+    };
+    match verify(path, anchors) {
+        Ok(verified) => outcome.holds(verified, keys),
+        Err(error) => outcome.breaks(error.to_string()),
+    }
+    outcome
+}
+
+impl Outcome {
+    fn holds(&mut self, verified: Verified, keys: &[String]) {
+        (self.frames, self.forwarded) = (verified.frames, verified.forwarded);
+        let Some(key) = verified.sealed_by else {
+            self.why = Some(match verified.rest {
+                0 => "ended without a seal: the session goes on, or its worker was killed".into(),
+                n => format!("ended without a seal, {n} bytes behind the last whole frame"),
+            });
+            return;
+        };
+        let key: String = key.iter().map(|b| format!("{b:02x}")).collect();
+        self.state = "sealed";
+        self.known_key = keys.contains(&key);
+        if !keys.is_empty() && !self.known_key {
+            self.breaks(format!("sealed by another key: {key}"));
+        }
+        self.key = Some(key);
+    }
+
+    fn breaks(&mut self, why: String) {
+        (self.ok, self.state, self.why) = (false, "broken", Some(why));
     }
 }
 

@@ -54,6 +54,7 @@ pub enum IdentityNote {
 pub struct PermittedNote<'b> {
     pub exchange: u64,
     pub policy_epoch: u64,
+    pub identity_epoch: u64,
     pub units: Vec<UnitNote>,
     #[serde(borrow)]
     pub wire: Cut<'b>,
@@ -63,27 +64,32 @@ pub struct PermittedNote<'b> {
 pub struct UnitNote {
     /// Ids of the policies that permitted it; none for a unit that needs no permit.
     pub rules: Vec<String>,
+    /// What was found in its text, where it has one.
+    pub found: Option<FoundNote>,
     /// In observe mode: what enforce mode would have answered.
     pub would_refuse: Option<RefusalNote>,
+}
+
+/// What the decision was based on, in short; `hoop policy test` tells the rest from the text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FoundNote {
+    /// [`crate::decide::Facts::fingerprint`].
+    pub fingerprint: String,
+    /// What the statements do, such as `SELECT`.
+    pub verbs: Vec<String>,
+    /// Rows may have come from what the text does not name.
+    pub opaque: bool,
 }
 
 /// Bytes of which at most a bounded part is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cut<'b> {
-    #[serde(borrow)]
-    pub kept: Cow<'b, [u8]>,
     /// How many there were.
     pub length: u64,
-}
-
-impl<'b> Cut<'b> {
-    pub fn new(bytes: &'b [u8], most: usize) -> Self {
-        let kept = bytes.get(..most).unwrap_or(bytes);
-        Self {
-            kept: Cow::Borrowed(kept),
-            length: bytes.len() as u64,
-        }
-    }
+    /// SHA-256 of all of them, where not all are kept.
+    pub digest: Option<[u8; 32]>,
+    #[serde(borrow)]
+    pub kept: Cow<'b, [u8]>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,12 +108,12 @@ pub struct RefusalNote {
 /// Replies as the agent saw them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RepliesNote<'b> {
+    /// Values that the masks replaced.
+    pub masked: u64,
     pub spans: Vec<SpanNote>,
     /// What was kept of each span, back to back.
     #[serde(borrow)]
     pub kept: Cow<'b, [u8]>,
-    /// Values that the masks replaced.
-    pub masked: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -164,8 +170,9 @@ impl Cut<'_> {
     /// The same, free of the buffer it was read from.
     pub fn into_owned(self) -> Cut<'static> {
         Cut {
-            kept: Cow::Owned(self.kept.into_owned()),
             length: self.length,
+            digest: self.digest,
+            kept: Cow::Owned(self.kept.into_owned()),
         }
     }
 }
@@ -182,6 +189,6 @@ impl RepliesNote<'_> {
 }
 
 into_owned! {
-    PermittedNote { wire; exchange, policy_epoch, units }
+    PermittedNote { wire; exchange, policy_epoch, identity_epoch, units }
     BulkNote { wire; exchange, end }
 }

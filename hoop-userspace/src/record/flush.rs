@@ -1,44 +1,112 @@
 //! Brings what was written to the disk: everything within 200 ms, and at once for those who wait.
 //!
 //! One thread for all files of a process: a sync blocks, and those that come together share one.
+//! It sleeps while nothing is written. A writer touches it once per interval, not once per frame.
+//! Every minute it says in the log how far each live chain has come, so that a collector elsewhere
+//! can tell later whether a file was cut off or written anew.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-/// How long written bytes may be in the kernel's hands alone.
-const INTERVAL: Duration = Duration::from_millis(200);
+use super::anchor::{self, Anchor};
+use super::format::Link;
+
+/// How long written bytes wait for a sync to begin; with the sync itself it is meant to stay
+/// within 200 ms.
+const INTERVAL: Duration = Duration::from_millis(150);
+
+/// How often the heads of the chains go to the log.
+const ANCHORS: Duration = Duration::from_secs(60);
+
+/// Finished sessions of a minute whose heads are listed; of more only the number is said.
+const MAX_FINISHED: usize = 4096;
 
 /// One file's state between its writer and the flusher.
 pub(super) struct Dirty {
+    chain: [u8; 16],
     file: Arc<File>,
+    /// Its directory, until the file's name there is on the disk too.
+    directory: Mutex<Option<PathBuf>>,
     /// Counts appends.
     appended: AtomicU64,
+    /// In the flusher's queue.
+    queued: AtomicBool,
     /// Appends that are on the disk, or why no more will be.
     synced: watch::Sender<Result<u64, String>>,
-    /// Its writer is gone; forgotten after one more sync.
-    closed: AtomicBool,
-    wake: Arc<Wake>,
+    head: Mutex<Head>,
+    shared: Arc<Shared>,
+}
+
+/// How far a chain has come.
+struct Head {
+    frames: u64,
+    link: Link,
+    /// As of the last anchor.
+    anchored: u64,
 }
 
 #[derive(Default)]
-struct Wake {
-    urgent: Mutex<bool>,
+struct Shared {
+    state: Mutex<State>,
     condition: Condvar,
-    stopping: AtomicBool,
+    /// Keeps a test's disk slow.
+    #[cfg(test)]
+    stalled: Mutex<()>,
+}
+
+#[derive(Default)]
+struct State {
+    queue: Vec<Arc<Dirty>>,
+    /// Somebody waits.
+    urgent: bool,
+    stopping: bool,
+    /// All files with a writer.
+    live: HashMap<[u8; 16], Weak<Dirty>>,
+    /// Heads of files that were finished since the last anchor, and how many are not listed.
+    finished: Vec<Anchor>,
+    unlisted: u64,
 }
 
 impl Dirty {
-    pub(super) fn mark(&self) {
+    /// Something was appended, and this is the chain's new head.
+    pub(super) fn mark(self: &Arc<Self>, link: Link) {
+        let mut head = lock(&self.head);
+        head.frames += 1;
+        head.link = link;
+        drop(head);
         self.appended.fetch_add(1, Ordering::Release);
+        self.enqueue(false);
+    }
+
+    fn enqueue(self: &Arc<Self>, urgent: bool) {
+        let queued = self.queued.swap(true, Ordering::AcqRel);
+        if queued && !urgent {
+            return;
+        }
+        let mut state = lock(&self.shared.state);
+        let idle = state.queue.is_empty();
+        if !queued {
+            state.queue.push(self.clone());
+        }
+        state.urgent |= urgent;
+        if idle || urgent {
+            self.shared.condition.notify_one();
+        }
     }
 
     pub(super) fn failure(&self) -> Option<String> {
         self.synced.borrow().as_ref().err().cloned()
+    }
+
+    #[cfg(test)]
+    pub(super) fn synced_for_test(&self) -> u64 {
+        self.synced.borrow().clone().unwrap_or_default()
     }
 
     /// Resolves when everything appended so far is on the disk.
@@ -49,7 +117,7 @@ impl Dirty {
         let mut synced = self.synced.subscribe();
         let this = self.clone();
         async move {
-            this.wake.now();
+            this.enqueue(true);
             let reached = synced
                 .wait_for(|s| s.as_ref().map_or(true, |n| *n >= wanted))
                 .await;
@@ -62,69 +130,70 @@ impl Dirty {
 
     /// No more is appended. The sync that is still due happens on the flusher's thread.
     pub(super) fn close(&self) {
-        self.closed.store(true, Ordering::Release);
+        let last = self.anchor();
+        let mut state = lock(&self.shared.state);
+        state.live.remove(&self.chain);
+        match last {
+            Some(last) if state.finished.len() < MAX_FINISHED => state.finished.push(last),
+            Some(_) => state.unlisted += 1,
+            None => {}
+        }
     }
 
-    fn sync(&self) {
+    /// Syncs the file's content; says how much of it.
+    fn sync(&self) -> Result<u64, String> {
+        // Before the sync: what is appended while it runs may not be part of it.
         let wanted = self.appended.load(Ordering::Acquire);
-        let behind = matches!(&*self.synced.borrow(), Ok(n) if *n < wanted);
-        if !behind {
-            return;
+        match &*self.synced.borrow() {
+            // After a failed sync the kernel may report the next one as a success.
+            Err(error) => return Err(error.clone()),
+            Ok(done) if *done >= wanted => return Ok(wanted),
+            Ok(_) => {}
         }
-        let result = self
-            .file
-            .sync_data()
-            .map(|()| wanted)
-            .map_err(|e| e.to_string());
-        if let Err(error) = &result {
+        let result = self.file.sync_data();
+        result.map(|()| wanted).map_err(|e| e.to_string())
+    }
+
+    fn publish(&self, result: Result<u64, String>) {
+        let known = self.failure().is_some();
+        if let (Err(error), false) = (&result, known) {
             tracing::error!(error, "a recording could not be synced; its session ends");
         }
         let _ = self.synced.send_replace(result);
     }
-}
 
-impl Wake {
-    fn now(&self) {
-        *self.urgent.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.condition.notify_one();
+    /// The head, if it has moved since the last anchor.
+    fn anchor(&self) -> Option<Anchor> {
+        let mut head = lock(&self.head);
+        if head.frames == head.anchored {
+            return None;
+        }
+        head.anchored = head.frames;
+        Some(Anchor {
+            chain: self.chain,
+            writes: head.frames,
+            link: head.link,
+        })
     }
-
-    fn wait(&self) {
-        let urgent = self.urgent.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self
-            .condition
-            .wait_timeout_while(urgent, INTERVAL, |urgent| !*urgent);
-        *waited.unwrap_or_else(PoisonError::into_inner).0 = false;
-    }
 }
-
-type Files = Arc<Mutex<HashMap<usize, Arc<Dirty>>>>;
 
 /// Owns the thread; dropping it syncs once more and ends it.
 pub(super) struct Flusher {
-    files: Files,
-    wake: Arc<Wake>,
+    shared: Arc<Shared>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Flusher {
     pub(super) fn start() -> std::io::Result<Self> {
-        let files = Files::default();
-        let wake = Arc::new(Wake::default());
+        let shared = Arc::new(Shared::default());
         let thread = std::thread::Builder::new()
             .name("hoop-flush".into())
             .spawn({
-                let (files, wake) = (files.clone(), wake.clone());
-                move || {
-                    while !wake.stopping.load(Ordering::Acquire) {
-                        wake.wait();
-                        sync_all(&files);
-                    }
-                }
+                let shared = shared.clone();
+                move || shared.run()
             })?;
         Ok(Self {
-            files,
-            wake,
+            shared,
             thread: Some(thread),
         })
     }
@@ -132,54 +201,162 @@ impl Flusher {
     /// No sync begins while the guard lives; one that had begun is over by then.
     #[cfg(test)]
     pub(super) fn stalled(&self) -> impl Drop + '_ {
-        let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        std::thread::sleep(INTERVAL / 4);
-        files
+        lock(&self.shared.stalled)
     }
 
-    pub(super) fn watch(&self, file: Arc<File>) -> Arc<Dirty> {
+    pub(super) fn watch(
+        &self,
+        chain: [u8; 16],
+        file: Arc<File>,
+        directory: Option<&Path>,
+    ) -> Arc<Dirty> {
         let dirty = Arc::new(Dirty {
+            chain,
             file,
+            directory: Mutex::new(directory.map(Path::to_owned)),
             appended: AtomicU64::new(0),
+            queued: AtomicBool::new(false),
             synced: watch::channel(Ok(0)).0,
-            closed: AtomicBool::new(false),
-            wake: self.wake.clone(),
+            head: Mutex::new(Head {
+                frames: 0,
+                link: Link::first(&chain),
+                anchored: 0,
+            }),
+            shared: self.shared.clone(),
         });
-        let key = Arc::as_ptr(&dirty) as usize;
-        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        files.insert(key, dirty.clone());
+        let live = Arc::downgrade(&dirty);
+        lock(&self.shared.state).live.insert(chain, live);
         dirty
     }
 }
 
-/// Syncs without holding the lock; forgets files whose writers are gone and whose bytes are safe.
-fn sync_all(files: &Files) {
-    let all: Vec<_> = {
-        let files = files.lock().unwrap_or_else(PoisonError::into_inner);
-        files
-            .iter()
-            .map(|(key, dirty)| (*key, dirty.clone()))
-            .collect()
-    };
-    for (key, dirty) in all {
-        let closed = dirty.closed.load(Ordering::Acquire);
-        dirty.sync();
-        if closed {
-            files
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .remove(&key);
+impl Shared {
+    fn run(&self) {
+        let mut anchored = Instant::now();
+        loop {
+            let stopping = self.wait(anchored + ANCHORS);
+            self.sync_all();
+            if stopping {
+                return;
+            }
+            if anchored.elapsed() >= ANCHORS {
+                anchored = Instant::now();
+                self.anchor();
+            }
         }
+    }
+
+    /// Waits until something is written and the interval is over, or somebody waits, or a minute
+    /// has passed.
+    fn wait(&self, until: Instant) -> bool {
+        let state = lock(&self.state);
+        let left = until.saturating_duration_since(Instant::now());
+        let idle = |s: &mut State| s.queue.is_empty() && !s.stopping;
+        let waited = self.condition.wait_timeout_while(state, left, idle);
+        let state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        let calm = |s: &mut State| !s.urgent && !s.stopping;
+        let left = if state.queue.is_empty() {
+            Duration::ZERO
+        } else {
+            INTERVAL
+        };
+        let waited = self.condition.wait_timeout_while(state, left, calm);
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        state.urgent = false;
+        state.stopping
+    }
+
+    /// Syncs what is queued, then the directories of what is new; only then says so.
+    fn sync_all(&self) {
+        #[cfg(test)]
+        let _slow = lock(&self.stalled);
+        let queue = std::mem::take(&mut lock(&self.state).queue);
+        let synced = queue.into_iter().map(|dirty| {
+            // A swap, so that whoever saw it set before has its append counted by this sync.
+            dirty.queued.swap(false, Ordering::AcqRel);
+            let result = dirty.sync();
+            (dirty, result)
+        });
+        let mut synced: Vec<_> = synced.collect();
+        let new = synced
+            .iter()
+            .filter_map(|(d, _)| lock(&d.directory).clone());
+        let directories: BTreeSet<PathBuf> = new.collect();
+        for directory in directories {
+            let result = File::open(&directory).and_then(|d| d.sync_all());
+            for (dirty, outcome) in &mut synced {
+                let mut of = lock(&dirty.directory);
+                if of.as_ref() == Some(&directory) {
+                    match &result {
+                        Ok(()) => *of = None,
+                        Err(error) => *outcome = Err(error.to_string()),
+                    }
+                }
+            }
+        }
+        for (dirty, result) in synced {
+            dirty.publish(result);
+        }
+    }
+
+    fn anchor(&self) {
+        let mut state = lock(&self.state);
+        let live: Vec<_> = state.live.values().cloned().collect();
+        let mut heads = std::mem::take(&mut state.finished);
+        let unlisted = std::mem::take(&mut state.unlisted);
+        drop(state);
+        let live = live.iter().filter_map(Weak::upgrade);
+        heads.extend(live.filter_map(|dirty| dirty.anchor()));
+        anchor::log(&heads, unlisted);
     }
 }
 
 impl Drop for Flusher {
     fn drop(&mut self) {
-        self.wake.stopping.store(true, Ordering::Release);
-        self.wake.now();
+        lock(&self.shared.state).stopping = true;
+        self.shared.condition.notify_one();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-        sync_all(&self.files);
+        self.shared.sync_all();
+    }
+}
+
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sync_that_failed_is_never_taken_back() {
+        let flusher = Flusher::start().unwrap();
+        // What cannot be synced says so.
+        let file = Arc::new(File::open("/dev/null").unwrap());
+        let dirty = flusher.watch([1; 16], file, None);
+        dirty.mark(Link::first(&[1; 16]));
+        while dirty.failure().is_none() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        dirty.mark(Link::first(&[1; 16]));
+        std::thread::sleep(2 * INTERVAL);
+        assert!(dirty.failure().is_some());
+    }
+
+    #[test]
+    fn a_file_that_says_no_more_is_anchored_once_more() {
+        let flusher = Flusher::start().unwrap();
+        let file = Arc::new(tempfile::tempfile().unwrap());
+        let dirty = flusher.watch([2; 16], file, None);
+        dirty.mark(Link::first(&[2; 16]));
+        assert_eq!(dirty.anchor().map(|a| a.writes), Some(1));
+        assert_eq!(dirty.anchor(), None);
+        dirty.mark(Link::first(&[2; 16]));
+        dirty.close();
+        let state = lock(&flusher.shared.state);
+        assert!(state.live.is_empty());
+        assert_eq!(state.finished.first().map(|a| a.writes), Some(2));
     }
 }

@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! file   = magic chain-id frame*
-//! frame  = length:u32 kind:u8 at:u64 payload hash:[u8; 32]      (integers big-endian)
-//! hash   = SHA-256(hash of the frame before, or of magic and chain-id | length kind at payload)
+//! frame  = length:u32 kind:u8 at:u64 since:u64 payload hash:[u8; 32]      (integers big-endian)
+//! hash   = SHA-256(hash of the frame before, or of magic and chain-id | length kind at since payload)
 //! ```
 //!
-//! `length` counts the payload alone; `at` is microseconds since the Unix epoch. The chain-id is the
-//! session's id, so that a frame moved to another file breaks the chain there.
+//! `length` counts the payload alone; `at` is microseconds since the Unix epoch, `since` microseconds
+//! of a clock that is never set, since the file was begun. The chain-id is the session's id, so that
+//! a frame moved to another file breaks the chain there. `docs/RECORDING.md` describes the payloads.
 
 use ring::digest::{self, SHA256};
 
@@ -16,7 +17,7 @@ pub const MAGIC: &[u8; 8] = b"hoopRec1";
 /// Magic and chain-id.
 pub const PREAMBLE: usize = 8 + 16;
 /// Bytes of a frame before its payload.
-pub const HEAD: usize = 4 + 1 + 8;
+pub const HEAD: usize = 4 + 1 + 8 + 8;
 pub const HASH: usize = 32;
 /// Largest payload that is written or believed.
 pub const MAX_PAYLOAD: usize = 16 << 20;
@@ -28,18 +29,24 @@ pub struct Link(pub [u8; HASH]);
 impl Link {
     /// The link before the first frame.
     pub fn first(chain: &[u8; 16]) -> Self {
-        Self::hash(&[MAGIC, chain])
-    }
-
-    fn after(&self, head_and_payload: &[u8]) -> Self {
-        Self::hash(&[&self.0, head_and_payload])
-    }
-
-    fn hash(parts: &[&[u8]]) -> Self {
         let mut context = digest::Context::new(&SHA256);
-        for part in parts {
-            context.update(part);
+        context.update(MAGIC);
+        context.update(chain);
+        Self::of(context)
+    }
+
+    /// The link after a frame, given its head and the pieces of its payload.
+    pub fn after(&self, head: &[u8], payload: &[&[u8]]) -> Self {
+        let mut context = digest::Context::new(&SHA256);
+        context.update(&self.0);
+        context.update(head);
+        for piece in payload {
+            context.update(piece);
         }
+        Self::of(context)
+    }
+
+    fn of(context: digest::Context) -> Self {
         let mut link = [0; HASH];
         link.copy_from_slice(context.finish().as_ref());
         Self(link)
@@ -74,40 +81,37 @@ impl Kind {
     }
 }
 
-/// Appends one frame to `out` and moves the chain on. The payload is what `fill` appends.
-///
-/// A payload over [`MAX_PAYLOAD`] leaves `out` and the chain as they were and returns `false`;
-/// callers bound what they write, so that this does not happen.
-pub fn put(
-    out: &mut Vec<u8>,
-    link: &mut Link,
-    kind: Kind,
-    at: u64,
-    fill: impl FnOnce(&mut Vec<u8>),
-) -> bool {
-    let start = out.len();
-    out.extend_from_slice(&[0; 4]);
-    out.push(kind as u8);
-    out.extend_from_slice(&at.to_be_bytes());
-    fill(out);
-    let length = out.len() - start - HEAD;
-    if length > MAX_PAYLOAD {
-        out.truncate(start);
-        return false;
-    }
-    if let Some(slot) = out.get_mut(start..start + 4) {
-        slot.copy_from_slice(&(length as u32).to_be_bytes());
-    }
-    *link = link.after(out.get(start..).unwrap_or_default());
-    out.extend_from_slice(&link.0);
-    true
+/// When a frame was written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Times {
+    /// Microseconds since the Unix epoch.
+    pub at: u64,
+    /// Microseconds since the file was begun, by a clock that is never set.
+    pub since: u64,
+}
+
+/// What stands before a payload of this length; `None` where it is longer than [`MAX_PAYLOAD`].
+pub fn head(kind: Kind, times: Times, length: usize) -> Option<[u8; HEAD]> {
+    let length = u32::try_from(length)
+        .ok()
+        .filter(|_| length <= MAX_PAYLOAD)?;
+    let mut head = [0; HEAD];
+    let (numbers, clocks) = head.split_at_mut(5);
+    numbers
+        .iter_mut()
+        .zip(length.to_be_bytes().into_iter().chain([kind as u8]))
+        .for_each(|(slot, byte)| *slot = byte);
+    let (at, since) = clocks.split_at_mut(8);
+    at.copy_from_slice(&times.at.to_be_bytes());
+    since.copy_from_slice(&times.since.to_be_bytes());
+    Some(head)
 }
 
 /// A frame as it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame<'b> {
     pub kind: Kind,
-    pub at: u64,
+    pub times: Times,
     pub payload: &'b [u8],
 }
 
@@ -173,7 +177,7 @@ impl Walk {
         let (Some(hashed), Some(hash)) = (bytes.get(..body), bytes.get(body..body + HASH)) else {
             return Ok(Step::Short);
         };
-        let next = self.link.after(hashed);
+        let next = self.link.after(hashed, &[]);
         if next.0 != hash {
             return Err(Broken::Chain);
         }
@@ -182,13 +186,24 @@ impl Walk {
             .copied()
             .and_then(Kind::of)
             .ok_or(Broken::Kind)?;
-        let at = hashed
-            .get(5..HEAD)
-            .and_then(|b| b.try_into().ok())
-            .map_or(0, u64::from_be_bytes);
+        let clock = |from| {
+            let bytes = hashed.get(from..from + 8).and_then(|b| b.try_into().ok());
+            bytes.map_or(0, u64::from_be_bytes)
+        };
+        let times = Times {
+            at: clock(5),
+            since: clock(13),
+        };
         let payload = hashed.get(HEAD..).unwrap_or_default();
         self.link = next;
-        Ok(Step::Frame(Frame { kind, at, payload }, body + HASH))
+        Ok(Step::Frame(
+            Frame {
+                kind,
+                times,
+                payload,
+            },
+            body + HASH,
+        ))
     }
 
     /// The link after the last frame that was taken.
@@ -202,13 +217,19 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn put(out: &mut Vec<u8>, link: &mut Link, at: u64, payload: &[u8]) {
+        let times = Times { at, since: at / 2 };
+        let head = head(Kind::Entry, times, payload.len()).unwrap();
+        *link = link.after(&head, &[payload]);
+        out.extend_from_slice(&[&head[..], payload, &link.0].concat());
+    }
+
     fn file(payloads: &[Vec<u8>]) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
         bytes.extend_from_slice(&[7; 16]);
         let mut link = Link::first(&[7; 16]);
         for (i, payload) in payloads.iter().enumerate() {
-            assert!(put(&mut bytes, &mut link, Kind::Entry, i as u64, |out| out
-                .extend_from_slice(payload)));
+            put(&mut bytes, &mut link, i as u64, payload);
         }
         bytes
     }
@@ -275,7 +296,7 @@ mod tests {
         theirs[8..PREAMBLE].fill(9);
         let mut link = Link::first(&[9; 16]);
         let mut frame = Vec::new();
-        assert!(put(&mut frame, &mut link, Kind::Entry, 0, |out| out.push(b'a')));
+        put(&mut frame, &mut link, 0, b"a");
         assert_eq!(read(&theirs).1, Err(Broken::Chain));
         assert_eq!(read(&[&theirs[..PREAMBLE], &frame].concat()).1, Ok(0));
         assert_eq!(read(&[&ours[..], &frame].concat()).1, Err(Broken::Chain));

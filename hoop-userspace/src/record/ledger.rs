@@ -42,7 +42,6 @@ impl Ledger {
     /// Appends one entry, as JSON.
     pub fn append(&mut self, entry: &impl Serialize) -> Result<(), RecordError> {
         let json = serde_json::to_vec(entry).map_err(|_| RecordError::TooLarge)?;
-        self.writer
-            .append(Kind::Entry, |out| out.extend_from_slice(&json))
+        self.writer.append(Kind::Entry, &[&json], |_| {})
     }
 }

@@ -4,6 +4,8 @@
 //! Every frame is one `write` by the task that the session runs in; a file that could not be
 //! written once is not written again, and its session ends. The bytes are `format.rs`.
 
+mod anchor;
+mod encode;
 mod event;
 mod flush;
 mod format;
@@ -12,10 +14,12 @@ mod session;
 mod store;
 mod writer;
 
+pub use anchor::{Anchor, NoAnchor};
 pub use event::{
-    BulkNote, Cut, EndNote, Header, IdentityNote, PermittedNote, RefusalNote, RepliesNote, SealNote,
+    BulkNote, Cut, EndNote, FoundNote, Header, IdentityNote, PermittedNote, RefusalNote,
+    RepliesNote, SealNote,
 };
-pub use format::{Broken, Frame, Kind, Link, PREAMBLE, Step, Walk};
+pub use format::{Broken, Frame, Kind, Link, PREAMBLE, Step, Times, Walk};
 pub use ledger::{EXTENSION as LEDGER_EXTENSION, Ledger};
 pub use session::SessionRecorder;
 pub use store::{EXTENSION, SealingKey, Store};
@@ -42,3 +46,6 @@ impl<T> Recorded<T> {
         self.0
     }
 }
+
+#[cfg(test)]
+mod tests;

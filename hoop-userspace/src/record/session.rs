@@ -2,28 +2,31 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::Recorded;
-use super::event::{
-    BulkNote, Cut, EndNote, Header, PermittedNote, RefusalNote, RepliesNote, SealNote, SpanNote,
-    UnitNote,
-};
+use super::encode::{self, BulkHead, CutHead, PermittedHead, RepliesHead, cut};
+use super::event::{EndNote, Header, SealNote, SpanNote};
 use super::format::Kind;
 use super::store::SealingKey;
 use super::writer::{RecordError, Writer};
 use crate::config::Durability;
-use crate::decide::{Permitted, PermittedUnit, Refusal};
+use crate::decide::{Permitted, Refusal};
 use crate::ids::ExchangeId;
 use crate::mask::Masked;
 use crate::terminate::{Bulk, End, Stopped};
 
-/// Bytes of one request that are kept. More is cut, and its length noted.
-const REQUEST_BYTES: usize = 1 << 20;
+/// Bytes of one request that are kept. More is cut, and its length and digest noted.
+const REQUEST_BYTES: usize = 4 << 20;
 
 /// Bytes of COPY data and the like that are kept of one batch.
 const BULK_BYTES: usize = 4 * 1024;
 
 /// Answers that are no rows (errors, tags, descriptions) are kept up to this much per batch.
 const OTHER_BYTES: usize = 64 * 1024;
+
+/// However much is configured, rows of one batch must fit a frame.
+const MAX_RESULT_BYTES: usize = 8 << 20;
 
 /// The one writer of a session's recording. About 300 bytes at rest beside the file.
 pub struct SessionRecorder {
@@ -53,13 +56,12 @@ impl SessionRecorder {
         settings: &crate::config::Record,
         header: &Header,
     ) -> Result<Self, RecordError> {
-        append(&mut writer, Kind::Header, header)?;
-        writer.reserve();
+        append(&mut writer, Kind::Header, header, &[])?;
         Ok(Self {
             writer,
             key,
             durability: settings.durability,
-            result_bytes: settings.result_bytes,
+            result_bytes: settings.result_bytes.min(MAX_RESULT_BYTES),
             keeping: (0, 0),
             totals: Totals::default(),
             ended: false,
@@ -68,30 +70,26 @@ impl SessionRecorder {
 
     /// Records a request before it is forwarded.
     pub fn permitted(&mut self, permitted: Permitted) -> Result<Recorded<Permitted>, RecordError> {
-        let note = PermittedNote {
-            exchange: permitted.exchange().0,
-            policy_epoch: permitted.epochs().policy,
-            units: permitted.units().iter().map(unit).collect(),
-            wire: Cut::new(permitted.wire(), REQUEST_BYTES),
-        };
+        let head = PermittedHead::new(&permitted, REQUEST_BYTES);
+        let kept = cut(permitted.wire(), REQUEST_BYTES);
         self.totals.requests += 1;
-        append(&mut self.writer, Kind::Permitted, &note)?;
+        append(&mut self.writer, Kind::Permitted, &head, &[kept])?;
         Ok(Recorded(permitted))
     }
 
     /// Records a refusal before it is answered.
     pub fn refusal(&mut self, refusal: Refusal) -> Result<Recorded<Refusal>, RecordError> {
         self.totals.refusals += 1;
-        append(&mut self.writer, Kind::Refused, &note(&refusal))?;
+        let note = encode::refusal(&refusal);
+        append(&mut self.writer, Kind::Refused, &note, &[])?;
         Ok(Recorded(refusal))
     }
 
     /// Records replies before the client gets them: as the client will see them, rows up to
     /// `result_bytes` for each exchange, and the count of all.
     pub fn masked(&mut self, masked: Masked) -> Result<Recorded<Masked>, RecordError> {
-        let mut spans = Vec::with_capacity(masked.spans().len());
-        let mut kept =
-            Vec::with_capacity(masked.record().len().min(self.result_bytes + OTHER_BYTES));
+        let mut spans: SmallVec<[SpanNote; 4]> = SmallVec::new();
+        let mut kept: SmallVec<[&[u8]; 4]> = SmallVec::new();
         let (mut from, mut other) = (0, 0);
         for span in masked.spans() {
             let bytes = masked.record().get(from..span.end).unwrap_or_default();
@@ -103,9 +101,8 @@ impl SessionRecorder {
                 true => (&mut self.keeping.1, self.result_bytes),
                 false => (&mut other, OTHER_BYTES),
             };
-            let keep = bytes.get(..most.saturating_sub(*used)).unwrap_or(bytes);
+            let keep = cut(bytes, most.saturating_sub(*used));
             *used += keep.len();
-            kept.extend_from_slice(keep);
             self.totals.rows += u64::from(span.rows);
             self.totals.bytes += bytes.len() as u64;
             spans.push(SpanNote {
@@ -114,38 +111,42 @@ impl SessionRecorder {
                 length: bytes.len() as u64,
                 kept: keep.len() as u64,
             });
+            kept.push(keep);
         }
-        let note = RepliesNote {
-            spans,
-            kept: kept.into(),
+        let head = RepliesHead {
             masked: masked.values(),
+            kept: spans.iter().map(|s| s.kept).sum(),
+            spans: &spans,
         };
-        append(&mut self.writer, Kind::Replies, &note)?;
+        append(&mut self.writer, Kind::Replies, &head, &kept)?;
+        drop(kept);
         Ok(Recorded(masked))
     }
 
     /// Records content that belongs to a permitted request: its size, and how it begins.
     pub fn bulk(&mut self, exchange: ExchangeId, bulk: &Bulk) -> Result<(), RecordError> {
-        let wire = Cut::new(&bulk.wire, BULK_BYTES);
-        append(
-            &mut self.writer,
-            Kind::Bulk,
-            &BulkNote {
-                exchange: exchange.0,
-                end: bulk.end,
-                wire,
-            },
-        )
+        let head = BulkHead {
+            exchange: exchange.0,
+            end: bulk.end,
+            wire: CutHead::new(&bulk.wire, BULK_BYTES),
+        };
+        let kept = cut(&bulk.wire, BULK_BYTES);
+        append(&mut self.writer, Kind::Bulk, &head, &[kept])
     }
 
     pub fn cancel(&mut self, exchange: Option<ExchangeId>) -> Result<(), RecordError> {
-        append(&mut self.writer, Kind::Cancel, &exchange.map(|e| e.0))
+        append(&mut self.writer, Kind::Cancel, &exchange.map(|e| e.0), &[])
     }
 
     /// From now on nothing can be recorded.
     #[cfg(test)]
     pub(crate) fn break_for_test(&mut self) {
         self.writer.break_for_test();
+    }
+
+    #[cfg(test)]
+    pub(crate) fn syncs_for_test(&self) -> u64 {
+        self.writer.dirty().synced_for_test()
     }
 
     /// Whether what is recorded must reach the disk before it takes effect.
@@ -179,32 +180,32 @@ impl SessionRecorder {
             rows: self.totals.rows,
             bytes: self.totals.bytes,
         };
-        append(&mut self.writer, Kind::End, &note)?;
-        let seal = SealNote {
-            public_key: self.key.public().to_vec(),
-            signature: self.key.sign(&self.writer.link().0),
-        };
-        append(&mut self.writer, Kind::Seal, &seal)
+        append(&mut self.writer, Kind::End, &note, &[])?;
+        seal(&mut self.writer, &self.key)
     }
 }
 
-pub(super) fn append(
+/// Signs what stands before it.
+pub(super) fn seal(writer: &mut Writer, key: &SealingKey) -> Result<(), RecordError> {
+    let seal = SealNote {
+        public_key: key.public().to_vec(),
+        signature: key.sign(&writer.link().0),
+    };
+    append(writer, Kind::Seal, &seal, &[])
+}
+
+/// Appends what `note` encodes to and what follows it.
+fn append(
     writer: &mut Writer,
     kind: Kind,
     note: &impl serde::Serialize,
+    rest: &[&[u8]],
 ) -> Result<(), RecordError> {
-    let mut encoded = true;
-    writer.append(kind, |out| {
-        match postcard::to_extend(note, Appending(out)) {
-            Ok(_) => {}
-            Err(_) => encoded = false,
-        }
-    })?;
-    match encoded {
-        true => Ok(()),
-        // Only a value that contradicts its own length hint does this; none here does.
-        false => Err(RecordError::TooLarge),
-    }
+    writer.append(kind, rest, |out| {
+        // Nothing here contradicts its own length or holds what postcard does not know, and the
+        // buffer grows: there is no other way to fail.
+        let _ = postcard::to_extend(note, Appending(out));
+    })
 }
 
 /// Lends a buffer to postcard, which wants to own what it extends.
@@ -214,35 +215,6 @@ impl Extend<u8> for Appending<'_> {
     fn extend<I: IntoIterator<Item = u8>>(&mut self, bytes: I) {
         self.0.extend(bytes);
     }
-}
-
-fn unit(unit: &PermittedUnit) -> UnitNote {
-    UnitNote {
-        rules: unit.rules.iter().map(|r| r.0.to_string()).collect(),
-        would_refuse: unit.would_refuse.as_deref().map(note),
-    }
-}
-
-fn note(refusal: &Refusal) -> RefusalNote {
-    RefusalNote {
-        exchange: refusal.exchange.0,
-        unit: refusal.unit,
-        message: refusal.message.clone(),
-        line: refusal.json_line(),
-        rule: refusal.rule.as_ref().map(|r| r.0.to_string()),
-        hint: refusal.hint.clone(),
-        asked: refusal
-            .asked
-            .as_ref()
-            .map(|t| cut_text(&t.text, REQUEST_BYTES)),
-    }
-}
-
-fn cut_text(text: &str, most: usize) -> String {
-    let end = (0..=most.min(text.len()))
-        .rev()
-        .find(|i| text.is_char_boundary(*i));
-    text.get(..end.unwrap_or(0)).unwrap_or_default().to_owned()
 }
 
 fn ending(end: &End) -> (&'static str, &str) {

@@ -47,8 +47,10 @@ impl Store {
         path.push(format!("{:04}", day.year()));
         path.push(format!("{:02}", u8::from(day.month())));
         path.push(format!("{:02}", day.day()));
-        make(&path)?;
         path.push(format!("{}.{EXTENSION}", header.session));
+        if let Some(directory) = path.parent().filter(|d| !d.exists()) {
+            make(directory)?;
+        }
         let writer = Writer::create(path, header.session.as_bytes(), &self.flusher)?;
         SessionRecorder::begin(writer, self.key.clone(), &self.settings, &header)
     }
@@ -97,6 +99,36 @@ pub(super) fn make(directory: &Path) -> Result<(), RecordError> {
 pub struct SealingKey(Ed25519KeyPair);
 
 impl SealingKey {
+    /// Its file, below the state folder.
+    pub const FILE: &str = "seal.key";
+
+    /// The public keys beside it: this one, and those before it.
+    const PUBLISHED: &str = "seal.pub";
+
+    /// The public keys, in hexadecimal, that this host has sealed with. None where they may not be
+    /// read, or there are none.
+    pub fn published(state: &Path) -> Vec<String> {
+        let keys = fs::read_to_string(state.join(Self::PUBLISHED)).unwrap_or_default();
+        keys.lines().map(str::to_owned).collect()
+    }
+
+    /// Notes the public key where it can be read by whoever verifies.
+    fn publish(&self, path: &Path) -> std::io::Result<()> {
+        let public: String = self.public().iter().map(|b| format!("{b:02x}")).collect();
+        let state = path.parent().unwrap_or(path);
+        if Self::published(state).contains(&public) {
+            return Ok(());
+        }
+        let mut file = fs::File::options()
+            .append(true)
+            .create(true)
+            .mode(0o644)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(state.join(Self::PUBLISHED))?;
+        writeln!(file, "{public}")?;
+        file.sync_all()
+    }
+
     /// The key in `path` (PKCS #8), made if there is none.
     pub fn open(path: &Path) -> Result<Arc<Self>, RecordError> {
         let bytes = match fs::read(path) {
@@ -108,7 +140,10 @@ impl SealingKey {
             path: path.to_owned(),
             why: e.to_string(),
         })?;
-        Ok(Arc::new(Self(pair)))
+        let key = Self(pair);
+        key.publish(path)
+            .map_err(|e| RecordError::io("publish the key of", path, e))?;
+        Ok(Arc::new(key))
     }
 
     fn make(path: &Path) -> Result<Vec<u8>, RecordError> {

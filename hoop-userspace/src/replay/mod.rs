@@ -5,7 +5,7 @@ mod show;
 mod story;
 mod summary;
 
-pub use read::{Reader, Recorded, ReplayError, SealState, Told, Verified, verify};
+pub use read::{Reader, Recorded, ReplayError, SealState, Tampered, Told, Verified, verify};
 pub use show::Transcript;
 pub use story::{Line, Story};
 pub use summary::{Summary, find, ledgers, list};

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use ring::signature::{ED25519, UnparsedPublicKey};
 use serde::Deserialize;
 
-use crate::record::{Broken, Frame, Kind, Link, PREAMBLE, Step, Walk};
+use crate::ids::SessionId;
+use crate::record::{Anchor, Broken, Frame, Kind, Link, PREAMBLE, Step, Times, Walk};
 use crate::record::{BulkNote, EndNote, Header, PermittedNote, RefusalNote, RepliesNote, SealNote};
 
 /// Bytes read at once; a frame that is larger makes the buffer grow up to its own bound.
@@ -20,18 +21,46 @@ pub enum ReplayError {
         path: PathBuf,
         source: std::io::Error,
     },
-    #[error("{path}, byte {at}: {broken}")]
+    #[error("{path}, frame {frame} (byte {at}): {broken}")]
     Broken {
         path: PathBuf,
+        /// Counted from 1.
+        frame: u64,
         at: u64,
         broken: Broken,
     },
-    #[error("{path}, byte {at}: a {kind:?} frame holds something else")]
-    Content { path: PathBuf, at: u64, kind: Kind },
+    #[error("{path}, frame {frame} (byte {at}): a {kind:?} frame holds something else")]
+    Content {
+        path: PathBuf,
+        frame: u64,
+        at: u64,
+        kind: Kind,
+    },
+    #[error("{path}, frame {frame}: {why}")]
+    Tampered {
+        path: PathBuf,
+        frame: u64,
+        why: Tampered,
+    },
     #[error("no session {0} is recorded here")]
     NoSession(String),
     #[error("{0:?} could be several sessions; give more of the id")]
     Several(String),
+}
+
+/// What is wrong with a file whose chain holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Tampered {
+    #[error("the seal does not fit what stands before it")]
+    Seal,
+    #[error("something stands behind the seal")]
+    BehindSeal,
+    #[error("the file is named for another recording")]
+    Name,
+    #[error("the chain had another head here when it was anchored: the file was written anew")]
+    Anchor,
+    #[error("the chain was anchored further on: the file was cut off")]
+    CutOff,
 }
 
 /// One event of a recording.
@@ -51,8 +80,7 @@ pub enum Told {
 
 #[derive(Debug)]
 pub struct Recorded {
-    /// Microseconds since the Unix epoch.
-    pub at: u64,
+    pub times: Times,
     pub told: Told,
 }
 
@@ -73,6 +101,7 @@ pub struct Reader {
     /// How much of the buffer was taken, and where in the file it begins.
     taken: usize,
     at: u64,
+    frames: u64,
 }
 
 impl Reader {
@@ -90,6 +119,7 @@ impl Reader {
             buffer: Vec::new(),
             taken: 0,
             at: 0,
+            frames: 0,
         })
     }
 
@@ -122,8 +152,10 @@ impl Reader {
     fn step(&mut self) -> Result<Option<Recorded>, ReplayError> {
         let rest = self.buffer.get(self.taken..).unwrap_or_default();
         let at = self.at + self.taken as u64;
+        let frame = self.frames + 1;
         let broken = |broken| ReplayError::Broken {
             path: self.path.clone(),
+            frame,
             at,
             broken,
         };
@@ -139,17 +171,19 @@ impl Reader {
         let before = walk.link();
         match walk.step(rest).map_err(broken)? {
             Step::Short => Ok(None),
-            Step::Frame(frame, length) => {
-                let told = told(&frame, before);
-                let kind = frame.kind;
+            Step::Frame(read, length) => {
+                let told = told(&read, before);
+                let kind = read.kind;
                 let told = told.ok_or_else(|| ReplayError::Content {
                     path: self.path.clone(),
+                    frame,
                     at,
                     kind,
                 })?;
-                let event = Recorded { at: frame.at, told };
+                let times = read.times;
                 self.taken += length;
-                Ok(Some(event))
+                self.frames = frame;
+                Ok(Some(Recorded { times, told }))
             }
         }
     }
@@ -211,8 +245,10 @@ pub struct Verified {
     pub sealed_by: Option<Vec<u8>>,
 }
 
-/// Checks a file's chain and seal. A seal that does not fit, and anything behind a seal, is an error.
-pub fn verify(path: &Path) -> Result<Verified, ReplayError> {
+/// Checks a file's chain and seal, its name, and that it has come by each of these anchors.
+///
+/// A recording without a seal is no error: its session goes on, or its writer was killed.
+pub fn verify(path: &Path, anchors: &[Anchor]) -> Result<Verified, ReplayError> {
     let mut reader = Reader::open(path)?;
     let mut found = Verified {
         frames: 0,
@@ -220,38 +256,50 @@ pub fn verify(path: &Path) -> Result<Verified, ReplayError> {
         rest: 0,
         sealed_by: None,
     };
-    let chain = |at| ReplayError::Broken {
+    let tampered = |frame, why| ReplayError::Tampered {
         path: path.to_owned(),
-        at,
-        broken: Broken::Chain,
+        frame,
+        why,
     };
     while let Some(event) = reader.next_event()? {
         found.frames += 1;
+        let frame = found.frames;
         if found.sealed_by.is_some() {
-            return Err(chain(reader.at + reader.taken as u64));
+            return Err(tampered(frame, Tampered::BehindSeal));
+        }
+        // The preamble is the first write.
+        let mut here = anchors.iter().filter(|a| a.writes == frame + 1);
+        if here.any(|a| Some(a.link) != reader.link()) {
+            return Err(tampered(frame, Tampered::Anchor));
         }
         match event.told {
             Told::Permitted(_) => found.forwarded += 1,
-            Told::Seal(_, SealState::Bad) => return Err(chain(reader.at + reader.taken as u64)),
+            Told::Seal(_, SealState::Bad) => return Err(tampered(frame, Tampered::Seal)),
             Told::Seal(seal, SealState::Good) => found.sealed_by = Some(seal.public_key),
             _ => {}
         }
     }
     found.rest = reader.rest();
+    let frames = found.frames;
     if found.sealed_by.is_some() && found.rest > 0 {
-        return Err(chain(reader.at));
+        return Err(tampered(frames, Tampered::BehindSeal));
     }
-    // A file is named for its chain: one that was renamed pretends to be another session.
-    let name = path
-        .file_stem()
-        .and_then(|n| n.to_str())
-        .unwrap_or_default();
-    let id = reader
-        .chain()
-        .map(|c| crate::ids::SessionId::from(c).to_string())
-        .unwrap_or_default();
-    if !id.is_empty() && !name.ends_with(&id) {
-        return Err(chain(0));
+    if anchors.iter().any(|a| a.writes > frames + 1) {
+        return Err(tampered(frames, Tampered::CutOff));
+    }
+    if !is_named_for(path, reader.chain()) {
+        return Err(tampered(0, Tampered::Name));
     }
     Ok(found)
+}
+
+/// A file is named for its chain: one that was renamed pretends to be another session.
+fn is_named_for(path: &Path, chain: Option<[u8; 16]>) -> bool {
+    let name = path.file_stem().and_then(|n| n.to_str());
+    match (name, chain) {
+        (Some(name), Some(chain)) => name.ends_with(&SessionId::from(chain).to_string()),
+        // Killed before the preamble was whole.
+        (_, None) => true,
+        (None, _) => false,
+    }
 }

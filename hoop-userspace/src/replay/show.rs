@@ -1,8 +1,9 @@
 //! A session as people read it.
+//!
+//! What a recording says came from an agent or a server: whatever could move the cursor, hide text
+//! or begin a line of its own is taken out of it.
 
-use std::fmt::Write;
-
-use super::story::{Event, Line, Report, Statement};
+use super::story::{Event, Line, Refused, Report, Statement};
 
 /// Rows shown of one batch.
 const ROWS: usize = 20;
@@ -15,87 +16,71 @@ pub struct Transcript {
     columns: Vec<String>,
 }
 
-impl Transcript {
-    pub fn line(&mut self, line: &Line) -> String {
-        let mut out = String::new();
-        let at = line.at.get(11..23).unwrap_or(&line.at);
-        // Writing to a string does not fail.
-        let _ = self.event(&mut out, at, &line.event);
-        out
+/// Lines in the making: what begins at a time, and what belongs to it.
+struct Page<'a> {
+    at: &'a str,
+    text: String,
+}
+
+impl Page<'_> {
+    fn line(&mut self, mark: char, text: &str) {
+        let line = format!("{}  {mark} {}\n", one_line(self.at), one_line(text));
+        self.text.push_str(&line);
     }
 
-    fn event(&mut self, out: &mut String, at: &str, event: &Event) -> std::fmt::Result {
+    fn more(&mut self, text: &str) {
+        self.bare(&format!("{:12}    {text}", ""));
+    }
+
+    fn bare(&mut self, text: &str) {
+        self.text.push_str(one_line(text).trim_end());
+        self.text.push('\n');
+    }
+}
+
+impl Transcript {
+    pub fn line(&mut self, line: &Line) -> String {
+        let mut page = Page {
+            at: line.at.get(11..23).unwrap_or(&line.at),
+            text: String::new(),
+        };
+        self.event(&mut page, &line.event);
+        page.text
+    }
+
+    fn event(&mut self, page: &mut Page<'_>, event: &Event) {
         match event {
-            Event::Session(session) => header(out, session),
+            Event::Session(session) => header(page, session),
             Event::Request {
                 statements,
                 rules,
                 would_refuse,
-                ..
-            } => {
-                for statement in statements.iter().filter(|s| s.step != "prepare") {
-                    writeln!(out, "{at}  > {}", shown(statement))?;
-                }
-                if statements.iter().any(|s| s.step != "prepare") && !rules.is_empty() {
-                    writeln!(out, "{:12}    allowed by {}", "", rules.join(", "))?;
-                }
-                if let Some(refused) = would_refuse {
-                    writeln!(
-                        out,
-                        "{:12}    would have been refused: {}",
-                        "", refused.message
-                    )?;
-                }
-                Ok(())
-            }
-            Event::Refusal { refused, .. } => {
-                if let Some(text) = &refused.text {
-                    writeln!(out, "{at}  > {}", one_line(text))?;
-                }
-                writeln!(out, "{at}  x refused: {}", refused.message)?;
-                if let Some(rule) = &refused.rule {
-                    writeln!(out, "{:12}    rule {rule}", "")?;
-                }
-                writeln!(out, "{:12}    hint: {}", "", refused.hint)
-            }
-            Event::Reply {
-                columns,
-                rows,
-                row_count,
-                tags,
-                errors,
-                notices,
-                masked,
                 truncated,
                 ..
             } => {
-                if !columns.is_empty() {
-                    self.columns.clone_from(columns);
+                let shown = statements.iter().filter(|s| s.step != "prepare");
+                let mut any = false;
+                for statement in shown {
+                    any = true;
+                    page.line('>', &self::shown(statement));
                 }
-                if !rows.is_empty() {
-                    table(out, &self.columns, rows)?;
+                if any && !rules.is_empty() {
+                    page.more(&format!("allowed by {}", rules.join(", ")));
                 }
-                if *truncated || rows.len() > ROWS {
-                    writeln!(out, "{:12}    … {row_count} rows in this batch", "")?;
+                if *truncated {
+                    page.more("… the request was too long to keep whole");
                 }
-                for tag in tags {
-                    let note = match masked {
-                        0 => String::new(),
-                        1 => "  (1 value masked)".into(),
-                        n => format!("  ({n} values masked)"),
-                    };
-                    writeln!(out, "{at}  < {tag}{note}")?;
+                if let Some(refused) = would_refuse {
+                    page.more(&format!("would have been refused: {}", refused.message));
                 }
-                reports(out, at, errors.iter().chain(notices))
             }
+            Event::Refusal { refused, .. } => refusal(page, refused),
+            Event::Reply { .. } => self.reply(page, event),
             Event::Bulk { bytes, end, .. } => {
-                writeln!(
-                    out,
-                    "{at}  > {bytes} bytes of content{}",
-                    if *end { ", the last" } else { "" }
-                )
+                let last = if *end { ", the last" } else { "" };
+                page.line('>', &format!("{bytes} bytes of content{last}"));
             }
-            Event::Cancel { .. } => writeln!(out, "{at}  > cancel"),
+            Event::Cancel { .. } => page.line('>', "cancel"),
             Event::End {
                 end,
                 reason,
@@ -105,41 +90,83 @@ impl Transcript {
                 rows,
                 ..
             } => {
-                let reason = if reason.is_empty() {
-                    String::new()
-                } else {
-                    format!(": {reason}")
+                let reason = match reason.is_empty() {
+                    true => String::new(),
+                    false => format!(": {reason}"),
                 };
-                writeln!(
-                    out,
-                    "{at}  = {end}{reason}; {requests} forwarded, {refusals} refused, {rows} rows; server {outcome}"
-                )
+                page.line(
+                    '=',
+                    &format!(
+                        "{end}{reason}; {requests} forwarded, {refusals} refused, {rows} rows; server {outcome}"
+                    ),
+                );
             }
             Event::Seal { key, good } => {
                 let state = if *good { "sealed" } else { "SEAL DOES NOT FIT" };
-                writeln!(
-                    out,
-                    "{at}  = {state} by key {}",
-                    key.get(..16).unwrap_or(key)
-                )
+                let key = key.get(..16).unwrap_or(key);
+                page.line('=', &format!("{state} by key {key}"));
             }
-            Event::Entry { entry } => writeln!(out, "{at}  {entry}"),
+            Event::Entry { entry } => page.line(' ', &entry.to_string()),
+        }
+    }
+
+    fn reply(&mut self, page: &mut Page<'_>, event: &Event) {
+        let Event::Reply {
+            columns,
+            rows,
+            row_count,
+            tags,
+            errors,
+            notices,
+            masked,
+            truncated,
+            ..
+        } = event
+        else {
+            return;
+        };
+        if !columns.is_empty() {
+            self.columns.clone_from(columns);
+        }
+        if !rows.is_empty() {
+            table(page, &self.columns, rows);
+        }
+        if *truncated || rows.len() > ROWS {
+            page.more(&format!("… {row_count} rows in this batch"));
+        }
+        let note = match masked {
+            0 => String::new(),
+            1 => "  (1 value masked)".into(),
+            n => format!("  ({n} values masked)"),
+        };
+        for tag in tags {
+            page.line('<', &format!("{tag}{note}"));
+        }
+        for report in errors.iter().chain(notices) {
+            self::report(page, report);
         }
     }
 }
 
-fn header(out: &mut String, session: &serde_json::Value) -> std::fmt::Result {
+fn refusal(page: &mut Page<'_>, refused: &Refused) {
+    if let Some(text) = &refused.text {
+        page.line('>', text);
+    }
+    page.line('x', &format!("refused: {}", refused.message));
+    if let Some(rule) = &refused.rule {
+        page.more(&format!("rule {rule}"));
+    }
+    page.more(&format!("hint: {}", refused.hint));
+}
+
+fn header(page: &mut Page<'_>, session: &serde_json::Value) {
     let text = |path: &str| match session.pointer(path) {
         Some(serde_json::Value::String(text)) => text.clone(),
         Some(serde_json::Value::Null) | None => "-".into(),
         Some(other) => other.to_string(),
     };
-    writeln!(
-        out,
-        "session  {}  started {}",
-        text("/session"),
-        text("/started")
-    )?;
+    let (id, started) = (text("/session"), text("/started"));
+    page.bare(&format!("session  {id}  started {started}"));
     let who = match text("/identity/verified").as_str() {
         "true" => format!(
             "{} of {}",
@@ -148,106 +175,77 @@ fn header(out: &mut String, session: &serde_json::Value) -> std::fmt::Result {
         ),
         _ => format!("not verified: {}", text("/identity/why")),
     };
-    writeln!(out, "agent    {}  ({who})", text("/agent"))?;
+    page.bare(&format!("agent    {}  ({who})", text("/agent")));
     let argv = session.pointer("/process/argv").and_then(|a| a.as_array());
-    let argv: Vec<&str> = argv
-        .into_iter()
-        .flatten()
-        .filter_map(|a| a.as_str())
-        .collect();
-    let command = if argv.is_empty() {
-        text("/process/comm")
-    } else {
-        argv.join(" ")
+    let argv = argv.into_iter().flatten().filter_map(|a| a.as_str());
+    let command = match argv.collect::<Vec<_>>() {
+        none if none.is_empty() => text("/process/comm"),
+        argv => argv.join(" "),
     };
-    writeln!(
-        out,
-        "process  {} (uid {}): {}",
-        text("/process/pid"),
-        text("/process/uid"),
-        one_line(&command)
-    )?;
-    writeln!(
-        out,
+    let (pid, uid) = (text("/process/pid"), text("/process/uid"));
+    page.bare(&format!("process  {pid} (uid {uid}): {command}"));
+    page.bare(&format!(
         "server   {} at {}, database {}, as {}",
         text("/resource"),
         text("/destination"),
         text("/database"),
         text("/login")
-    )
+    ));
 }
 
 fn shown(statement: &Statement) -> String {
-    let mut text = one_line(&statement.text);
-    for (i, parameter) in statement.parameters.iter().enumerate() {
-        let value = parameter.as_deref().map_or("NULL".into(), clip);
-        let _ = write!(text, "  ${}={value}", i + 1);
-    }
-    text
+    let values = statement.parameters.iter().enumerate().map(|(i, value)| {
+        let value = value.as_deref().map_or("NULL".into(), clip);
+        format!("  ${}={value}", i + 1)
+    });
+    let values: String = values.collect();
+    format!("{}{values}", statement.text)
 }
 
-fn reports<'r>(
-    out: &mut String,
-    at: &str,
-    reports: impl Iterator<Item = &'r Report>,
-) -> std::fmt::Result {
-    for report in reports {
-        writeln!(
-            out,
-            "{at}  < {} {}: {}",
-            report.severity,
-            report.sqlstate,
-            one_line(&report.message)
-        )?;
-    }
-    Ok(())
+fn report(page: &mut Page<'_>, report: &Report) {
+    let Report {
+        severity,
+        sqlstate,
+        message,
+        ..
+    } = report;
+    page.line('<', &format!("{severity} {sqlstate}: {message}"));
 }
 
-fn table(out: &mut String, columns: &[String], rows: &[Vec<Option<String>>]) -> std::fmt::Result {
-    let cells: Vec<Vec<String>> = rows
-        .iter()
-        .take(ROWS)
-        .map(|row| {
-            row.iter()
-                .map(|v| v.as_deref().map_or(String::new(), clip))
-                .collect()
-        })
-        .collect();
+fn table(page: &mut Page<'_>, columns: &[String], rows: &[Vec<Option<String>>]) {
+    let value = |v: &Option<String>| v.as_deref().map_or(String::new(), clip);
+    let shown = rows.iter().take(ROWS);
+    let cells: Vec<Vec<String>> = shown.map(|row| row.iter().map(value).collect()).collect();
     let count = cells.iter().map(Vec::len).max().unwrap_or(0);
-    let heads: Vec<String> = (0..count)
-        .map(|i| {
-            columns
-                .get(i)
-                .map_or_else(|| (i + 1).to_string(), |c| clip(c))
-        })
-        .collect();
-    let widths: Vec<usize> = (0..count)
-        .map(|i| {
-            cells
-                .iter()
-                .filter_map(|r| r.get(i))
-                .chain(heads.get(i))
-                .map(|c| c.chars().count())
-                .max()
-                .unwrap_or(0)
-        })
-        .collect();
+    let head = |i: usize| {
+        columns
+            .get(i)
+            .map_or_else(|| (i + 1).to_string(), |c| clip(c))
+    };
+    let heads: Vec<String> = (0..count).map(head).collect();
+    let width = |i: usize| {
+        let column = cells.iter().filter_map(|r| r.get(i)).chain(heads.get(i));
+        column.map(|c| c.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..count).map(width).collect();
     for row in std::iter::once(&heads).chain(&cells) {
-        let padded: Vec<String> = row
-            .iter()
-            .zip(&widths)
-            .map(|(c, w)| format!("{c:w$}"))
-            .collect();
-        writeln!(out, "{:12}    | {}", "", padded.join(" | ").trim_end())?;
+        let padded = row.iter().zip(&widths).map(|(c, w)| format!("{c:w$}"));
+        page.more(&format!("| {}", padded.collect::<Vec<_>>().join(" | ")));
     }
-    Ok(())
 }
 
-/// Control characters of a recording must not reach a terminal.
+/// The text without what a terminal would obey: control characters, and those that turn the
+/// direction of writing or show nothing.
 fn one_line(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
+    let shown = |c: char| match c {
+        '\u{200b}'..='\u{200f}'
+        | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{2069}'
+        | '\u{feff}' => '\u{fffd}',
+        c if c.is_control() => ' ',
+        c => c,
+    };
+    text.chars().map(shown).collect()
 }
 
 fn clip(text: &str) -> String {
@@ -255,5 +253,34 @@ fn clip(text: &str) -> String {
     match line.chars().count() > WIDTH {
         true => line.chars().take(WIDTH).chain(['…']).collect(),
         false => line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_reaches_the_terminal_as_a_command() {
+        let line = Line {
+            at: "2026-11-24T02:35:00.123456Z".into(),
+            elapsed_us: 1,
+            event: Event::Refusal {
+                verdict: "refuse",
+                refused: Refused {
+                    exchange: 1,
+                    unit: 0,
+                    text: Some("DELETE\r\n\x1b[2K\u{9b}31m FROM t".into()),
+                    message: "no\n02:35:00.123  = finished".into(),
+                    rule: Some("a\u{202e}b".into()),
+                    hint: "x\x07".into(),
+                    detail: serde_json::Value::Null,
+                },
+            },
+        };
+        let text = Transcript::default().line(&line);
+        assert_eq!(text.lines().count(), 4, "{text}");
+        let bad = |c: char| c.is_control() && c != '\n' || c == '\u{202e}';
+        assert!(!text.contains(bad), "{text:?}");
     }
 }

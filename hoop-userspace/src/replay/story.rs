@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::read::{Recorded, SealState, Told};
 use super::summary::rfc3339;
-use crate::record::{Cut, PermittedNote, RefusalNote, RepliesNote};
+use crate::record::{Cut, FoundNote, PermittedNote, RefusalNote, RepliesNote};
 use crate::record::{Header, IdentityNote};
 use crate::wire::postgres::frame::{HEADER, Header as FrameHeader};
 use crate::wire::postgres::frontend::{self, Frontend};
@@ -23,6 +23,8 @@ use crate::wire::postgres::{backend, fields, rows};
 pub struct Line {
     /// RFC 3339.
     pub at: String,
+    /// Microseconds since the recording began, by a clock that is never set.
+    pub elapsed_us: u64,
     #[serde(flatten)]
     pub event: Event,
 }
@@ -38,8 +40,13 @@ pub enum Event {
         rules: Vec<String>,
         /// In observe mode: what enforce mode would have refused.
         would_refuse: Option<Refused>,
+        /// What the decision was based on: a fingerprint of the text, verbs, whether code ran that
+        /// is not seen.
+        found: Vec<FoundNote>,
         bytes: u64,
         truncated: bool,
+        /// SHA-256 of a request that was not kept whole.
+        sha256: Option<String>,
     },
     Refusal {
         verdict: &'static str,
@@ -130,7 +137,8 @@ const MAX_NAMES: usize = 20_000;
 
 impl Story {
     pub fn tell(&mut self, recorded: Recorded) -> Vec<Line> {
-        let at = rfc3339(UNIX_EPOCH + Duration::from_micros(recorded.at));
+        let at = rfc3339(UNIX_EPOCH + Duration::from_micros(recorded.times.at));
+        let elapsed_us = recorded.times.since;
         let events = match recorded.told {
             Told::Header(header) => vec![Event::Session(session(&header))],
             Told::Permitted(note) => vec![self.request(&note)],
@@ -170,6 +178,7 @@ impl Story {
             .into_iter()
             .map(|event| Line {
                 at: at.clone(),
+                elapsed_us,
                 event,
             })
             .collect()
@@ -186,8 +195,10 @@ impl Story {
             statements: self.statements(&note.wire),
             rules,
             would_refuse: would_refuse.map(refused),
+            found: note.units.iter().filter_map(|u| u.found.clone()).collect(),
             bytes: note.wire.length,
-            truncated: note.wire.kept.len() as u64 != note.wire.length,
+            truncated: note.wire.digest.is_some(),
+            sha256: note.wire.digest.map(|d| hex(&d)),
         }
     }
 

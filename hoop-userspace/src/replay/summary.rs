@@ -1,11 +1,13 @@
 //! One line for each recorded session.
 
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+
+use crate::ids::SessionId;
 
 use super::read::{Reader, ReplayError, Told};
 use crate::record::IdentityNote;
@@ -133,11 +135,25 @@ impl Summary {
     }
 }
 
-/// Summaries of all sessions below a directory, oldest first; and what could not be read.
-pub fn list(directory: &Path) -> impl Iterator<Item = Result<Summary, ReplayError>> {
-    Store::files(directory)
-        .into_iter()
-        .map(|path| Summary::read(&path))
+/// Summaries of all sessions below a directory that began since then, oldest first; and what could
+/// not be read.
+pub fn list(
+    directory: &Path,
+    since: Option<SystemTime>,
+) -> impl Iterator<Item = Result<Summary, ReplayError>> {
+    let recent = move |path: &PathBuf| since.is_none_or(|since| began(path) >= Some(since));
+    let files = Store::files(directory).into_iter().filter(recent);
+    files.map(|path| Summary::read(&path))
+}
+
+/// A session's id begins with the milliseconds at which it began.
+fn began(path: &Path) -> Option<SystemTime> {
+    let id: SessionId = path.file_stem()?.to_str()?.parse().ok()?;
+    let (millis, _) = id.as_bytes().split_first_chunk::<6>()?;
+    let millis = millis
+        .iter()
+        .fold(0, |all, byte| all << 8 | u64::from(*byte));
+    UNIX_EPOCH.checked_add(Duration::from_millis(millis))
 }
 
 /// The recording of the one session whose id begins so.

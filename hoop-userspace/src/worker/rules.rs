@@ -22,9 +22,6 @@ use crate::terminate::authority::{Authority, AuthorityError, Destinations};
 use crate::terminate::postgres::{AgentPassword, Cancels};
 use crate::terminate::tls::Offers;
 
-/// The key that seals recordings, below the state folder.
-const SEAL: &str = "seal.key";
-
 #[derive(Debug, thiserror::Error)]
 pub enum RulesError {
     #[error(transparent)]
@@ -110,7 +107,7 @@ impl Shared {
             cancels: Cancels::default(),
             store: Store::open(
                 &config.record,
-                SealingKey::open(&config.worker.state.join(SEAL))?,
+                SealingKey::open(&config.worker.state.join(SealingKey::FILE))?,
             )?,
             live: Live::default(),
             stopping: watch::Sender::new(false),
