@@ -31,6 +31,7 @@ pub enum Told {
 }
 
 /// One step of a script.
+#[expect(clippy::large_enum_variant, reason = "a script is a handful of steps")]
 pub enum Step {
     Event(Event),
     /// Something happens elsewhere before the next event.
