@@ -12,11 +12,11 @@ use crate::ids::SessionId;
 /// Heads in one line of the log.
 const PER_LINE: usize = 32;
 
-/// That a chain had this head after so many writes, the first of which is the preamble.
+/// That a chain had this head after so many frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Anchor {
     pub chain: [u8; 16],
-    pub writes: u64,
+    pub frames: u64,
     pub link: Link,
 }
 
@@ -32,17 +32,17 @@ pub(super) fn log(heads: &[Anchor], unlisted: u64) {
     }
 }
 
-/// `SESSION:WRITES:HEAD`, the head in hexadecimal.
+/// `SESSION:FRAMES:HEAD`, the head in hexadecimal.
 impl fmt::Display for Anchor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:", SessionId::from(self.chain), self.writes)?;
+        write!(f, "{}:{}:", SessionId::from(self.chain), self.frames)?;
         self.link.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
     }
 }
 
 /// The text is no anchor.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("not an anchor: expected SESSION:WRITES:HEAD")]
+#[error("not an anchor: expected SESSION:FRAMES:HEAD")]
 pub struct NoAnchor;
 
 impl FromStr for Anchor {
@@ -50,7 +50,7 @@ impl FromStr for Anchor {
 
     fn from_str(text: &str) -> Result<Self, NoAnchor> {
         let mut parts = text.split(':');
-        let (Some(session), Some(writes), Some(head), None) =
+        let (Some(session), Some(frames), Some(head), None) =
             (parts.next(), parts.next(), parts.next(), parts.next())
         else {
             return Err(NoAnchor);
@@ -66,7 +66,7 @@ impl FromStr for Anchor {
         }
         Ok(Self {
             chain: *session.as_bytes(),
-            writes: writes.parse().map_err(|_| NoAnchor)?,
+            frames: frames.parse().map_err(|_| NoAnchor)?,
             link: Link(link),
         })
     }
@@ -88,8 +88,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn text_and_back_within_any_log(chain: [u8; 16], writes: u64, link: [u8; 32]) {
-            let anchor = Anchor { chain, writes, link: Link(link) };
+        fn text_and_back_within_any_log(chain: [u8; 16], frames: u64, link: [u8; 32]) {
+            let anchor = Anchor { chain, frames, link: Link(link) };
             let line = format!("{{\"message\":\"recordings have come this far\",\"heads\":\"{anchor} {anchor}\"}}");
             prop_assert_eq!(Anchor::find(&line).collect::<Vec<_>>(), [anchor, anchor]);
         }

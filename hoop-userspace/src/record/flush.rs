@@ -24,6 +24,10 @@ const INTERVAL: Duration = Duration::from_millis(150);
 /// How often the heads of the chains go to the log.
 const ANCHORS: Duration = Duration::from_secs(60);
 
+/// With less room than this on the disk, every file sets some aside for its end. More than can be
+/// written between two looks.
+const PLENTY: u64 = 512 << 20;
+
 /// Finished sessions of a minute whose heads are listed; of more only the number is said.
 const MAX_FINISHED: usize = 4096;
 
@@ -51,10 +55,13 @@ struct Head {
     anchored: u64,
 }
 
-#[derive(Default)]
 struct Shared {
     state: Mutex<State>,
     condition: Condvar,
+    /// What is flushed lies below.
+    directory: PathBuf,
+    /// The disk has less than [`PLENTY`] left.
+    scarce: AtomicBool,
     /// Keeps a test's disk slow.
     #[cfg(test)]
     stalled: Mutex<()>,
@@ -98,6 +105,11 @@ impl Dirty {
         if idle || urgent {
             self.shared.condition.notify_one();
         }
+    }
+
+    /// Whether to set room aside: the disk is nearly full, or that is not known.
+    pub(super) fn is_scarce(&self) -> bool {
+        self.shared.scarce.load(Ordering::Relaxed)
     }
 
     pub(super) fn failure(&self) -> Option<String> {
@@ -171,7 +183,7 @@ impl Dirty {
         head.anchored = head.frames;
         Some(Anchor {
             chain: self.chain,
-            writes: head.frames,
+            frames: head.frames,
             link: head.link,
         })
     }
@@ -184,8 +196,15 @@ pub(super) struct Flusher {
 }
 
 impl Flusher {
-    pub(super) fn start() -> std::io::Result<Self> {
-        let shared = Arc::new(Shared::default());
+    pub(super) fn start(directory: &Path) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared {
+            state: Mutex::default(),
+            condition: Condvar::new(),
+            directory: directory.to_owned(),
+            scarce: AtomicBool::new(true),
+            #[cfg(test)]
+            stalled: Mutex::default(),
+        });
         let thread = std::thread::Builder::new()
             .name("hoop-flush".into())
             .spawn({
@@ -210,6 +229,8 @@ impl Flusher {
         file: Arc<File>,
         directory: Option<&Path>,
     ) -> Arc<Dirty> {
+        // Nobody looks while nothing is written.
+        self.shared.look_for_room();
         let dirty = Arc::new(Dirty {
             chain,
             file,
@@ -235,6 +256,7 @@ impl Shared {
         let mut anchored = Instant::now();
         loop {
             let stopping = self.wait(anchored + ANCHORS);
+            self.look_for_room();
             self.sync_all();
             if stopping {
                 return;
@@ -244,6 +266,19 @@ impl Shared {
                 self.anchor();
             }
         }
+    }
+
+    fn look_for_room(&self) {
+        let left = nix::sys::statvfs::statvfs(&self.directory);
+        // The types differ between platforms.
+        #[expect(
+            clippy::useless_conversion,
+            reason = "the fields' types differ by platform"
+        )]
+        let left =
+            left.map(|s| u64::from(s.blocks_available()).saturating_mul(s.fragment_size().into()));
+        let scarce = left.is_ok_and(|left| left < PLENTY) || left.is_err();
+        self.scarce.store(scarce, Ordering::Relaxed);
     }
 
     /// Waits until something is written and the interval is over, or somebody waits, or a minute
@@ -271,6 +306,14 @@ impl Shared {
         #[cfg(test)]
         let _slow = lock(&self.stalled);
         let queue = std::mem::take(&mut lock(&self.state).queue);
+        if queue.len() > 1 {
+            // Begins to write all of them, so that they share the journal's commits: three times
+            // as fast with ext4.
+            use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+            for dirty in &queue {
+                let _ = posix_fadvise(&*dirty.file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+            }
+        }
         let synced = queue.into_iter().map(|dirty| {
             // A swap, so that whoever saw it set before has its append counted by this sync.
             dirty.queued.swap(false, Ordering::AcqRel);
@@ -332,7 +375,7 @@ mod tests {
 
     #[test]
     fn a_sync_that_failed_is_never_taken_back() {
-        let flusher = Flusher::start().unwrap();
+        let flusher = Flusher::start(Path::new("/tmp")).unwrap();
         // What cannot be synced says so.
         let file = Arc::new(File::open("/dev/null").unwrap());
         let dirty = flusher.watch([1; 16], file, None);
@@ -347,16 +390,16 @@ mod tests {
 
     #[test]
     fn a_file_that_says_no_more_is_anchored_once_more() {
-        let flusher = Flusher::start().unwrap();
+        let flusher = Flusher::start(Path::new("/tmp")).unwrap();
         let file = Arc::new(tempfile::tempfile().unwrap());
         let dirty = flusher.watch([2; 16], file, None);
         dirty.mark(Link::first(&[2; 16]));
-        assert_eq!(dirty.anchor().map(|a| a.writes), Some(1));
+        assert_eq!(dirty.anchor().map(|a| a.frames), Some(1));
         assert_eq!(dirty.anchor(), None);
         dirty.mark(Link::first(&[2; 16]));
         dirty.close();
         let state = lock(&flusher.shared.state);
         assert!(state.live.is_empty());
-        assert_eq!(state.finished.first().map(|a| a.writes), Some(2));
+        assert_eq!(state.finished.first().map(|a| a.frames), Some(2));
     }
 }

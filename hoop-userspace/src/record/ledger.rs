@@ -29,8 +29,8 @@ impl Ledger {
         let filled = SystemRandom::new().fill(&mut random);
         filled.map_err(|e| RecordError::io("name a ledger in", directory, e))?;
         let id = SessionId::new(SystemTime::now(), random);
-        let flusher =
-            Flusher::start().map_err(|e| RecordError::io("start flushing to", directory, e))?;
+        let flusher = Flusher::start(directory)
+            .map_err(|e| RecordError::io("start flushing to", directory, e))?;
         let path = directory.join(format!("{name}-{id}.{EXTENSION}"));
         let writer = Writer::create(path, id.as_bytes(), &flusher)?;
         Ok(Self {

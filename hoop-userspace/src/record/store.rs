@@ -31,8 +31,8 @@ impl Store {
     pub fn open(settings: &config::Record, key: Arc<SealingKey>) -> Result<Arc<Self>, RecordError> {
         let directory = &settings.directory;
         make(directory)?;
-        let flusher =
-            Flusher::start().map_err(|e| RecordError::io("start flushing to", directory, e))?;
+        let flusher = Flusher::start(directory)
+            .map_err(|e| RecordError::io("start flushing to", directory, e))?;
         Ok(Arc::new(Self {
             settings: settings.clone(),
             key,

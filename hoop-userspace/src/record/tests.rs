@@ -439,7 +439,7 @@ fn what_is_written_anew_or_cut_off_contradicts_its_anchors() {
     let chain = *header(1).session.as_bytes();
     let anchor = |frame: usize, link| Anchor {
         chain,
-        writes: frame as u64 + 1,
+        frames: frame as u64,
         link,
     };
     let all: Vec<_> = (1..at.len()).map(|i| anchor(i, link(i))).collect();

@@ -65,6 +65,8 @@ pub(super) struct Writer {
     buffer: Vec<u8>,
     written: u64,
     room: Room,
+    /// Bytes of the buffer that stand before the first frame.
+    preamble: usize,
     failed: bool,
     dirty: Arc<Dirty>,
 }
@@ -81,7 +83,7 @@ enum Room {
 }
 
 impl Writer {
-    /// Makes a new file and writes its preamble.
+    /// Makes a new file. Its preamble is written with the first frame.
     pub(super) fn create(
         path: PathBuf,
         chain: &[u8; 16],
@@ -96,22 +98,19 @@ impl Writer {
             .open(&path);
         let file = Arc::new(file.map_err(|e| RecordError::io("create", &path, e))?);
         let dirty = flusher.watch(*chain, file.clone(), path.parent());
-        let mut writer = Self {
+        let buffer = [&MAGIC[..], chain].concat();
+        Ok(Self {
             file,
             path,
             link: Link::first(chain),
             begun: Instant::now(),
-            buffer: Vec::new(),
+            preamble: buffer.len(),
+            buffer,
             written: 0,
             room: Room::Until(0),
             failed: false,
             dirty,
-        };
-        writer.set_aside(0, STEP)?;
-        writer.buffer.extend_from_slice(MAGIC);
-        writer.buffer.extend_from_slice(chain);
-        writer.write_out(&[])?;
-        Ok(writer)
+        })
     }
 
     pub(super) fn link(&self) -> Link {
@@ -140,24 +139,29 @@ impl Writer {
         fill: impl FnOnce(&mut Vec<u8>),
     ) -> Result<(), RecordError> {
         self.check()?;
-        self.buffer.clear();
+        let start = self.preamble;
+        self.buffer.truncate(start);
         self.buffer.extend_from_slice(&[0; HEAD]);
         fill(&mut self.buffer);
         let rest_length: usize = rest.iter().map(|r| r.len()).sum();
-        let length = self.buffer.len() - HEAD + rest_length;
+        let length = self.buffer.len() - start - HEAD + rest_length;
         let head = format::head(kind, self.now(), length).ok_or(RecordError::TooLarge)?;
-        self.make_room((HEAD + length + format::HASH) as u64, kind)?;
-        if let Some(slot) = self.buffer.get_mut(..HEAD) {
+        self.make_room((start + HEAD + length + format::HASH) as u64, kind)?;
+        if let Some(slot) = self.buffer.get_mut(start..start + HEAD) {
             slot.copy_from_slice(&head);
         }
-        if rest_length <= COPIED || rest.len() > PIECES {
+        let copied = rest_length <= COPIED || rest.len() > PIECES;
+        if copied {
             rest.iter().for_each(|r| self.buffer.extend_from_slice(r));
-            self.link = self.link.after(&self.buffer, &[]);
-            self.buffer.extend_from_slice(&self.link.0);
+        }
+        let rest = if copied { &[] } else { rest };
+        let frame = self.buffer.get(start..).unwrap_or_default();
+        self.link = self.link.after(frame, rest);
+        let hash = self.link.0;
+        if copied {
+            self.buffer.extend_from_slice(&hash);
             return self.write_out(&[]);
         }
-        self.link = self.link.after(&self.buffer, rest);
-        let hash = self.link.0;
         let mut pieces: SmallVec<[&[u8]; 8]> = SmallVec::from_slice(rest);
         pieces.push(&hash);
         self.write_out(&pieces)
@@ -189,13 +193,18 @@ impl Writer {
         self.written += length as u64;
         self.buffer.clear();
         self.buffer.shrink_to(KEEP_BUFFER);
+        self.preamble = 0;
         self.dirty.mark(self.link);
         Ok(())
     }
 
-    /// Sees to it that a frame of this length leaves room for what ends a session. What ends a
+    /// Sees to it that a frame of this length leaves room for what ends a session, where room is
+    /// scarce: on a disk with plenty it would double what a short session costs. What ends a
     /// session takes that room.
     fn make_room(&mut self, length: u64, kind: Kind) -> Result<(), RecordError> {
+        if self.room == Room::Until(0) && !self.dirty.is_scarce() {
+            return Ok(());
+        }
         let last_words = matches!(kind, Kind::Refused | Kind::Cancel | Kind::End | Kind::Seal);
         let end = self.written + length;
         match self.room {

@@ -267,8 +267,7 @@ pub fn verify(path: &Path, anchors: &[Anchor]) -> Result<Verified, ReplayError> 
         if found.sealed_by.is_some() {
             return Err(tampered(frame, Tampered::BehindSeal));
         }
-        // The preamble is the first write.
-        let mut here = anchors.iter().filter(|a| a.writes == frame + 1);
+        let mut here = anchors.iter().filter(|a| a.frames == frame);
         if here.any(|a| Some(a.link) != reader.link()) {
             return Err(tampered(frame, Tampered::Anchor));
         }
@@ -284,7 +283,7 @@ pub fn verify(path: &Path, anchors: &[Anchor]) -> Result<Verified, ReplayError> 
     if found.sealed_by.is_some() && found.rest > 0 {
         return Err(tampered(frames, Tampered::BehindSeal));
     }
-    if anchors.iter().any(|a| a.writes > frames + 1) {
+    if anchors.iter().any(|a| a.frames > frames) {
         return Err(tampered(frames, Tampered::CutOff));
     }
     if !is_named_for(path, reader.chain()) {
