@@ -12,6 +12,7 @@ mod events;
 mod exec;
 mod kill;
 mod log;
+mod mask;
 mod policy;
 mod replay;
 mod run;
@@ -52,6 +53,8 @@ enum Command {
     Status(status::Args),
     /// List what agents in discover mode reached, and what was refused to others
     Discover(discover::Args),
+    /// What the masks leave of a value or a result, without touching any server
+    Mask(mask::Args),
     /// List what was recorded
     Sessions(sessions::Args),
     /// Show one session as it happened
@@ -91,6 +94,7 @@ pub fn main() -> ExitCode {
         Command::Policy(args) => policy::run(args),
         Command::Status(args) => status::run(args),
         Command::Discover(args) => discover::run(args),
+        Command::Mask(args) => mask::run(args),
         Command::Sessions(args) => sessions::run(args),
         Command::Replay(args) => replay::run(args),
         Command::Verify(args) => verify::run(args),

@@ -124,6 +124,11 @@ impl Decider {
         Decided::Permitted(permitted(subject, &request, 0..request.wire.len(), units))
     }
 
+    /// What is found in a text, whoever sends it.
+    pub fn facts_of(&self, text: &Arc<SqlText>) -> Arc<Facts> {
+        self.facts(text).facts
+    }
+
     /// Decides one text as if it were sent now, and says why.
     pub fn explain(&self, subject: &Subject, text: Arc<SqlText>) -> Explained {
         let known = self.facts(&text);

@@ -123,9 +123,18 @@ impl Masker {
     /// it is forwarded.
     pub fn begin(&mut self, permitted: &Permitted) {
         let units = permitted.units().iter().map(|u| u.statement.clone());
+        self.expect(permitted.exchange(), units);
+    }
+
+    /// The same for statements that no server is asked: what would the agent see?
+    pub fn expect(
+        &mut self,
+        exchange: ExchangeId,
+        statements: impl IntoIterator<Item = Option<Arc<Facts>>>,
+    ) {
         self.exchanges.push_back(Exchange {
-            id: permitted.exchange(),
-            units: units.collect(),
+            id: exchange,
+            units: statements.into_iter().collect(),
         });
     }
 
