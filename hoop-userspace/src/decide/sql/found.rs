@@ -23,6 +23,9 @@ pub(super) struct Found<'a> {
     pub opaque: bool,
     pub copied: BTreeSet<RelationName>,
     pub copied_opaque: bool,
+    /// A function is called that keeps what it is given where another statement finds it: a
+    /// setting, a notification, a sequence, a lock. Whatever is read may be among it.
+    pub keeps: bool,
     /// What the statement needs at least, where nothing that it names says more.
     pub least: Option<(Action, Verb)>,
     /// Columns that need no attribution, and whether they are copied.
@@ -200,7 +203,7 @@ impl<'a> Found<'a> {
 /// Adds one statement's findings to a text's facts. [`tidy`] ends it.
 pub(super) fn add(facts: &mut Facts, mut found: Found<'_>) {
     for (column, copied) in found.finish() {
-        if copied {
+        if copied || found.keeps {
             facts.copied.columns.push(column.clone());
         }
         facts.columns.push(column);
@@ -209,6 +212,9 @@ pub(super) fn add(facts: &mut Facts, mut found: Found<'_>) {
         relations, opaque, ..
     } = &mut facts.copied;
     relations.extend(found.copied);
+    if found.keeps {
+        relations.extend(found.reads.iter().cloned());
+    }
     *opaque |= found.copied_opaque;
     facts.opaque |= found.opaque;
     facts.verbs.push(found.verb);

@@ -325,6 +325,9 @@ impl<'a, 'f> Walk<'a, 'f> {
         {
             self.found.files.insert(file.to_owned());
         }
+        let acts = matches!(effect.action, Some(Action::Write | Action::Admin));
+        let keeps = effect.sets || acts;
+        self.found.keeps |= effect.known && keeps && !arguments.iter().all(is_given);
         self.called(schema, name, arguments.len(), context);
         self.descend(Node::FuncCall(node), context)
     }
@@ -419,6 +422,14 @@ pub(super) fn relation_name(node: &RangeVar) -> RelationName {
         schema => schema,
     };
     RelationName::new(schema, node.relname().unwrap_or_default())
+}
+
+/// A constant or a parameter, with casts around it: the client's own, from no table.
+fn is_given(mut node: Node<'_>) -> bool {
+    while let Node::TypeCast(cast) = node {
+        node = cast.arg();
+    }
+    matches!(node, Node::A_Const(_) | Node::ParamRef(_))
 }
 
 /// The strings of a dotted name.

@@ -123,3 +123,34 @@ fn views_of_masked_tables_count_as_the_tables() {
     );
     assert_eq!(code(&knowing, "SELECT x FROM people"), None);
 }
+
+#[test]
+fn functions_that_keep_what_they_are_given_carry_values_away() {
+    for sql in [
+        "SELECT set_config('my.x', ssn, false) FROM users",
+        "SELECT set_config('my.x', (SELECT ssn FROM users LIMIT 1), false)",
+        "SELECT set_config('my.x', to_json(u)::text, false) FROM users u",
+        "SELECT pg_notify('c', ssn) FROM users",
+        "SELECT pg_notify('c', email) FROM anything",
+        "SELECT setval('s', ssn::bigint) FROM users",
+        "SELECT pg_advisory_lock(ssn::bigint) FROM users",
+        "SELECT pg_try_advisory_lock(length(u.ssn)) FROM users u",
+        "SELECT lo_from_bytea(0, ssn::bytea) FROM users",
+        "SELECT pg_logical_emit_message(false, 'x', ssn) FROM users",
+        "SELECT id FROM users WHERE pg_notify('c', ssn) IS NULL",
+        "SELECT set_config('my.x', s.x, false) FROM (SELECT ssn AS x FROM users) s",
+        "WITH s AS (SELECT ssn AS x FROM users) SELECT pg_notify('c', x) FROM s",
+        "SELECT pg_notify('c', row_to_json(s)::text) FROM (SELECT * FROM users) s",
+    ] {
+        assert_eq!(code(sql), Some(Code::MaskedRead), "{sql}");
+    }
+    for sql in [
+        "SELECT set_config('my.x', 'y', false)",
+        "SELECT pg_notify('c', name) FROM users WHERE id = 1",
+        "SELECT set_config('my.x', $1, false), ssn FROM users",
+        "SELECT setval('s', max(id)) FROM users",
+        "SELECT pg_advisory_lock(id) FROM users",
+    ] {
+        assert_eq!(code(sql), None, "{sql}");
+    }
+}
