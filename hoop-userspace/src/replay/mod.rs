@@ -9,3 +9,6 @@ pub use read::{Reader, Recorded, ReplayError, SealState, Tampered, Told, Verifie
 pub use show::Transcript;
 pub use story::{Line, Story};
 pub use summary::{Summary, find, ledgers, list};
+
+#[cfg(test)]
+mod tests;

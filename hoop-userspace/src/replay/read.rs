@@ -172,7 +172,7 @@ impl Reader {
         match walk.step(rest).map_err(broken)? {
             Step::Short => Ok(None),
             Step::Frame(read, length) => {
-                let told = told(&read, before);
+                let told = Told::of(&read, before);
                 let kind = read.kind;
                 let told = told.ok_or_else(|| ReplayError::Content {
                     path: self.path.clone(),
@@ -207,30 +207,33 @@ impl Reader {
     }
 }
 
-fn told(frame: &Frame<'_>, before: Link) -> Option<Told> {
-    fn note<'b, T: Deserialize<'b>>(payload: &'b [u8]) -> Option<T> {
-        postcard::from_bytes(payload).ok()
-    }
-    let payload = frame.payload;
-    Some(match frame.kind {
-        Kind::Header => Told::Header(Box::new(note(payload)?)),
-        Kind::Permitted => Told::Permitted(note::<PermittedNote<'_>>(payload)?.into_owned()),
-        Kind::Refused => Told::Refused(note(payload)?),
-        Kind::Replies => Told::Replies(note::<RepliesNote<'_>>(payload)?.into_owned()),
-        Kind::Bulk => Told::Bulk(note::<BulkNote<'_>>(payload)?.into_owned()),
-        Kind::Cancel => Told::Cancel(note(payload)?),
-        Kind::End => Told::End(note(payload)?),
-        Kind::Seal => {
-            let seal: SealNote = note(payload)?;
-            let key = UnparsedPublicKey::new(&ED25519, &seal.public_key);
-            let state = match key.verify(&before.0, &seal.signature) {
-                Ok(()) => SealState::Good,
-                Err(_) => SealState::Bad,
-            };
-            Told::Seal(seal, state)
+impl Told {
+    /// What a frame holds, given the link before it; `None` where it holds something else.
+    pub fn of(frame: &Frame<'_>, before: Link) -> Option<Self> {
+        fn note<'b, T: Deserialize<'b>>(payload: &'b [u8]) -> Option<T> {
+            postcard::from_bytes(payload).ok()
         }
-        Kind::Entry => Told::Entry(serde_json::from_slice(payload).ok()?),
-    })
+        let payload = frame.payload;
+        Some(match frame.kind {
+            Kind::Header => Told::Header(Box::new(note(payload)?)),
+            Kind::Permitted => Told::Permitted(note::<PermittedNote<'_>>(payload)?.into_owned()),
+            Kind::Refused => Told::Refused(note(payload)?),
+            Kind::Replies => Told::Replies(note::<RepliesNote<'_>>(payload)?.into_owned()),
+            Kind::Bulk => Told::Bulk(note::<BulkNote<'_>>(payload)?.into_owned()),
+            Kind::Cancel => Told::Cancel(note(payload)?),
+            Kind::End => Told::End(note(payload)?),
+            Kind::Seal => {
+                let seal: SealNote = note(payload)?;
+                let key = UnparsedPublicKey::new(&ED25519, &seal.public_key);
+                let state = match key.verify(&before.0, &seal.signature) {
+                    Ok(()) => SealState::Good,
+                    Err(_) => SealState::Bad,
+                };
+                Told::Seal(seal, state)
+            }
+            Kind::Entry => Told::Entry(serde_json::from_slice(payload).ok()?),
+        })
+    }
 }
 
 /// What [`verify`] found in a file whose chain holds.

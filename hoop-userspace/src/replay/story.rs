@@ -4,14 +4,13 @@
 //! does not decode is left out rather than guessed.
 
 use std::collections::HashMap;
-use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::read::{Recorded, SealState, Told};
-use super::summary::rfc3339;
+use super::summary::{at, rfc3339};
 use crate::record::{Cut, FoundNote, PermittedNote, RefusalNote, RepliesNote};
 use crate::record::{Header, IdentityNote};
 use crate::wire::postgres::frame::{HEADER, Header as FrameHeader};
@@ -137,7 +136,7 @@ const MAX_NAMES: usize = 20_000;
 
 impl Story {
     pub fn tell(&mut self, recorded: Recorded) -> Vec<Line> {
-        let at = rfc3339(UNIX_EPOCH + Duration::from_micros(recorded.times.at));
+        let at = at(i128::from(recorded.times.at) * 1000);
         let elapsed_us = recorded.times.since;
         let events = match recorded.told {
             Told::Header(header) => vec![Event::Session(session(&header))],
@@ -249,12 +248,15 @@ impl Story {
                 _ => {}
             }
         }
+        found.extend(unfinished(&wire.kept));
         found
     }
 
     fn replies(&mut self, note: &RepliesNote<'_>) -> Vec<Event> {
         let mut events: Vec<Event> = Vec::new();
         let mut from = 0usize;
+        // The recorder counts for the batch; it is said once.
+        let mut masked = note.masked;
         for span in &note.spans {
             let end = from.saturating_add(usize::try_from(span.kept).unwrap_or(usize::MAX));
             let bytes = note.kept.get(from..end).unwrap_or_default();
@@ -279,11 +281,11 @@ impl Story {
                         *columns = reply.columns;
                     }
                     rows.extend(reply.rows);
-                    *row_count += span.rows;
+                    *row_count = row_count.saturating_add(span.rows);
                     tags.extend(reply.tags);
                     errors.extend(reply.errors);
                     notices.extend(reply.notices);
-                    *bytes += span.length;
+                    *bytes = bytes.saturating_add(span.length);
                     *cut |= truncated;
                 }
                 _ => events.push(Event::Reply {
@@ -294,7 +296,7 @@ impl Story {
                     tags: reply.tags,
                     errors: reply.errors,
                     notices: reply.notices,
-                    masked: note.masked,
+                    masked: std::mem::take(&mut masked),
                     bytes: span.length,
                     truncated,
                 }),
@@ -354,6 +356,24 @@ fn messages(wire: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
         let (message, after) = rest.split_at_checked(header.wire_len())?;
         rest = after;
         Some((header.tag, message.get(HEADER..)?))
+    })
+}
+
+/// The statement in a message that was not kept whole, as far as it was.
+fn unfinished(wire: &[u8]) -> Option<Statement> {
+    let whole: usize = messages(wire).map(|(_, body)| HEADER + body.len()).sum();
+    let rest = wire.get(whole..)?;
+    let (tag, body) = (rest.first()?, rest.get(HEADER..)?);
+    let (step, text) = match tag {
+        b'Q' => ("simple", body),
+        // A name comes first.
+        b'P' => ("prepare", body.get(memchr::memchr(0, body)? + 1..)?),
+        _ => return None,
+    };
+    Some(Statement {
+        step,
+        text: format!("{} …", lossy(text)),
+        parameters: Vec::new(),
     })
 }
 

@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
+use time::format_description::BorrowedFormatItem;
+use time::macros::format_description;
 
 use crate::ids::SessionId;
 
@@ -71,7 +72,8 @@ impl Summary {
                     summary.last_refusal = Some(refusal.message);
                 }
                 Told::Replies(replies) => {
-                    summary.rows += replies.spans.iter().map(|s| u64::from(s.rows)).sum::<u64>();
+                    let rows = replies.spans.iter().map(|s| u64::from(s.rows));
+                    summary.rows = rows.fold(summary.rows, u64::saturating_add);
                 }
                 Told::End(end) => summary.end(end),
                 Told::Seal(..) => summary.sealed = true,
@@ -181,8 +183,16 @@ pub fn ledgers(directory: &Path) -> Vec<PathBuf> {
     found
 }
 
-pub(super) fn rfc3339(at: SystemTime) -> String {
-    OffsetDateTime::from(at)
-        .format(&Rfc3339)
-        .unwrap_or_default()
+pub(super) fn rfc3339(time: SystemTime) -> String {
+    let since = time.duration_since(UNIX_EPOCH).map(|d| d.as_nanos());
+    at(since.map_or(0, |nanos| i128::try_from(nanos).unwrap_or(i128::MAX)))
+}
+
+/// RFC 3339 of nanoseconds since the Unix epoch, to the microsecond. A time that no calendar has,
+/// as only a file that was tampered with can claim, is empty.
+pub(super) fn at(nanos: i128) -> String {
+    const FORM: &[BorrowedFormatItem<'_>] =
+        format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
+    let time = OffsetDateTime::from_unix_timestamp_nanos(nanos).ok();
+    time.and_then(|t| t.format(FORM).ok()).unwrap_or_default()
 }
