@@ -529,25 +529,31 @@ fn a_file_that_failed_takes_nothing_more() {
     assert!(session.ended(&End::Finished, Stopped::Idle).is_err());
 }
 
-/// Root only: a disk of its own that fills up.
+/// A disk of its own that fills up.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn new() -> Self {
+        use nix::mount::{MsFlags, mount};
+        let folder = tempfile::tempdir().unwrap();
+        let (tmpfs, size) = (Some("tmpfs"), Some("size=600k"));
+        mount(tmpfs, folder.path(), tmpfs, MsFlags::empty(), size)
+            .expect("mounting a small disk needs root: run the unit tests as root");
+        Self(folder)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = nix::mount::umount2(self.0.path(), nix::mount::MntFlags::MNT_DETACH);
+    }
+}
+
 #[test]
 fn on_a_full_disk_the_end_is_still_recorded() {
-    use nix::mount::{MntFlags, MsFlags, mount, umount2};
-    if !nix::unistd::geteuid().is_root() {
-        return;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let size = Some("size=600k");
-    mount(
-        Some("tmpfs"),
-        folder.path(),
-        Some("tmpfs"),
-        MsFlags::empty(),
-        size,
-    )
-    .unwrap();
-    let inner = tempfile::tempdir_in(folder.path()).unwrap();
-    let place = Place::at(inner, Durability::Kernel);
+    let disk = SmallDisk::new();
+    let folder = tempfile::tempdir_in(disk.0.path()).unwrap();
+    let place = Place::at(folder, Durability::Kernel);
     let mut session = place.session(1);
     let error = (0..10_000)
         .find_map(|i| session.masked(masked(i, 10, 200)).err())
@@ -559,6 +565,4 @@ fn on_a_full_disk_the_end_is_still_recorded() {
     session.ended(&end, Stopped::Cancelled).unwrap();
     let verified = verify(&place.path(1), &[]).unwrap();
     assert!(verified.sealed_by.is_some());
-    drop((session, place));
-    umount2(folder.path(), MntFlags::MNT_DETACH).unwrap();
 }
