@@ -224,6 +224,12 @@ fn masked_columns_stay_masked_in_every_form() {
         "DECLARE c CURSOR WITH HOLD FOR SELECT ssn FROM users; FETCH ALL FROM c",
         "CREATE TEMP VIEW v AS SELECT ssn AS harmless FROM users; SELECT harmless FROM v",
         "PREPARE p AS SELECT email FROM users; EXECUTE p",
+        "SELECT b || c FROM users AS x(a, b, c)",
+        "SELECT x || y FROM (SELECT ssn, email FROM users) AS s(x, y)",
+        "SELECT set_config('my.x', ssn, false) FROM users; SELECT current_setting('my.x')",
+        "LISTEN c; SELECT pg_notify('c', email) FROM users; SELECT 1",
+        "SELECT 1 FROM users WHERE ssn::int = 1",
+        "EXPLAIN (ANALYZE, VERBOSE) SELECT ssn FROM users",
     ];
     for who in [hoop_tests::READER, WRITER] {
         for form in forms {
