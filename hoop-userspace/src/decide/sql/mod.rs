@@ -27,6 +27,9 @@ const LARGE: usize = 16 << 10;
 /// The parser's own functions recurse for some definitions, one frame for each level.
 const LARGE_STACK: usize = 64 << 20;
 
+/// Each access is put to the policies by itself, so that their number bounds what a text costs.
+const MAX_ACCESSES: usize = 1_000;
+
 /// Turns texts into facts.
 #[derive(Debug)]
 pub(crate) struct Parser {
@@ -85,9 +88,14 @@ impl Parser {
                 .to_owned()
         })?;
         let mut facts = Facts::default();
+        let mut accesses = 0;
         for statement in tree.stmts() {
             let found = Walk::statement(statement, &self.functions).map_err(|e| e.to_string())?;
             found::add(&mut facts, found);
+            accesses += facts.statements.last().map_or(0, |s| s.accesses.len());
+            if accesses > MAX_ACCESSES {
+                return Err(format!("it does more than {MAX_ACCESSES} things at once"));
+            }
         }
         found::tidy(&mut facts);
         Ok(facts)

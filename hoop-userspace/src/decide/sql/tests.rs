@@ -110,3 +110,19 @@ proptest::proptest! {
         proptest::prop_assert!(found.unparsable.is_some() || found.statements.iter().all(|s| !s.accesses.is_empty()));
     }
 }
+
+#[test]
+fn texts_that_touch_very_much_are_refused() {
+    let tables = |n: usize| {
+        (0..n)
+            .map(|n| format!("t{n}"))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    assert_eq!(
+        facts(&format!("SELECT 1 FROM {}", tables(900))).unparsable,
+        None
+    );
+    let found = facts(&format!("SELECT 1 FROM {}", tables(1_100)));
+    assert!(found.unparsable.unwrap().contains("1000"));
+}
