@@ -14,10 +14,13 @@ use crate::terminate::SqlText;
 use super::decider::Verdict;
 use super::{Facts, RelationName, Subject};
 
-/// Bytes that facts may take, as estimated by [`weight`].
+/// Bytes that texts and their facts may take, as estimated by [`Facts::weight`].
 const FACTS: usize = 64 << 20;
+/// Facts above this weight are not compared with those of other texts.
+const SMALL: usize = 16 << 10;
 /// Texts longer than this are not kept: they come once.
 const LONGEST: usize = 128 << 10;
+const ALIKE: NonZeroUsize = NonZeroUsize::MIN.saturating_add(2_047);
 const VERDICTS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(16_383);
 const SESSIONS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1_023);
 
@@ -86,7 +89,10 @@ type ProcessKey = (
 );
 
 pub(super) struct Cache {
-    facts: LruCache<Text, Known>,
+    facts: LruCache<Text, (Known, usize)>,
+    /// Texts that differ in constants only have equal facts, and so one verdict: what drivers that
+    /// write values into the text send is parsed each time, and decided once.
+    alike: LruCache<Arc<Facts>, u64>,
     weight: usize,
     next: u64,
     verdicts: LruCache<(u64, u32), Arc<Verdict>>,
@@ -99,6 +105,7 @@ impl Default for Cache {
     fn default() -> Self {
         Self {
             facts: LruCache::unbounded(),
+            alike: LruCache::new(ALIKE),
             weight: 0,
             next: 0,
             verdicts: LruCache::new(VERDICTS),
@@ -112,25 +119,42 @@ impl Default for Cache {
 impl Cache {
     pub(super) fn facts(&mut self, text: &Arc<SqlText>) -> Option<Known> {
         // The key is only borrowed: a clone of the Arc counts, and copies nothing.
-        self.facts.get(&Text(text.clone())).cloned()
+        let (known, _) = self.facts.get(&Text(text.clone()))?;
+        Some(known.clone())
     }
 
-    pub(super) fn keep_facts(&mut self, text: &Arc<SqlText>, facts: Arc<Facts>) -> Known {
-        self.next += 1;
-        let known = Known {
-            facts,
-            number: self.next,
-        };
+    pub(super) fn keep_facts(&mut self, text: &Arc<SqlText>, facts: Facts) -> Known {
+        let weight = text.text.len() + facts.weight();
+        let known = self.known(facts, weight <= SMALL);
         if text.text.len() <= LONGEST {
-            self.weight += weight(text);
-            if let Some((old, _)) = self.facts.push(Text(text.clone()), known.clone()) {
-                self.weight -= weight(&old.0);
+            self.weight += weight;
+            let entry = (known.clone(), weight);
+            if let Some((_, (_, old))) = self.facts.push(Text(text.clone()), entry) {
+                self.weight -= old;
             }
             while self.weight > FACTS
-                && let Some((old, _)) = self.facts.pop_lru()
+                && let Some((_, (_, old))) = self.facts.pop_lru()
             {
-                self.weight -= weight(&old.0);
+                self.weight -= old;
             }
+        }
+        known
+    }
+
+    fn known(&mut self, facts: Facts, keep: bool) -> Known {
+        if let Some((facts, number)) = self.alike.get_key_value(&facts) {
+            return Known {
+                facts: facts.clone(),
+                number: *number,
+            };
+        }
+        self.next += 1;
+        let known = Known {
+            facts: Arc::new(facts),
+            number: self.next,
+        };
+        if keep {
+            self.alike.push(known.facts.clone(), known.number);
         }
         known
     }
@@ -182,11 +206,6 @@ impl Cache {
         self.sessions.push(subject.session, seen);
         number
     }
-}
-
-/// Facts take a few times the room of their text.
-fn weight(text: &SqlText) -> usize {
-    1024 + 8 * text.text.len()
 }
 
 impl Who {

@@ -243,7 +243,7 @@ impl Decider {
         if let Some(known) = self.lock().facts(text) {
             return known;
         }
-        let facts = Arc::new(self.parser.facts(&text.text));
+        let facts = self.parser.facts(&text.text);
         self.lock().keep_facts(text, facts)
     }
 
@@ -315,21 +315,24 @@ impl Decider {
         let masked = masks.touched(facts);
         let mut rules = Vec::new();
         let mut ask: Option<(Vec<Rule>, Asks, Words)> = None;
+        let query = Query {
+            identity: &subject.identity,
+            process: &subject.process,
+            place: Place {
+                resource: subject.resource.as_str(),
+                database: &subject.database,
+            },
+            login: &subject.login,
+            facts,
+            masked: &masked,
+        };
+        let mut inquiry = match self.policies.inquiry(query) {
+            Ok(inquiry) => inquiry,
+            Err(error) => return refuse(words::unaskable(agent, &error)),
+        };
         for statement in &facts.statements {
             for access in &statement.accesses {
-                let query = Query {
-                    identity: &subject.identity,
-                    process: &subject.process,
-                    place: Place {
-                        resource: subject.resource.as_str(),
-                        database: &subject.database,
-                    },
-                    login: &subject.login,
-                    facts,
-                    statement,
-                    masked: &masked,
-                };
-                match self.policies.ask(query, access) {
+                match inquiry.ask(statement, access) {
                     Answer::Permit(more) => rules.extend(more),
                     Answer::Ask(more, asks) => {
                         let words = words::approval(agent, access, &more, &asks);

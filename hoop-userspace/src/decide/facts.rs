@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 
 /// Everything that is known of one SQL text from the text alone. Shared by every session that
 /// sends the same text.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 pub struct Facts {
     /// Why the text could not be understood; everything else is empty then, and `opaque` is set.
     pub unparsable: Option<String>,
@@ -45,6 +45,15 @@ pub struct Facts {
 impl Facts {
     pub fn has(&self, flag: Flag) -> bool {
         self.flags.binary_search(&flag).is_ok()
+    }
+
+    /// Bytes that these facts take, generously estimated.
+    pub(in crate::decide) fn weight(&self) -> usize {
+        let accesses: usize = self.statements.iter().map(|s| 2 + s.accesses.len()).sum();
+        let names = self.reads.len() + self.writes.len() + self.functions.len();
+        let columns = self.columns.len() + self.copied.columns.len() + self.copied.relations.len();
+        let texts = self.settings.len() + self.files.len() + self.programs.len();
+        1024 + 160 * (accesses + names + columns + texts)
     }
 
     /// What holds where either text may be the one that runs.
@@ -85,7 +94,7 @@ impl Facts {
 }
 
 /// One statement of a text. Each is decided by itself: every access needs its permit.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 pub struct Statement {
     pub verb: Verb,
     pub flags: Vec<Flag>,
@@ -227,7 +236,7 @@ pub struct ColumnName {
 }
 
 /// Where the masks cannot follow: values that a write stores or a COPY sends.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 pub struct Copied {
     /// Columns whose values may be among them.
     pub columns: Vec<ColumnName>,

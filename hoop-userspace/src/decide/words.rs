@@ -128,6 +128,16 @@ pub(super) fn failed(agent: &AgentName, access: &Access, rule: Option<Rule>, why
     }
 }
 
+pub(super) fn unaskable(agent: &AgentName, why: &impl std::fmt::Display) -> Words {
+    Words {
+        code: Code::PolicyError,
+        message: format!("{agent} may not run this: {why}"),
+        rule: None,
+        retry: Retry::Never,
+        hint: "tell the operator; this is a fault of hoop's".into(),
+    }
+}
+
 pub(super) fn masked(agent: &AgentName, verb: super::Verb, escape: &Escape) -> Words {
     let (message, retry, hint) = match escape {
         Escape::Column(relation) => (

@@ -1,18 +1,20 @@
 //! One question to the policies, and what they say.
 
+use std::collections::HashMap;
+
 use cedar_policy::{
     AuthorizationError, Context, Decision, Effect, Entities, EntityUid, Request, Response,
     RestrictedExpression,
 };
 
 use crate::attribute::Process;
-use crate::decide::{Access, Action, Facts, Object, RelationName, Rule, Statement};
+use crate::decide::{Access, Action, Facts, Flag, Object, RelationName, Rule, Statement, Verb};
 use crate::identify::Identity;
 
 use super::entities::{self, Place, Unaskable, set, text};
 use super::{Asks, Policies};
 
-/// Everything that a decision about one statement depends on.
+/// Everything that a decision about one text depends on.
 #[derive(Clone, Copy)]
 pub(in crate::decide) struct Query<'a> {
     pub identity: &'a Identity,
@@ -20,7 +22,6 @@ pub(in crate::decide) struct Query<'a> {
     pub place: Place<'a>,
     pub login: &'a str,
     pub facts: &'a Facts,
-    pub statement: &'a Statement,
     /// Relations with masked columns that the text may touch.
     pub masked: &'a [String],
 }
@@ -39,25 +40,45 @@ pub(in crate::decide) enum Answer {
     Error(Option<Rule>, String),
 }
 
-struct Asked {
+/// A text being put to the policies. What many accesses share is made once: a text may hold a
+/// thousand accesses, and a context names all that the text touches.
+pub(in crate::decide) struct Inquiry<'a> {
+    policies: &'a Policies,
+    query: Query<'a>,
     principal: EntityUid,
-    action: EntityUid,
-    context: Context,
     entities: Entities,
+    contexts: HashMap<(Verb, &'a [Flag], Verb), Context>,
 }
 
 impl Policies {
+    pub(in crate::decide) fn inquiry<'a>(
+        &'a self,
+        query: Query<'a>,
+    ) -> Result<Inquiry<'a>, Unaskable> {
+        let (principal, agent) = entities::agent(query.identity)?;
+        let entities = self.actions.clone().add_entities(agent, None);
+        Ok(Inquiry {
+            policies: self,
+            query,
+            principal,
+            entities: entities.map_err(|e| Unaskable(e.to_string()))?,
+            contexts: HashMap::new(),
+        })
+    }
+}
+
+impl<'a> Inquiry<'a> {
     /// Asks about an access in every place where its object may be: refuse beats ask beats allow.
-    pub(in crate::decide) fn ask(&self, query: Query<'_>, access: &Access) -> Answer {
-        let asked = match self.asked(query, access) {
-            Ok(asked) => asked,
+    pub(in crate::decide) fn ask(&mut self, statement: &'a Statement, access: &Access) -> Answer {
+        let context = match self.context(statement, access) {
+            Ok(context) => context,
             Err(error) => return Answer::Error(None, error.to_string()),
         };
         let mut worst = None;
         let mut permitted = false;
-        for schema in self.places(&access.object) {
-            let answer = match self.ask_in(&asked, query.place, &access.object, schema) {
-                Ok(response) => self.answer(access.action, &response),
+        for schema in self.policies.places(&access.object) {
+            let answer = match self.ask_in(access, context.clone(), schema) {
+                Ok(response) => self.policies.answer(access.action, &response),
                 Err(error) => Answer::Error(None, error.to_string()),
             };
             permitted |= matches!(answer, Answer::Permit(_) | Answer::Ask(..));
@@ -73,18 +94,38 @@ impl Policies {
         }
     }
 
-    /// What is the same wherever the object is.
-    fn asked(&self, query: Query<'_>, access: &Access) -> Result<Asked, Unaskable> {
-        let (principal, agent) = entities::agent(query.identity)?;
-        let entities = self.actions.clone().add_entities(agent, None);
-        Ok(Asked {
-            principal,
-            action: entities::uid("Action", access.action.as_str())?,
-            context: context(query, access)?,
-            entities: entities.map_err(|e| Unaskable(e.to_string()))?,
-        })
+    fn context(&mut self, statement: &'a Statement, access: &Access) -> Result<Context, Unaskable> {
+        let key = (statement.verb, &*statement.flags, access.verb);
+        if let Some(context) = self.contexts.get(&key) {
+            return Ok(context.clone());
+        }
+        let context = context(self.query, statement, access)?;
+        self.contexts.insert(key, context.clone());
+        Ok(context)
     }
 
+    fn ask_in(
+        &self,
+        access: &Access,
+        context: Context,
+        schema: &str,
+    ) -> Result<Response, Unaskable> {
+        let policies = self.policies;
+        let (resource, within) = entities::object(self.query.place, &access.object, schema)?;
+        let action = entities::uid("Action", access.action.as_str())?;
+        // The shape of a question is the same for all, so that tests alone hold it to the schema.
+        let checked = cfg!(debug_assertions).then_some(&policies.schema);
+        let request = Request::new(self.principal.clone(), action, resource, context, checked)
+            .map_err(|e| Unaskable(e.to_string()))?;
+        let entities = self.entities.clone().add_entities(within, None);
+        let entities = entities.map_err(|e| Unaskable(e.to_string()))?;
+        Ok(policies
+            .authorizer
+            .is_authorized(&request, &policies.set, &entities))
+    }
+}
+
+impl Policies {
     fn places<'a>(&'a self, object: &'a Object) -> Vec<&'a str> {
         let schema = match object {
             Object::Table(RelationName { schema, name })
@@ -101,31 +142,6 @@ impl Policies {
                 self.schemas.iter().map(|s| &**s).chain(own).collect()
             }
         }
-    }
-
-    fn ask_in(
-        &self,
-        asked: &Asked,
-        place: Place<'_>,
-        object: &Object,
-        schema: &str,
-    ) -> Result<Response, Unaskable> {
-        let (resource, within) = entities::object(place, object, schema)?;
-        let Asked {
-            principal,
-            action,
-            context,
-            entities,
-        } = asked;
-        let (principal, action) = (principal.clone(), action.clone());
-        let schema = Some(&self.schema);
-        let request = Request::new(principal, action, resource, context.clone(), schema)
-            .map_err(|e| Unaskable(e.to_string()))?;
-        let entities = entities.clone().add_entities(within, None);
-        let entities = entities.map_err(|e| Unaskable(e.to_string()))?;
-        Ok(self
-            .authorizer
-            .is_authorized(&request, &self.set, &entities))
     }
 
     fn answer(&self, action: Action, response: &Response) -> Answer {
@@ -200,13 +216,8 @@ fn severer(one: Answer, other: Answer) -> Answer {
     }
 }
 
-fn context(query: Query<'_>, access: &Access) -> Result<Context, Unaskable> {
-    let Query {
-        facts,
-        statement,
-        place,
-        ..
-    } = query;
+fn context(query: Query<'_>, statement: &Statement, access: &Access) -> Result<Context, Unaskable> {
+    let Query { facts, place, .. } = query;
     let names = |names: &[RelationName]| -> Vec<String> { names.iter().map(plain).collect() };
     let strings = |list: &[String]| set(list.iter().map(String::as_str));
     let pairs = [

@@ -273,3 +273,49 @@ fn verdicts_are_kept_by_who_asks() {
         );
     }
 }
+
+#[test]
+fn texts_that_differ_in_constants_share_their_facts() {
+    let decider = read_only();
+    let facts = |sql: &str| {
+        let request = request(vec![sql_unit(sql)]);
+        match decider.decide(&subject(), request) {
+            Decided::Permitted(permitted) => permitted.units()[0].statement.clone().unwrap(),
+            decided => panic!("{decided:?}"),
+        }
+    };
+    assert!(Arc::ptr_eq(
+        &facts("SELECT a FROM t WHERE b = 1"),
+        &facts("SELECT a FROM t WHERE b = 2")
+    ));
+    assert!(!Arc::ptr_eq(
+        &facts("SELECT a FROM t WHERE b = 1"),
+        &facts("SELECT c FROM t WHERE b = 1")
+    ));
+    // Constants that facts hold keep them apart.
+    assert!(!Arc::ptr_eq(
+        &facts("SET timezone = 'UTC'"),
+        &facts("SET timezone = 'CET'")
+    ));
+}
+
+fn sql_unit(sql: &str) -> Asked {
+    self::sql(SqlStep::Simple, &[sql])
+}
+
+#[test]
+fn the_caches_are_bounded() {
+    let decider = read_only();
+    for n in 0..3_000 {
+        let columns: Vec<_> = (0..200).map(|c| format!("c{n}_{c}")).collect();
+        let sql = format!("SELECT {} FROM t{n}", columns.join(", "));
+        let decided = decider.decide(&subject(), request(vec![sql_unit(&sql)]));
+        assert!(matches!(decided, Decided::Permitted(_)));
+    }
+    let kept = format!("{decider:?}");
+    let facts = kept
+        .split("facts: ")
+        .nth(1)
+        .and_then(|rest| rest.split(',').next());
+    assert!(facts.unwrap().parse::<usize>().unwrap() < 2_000, "{kept}");
+}
