@@ -32,7 +32,11 @@ fuzz_target!(|bytes: &[u8]| {
             continue;
         };
         let kind = KINDS[usize::from(*kind) % KINDS.len()];
-        let frame = Frame { kind, times, payload };
+        let frame = Frame {
+            kind,
+            times,
+            payload,
+        };
         if let Some(told) = Told::of(&frame, Link::first(&[0; 16])) {
             for line in story.tell(Recorded { times, told }) {
                 transcript.line(&line);
