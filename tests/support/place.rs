@@ -24,6 +24,7 @@ pub struct Place {
     pub mounts: PathBuf,
     /// The third number of every loopback address of this world.
     net: u8,
+    _claim: TcpListener,
     janitor: Arc<Janitor>,
 }
 
@@ -31,6 +32,9 @@ pub struct Place {
 pub struct Janitor(Mutex<Child>);
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
+
+/// Where a world's claim to its addresses listens; nothing ever connects to it.
+const CLAIM_PORT: u16 = 5431;
 
 impl Place {
     pub fn make() -> Result<Self> {
@@ -42,7 +46,7 @@ impl Place {
         };
         let folder = std::env::temp_dir().join(&name);
         let cgroup = cgroup2_mount()?.join(&name);
-        let net = free_net()?;
+        let (net, claim) = claim_net()?;
         files::write(&folder.join("hosts"), hosts(net))?;
         files::write(
             &folder.join("cgroup"),
@@ -59,6 +63,7 @@ impl Place {
             slice,
             mounts,
             net,
+            _claim: claim,
             janitor,
         };
         for below in ["services", "hoop", "outside", "agents.slice"] {
@@ -166,14 +171,18 @@ fn hosts(net: u8) -> String {
     )
 }
 
-/// A third number whose database address nobody listens on. Two worlds that start at the same
-/// moment begin at different numbers, because their processes do.
-fn free_net() -> Result<u8> {
-    let first = std::process::id().wrapping_add(COUNT.load(Ordering::Relaxed).wrapping_mul(97));
+/// A third number whose database address nobody listens on, and what keeps it ours: a listener
+/// that no other world can have too. The database's own port is looked at as well, because the
+/// server of a world whose owner has just died may still be there.
+fn claim_net() -> Result<(u8, TcpListener)> {
+    let first = std::process::id();
     for step in 0..250_u32 {
         let net = u8::try_from(first.wrapping_add(step) % 250 + 1)?;
+        let Ok(claim) = TcpListener::bind((Ipv4Addr::new(127, 80, net, 1), CLAIM_PORT)) else {
+            continue;
+        };
         if TcpListener::bind((Ipv4Addr::new(127, 80, net, 10), 5432)).is_ok() {
-            return Ok(net);
+            return Ok((net, claim));
         }
     }
     bail!(
