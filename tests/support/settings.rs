@@ -107,9 +107,13 @@ impl Settings {
         for agent in &self.agents {
             text += &agent.text(place);
         }
+        let ca = match self.upstream_tls {
+            "disable" => String::new(),
+            _ => format!("ca = \"{folder}/servers/ca.pem\"\n"),
+        };
         text += &format!(
             "[[resource]]\nname = \"orders\"\nprotocol = \"postgres\"\nhosts = [\"{HOST}\"]\n\
-             port = 5432\ntls = \"{tls}\"\nca = \"{folder}/servers/ca.pem\"\n\
+             port = 5432\ntls = \"{tls}\"\n{ca}\
              login = {{ user = \"{ROLE}\", password = {{ file = \"{folder}/etc/orders-password\" }} }}\n\n",
             tls = self.upstream_tls,
         );

@@ -28,7 +28,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         bail!("no such fuzz target; there are {}", targets.join(", "));
     }
     if !shell::found("cargo-fuzz") {
-        bail!("cargo-fuzz is missing: `cargo install cargo-fuzz`, then again");
+        println!("setup: installing cargo-fuzz");
+        shell::run(shell::command("cargo").args(["install", "--locked", "--quiet", "cargo-fuzz"]))
+            .context("cargo-fuzz cannot be installed")?;
     }
     for name in wanted {
         let limit = format!("-max_total_time={}", arguments.seconds);
