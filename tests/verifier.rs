@@ -52,7 +52,13 @@ impl Provider {
             "{}",
             String::from_utf8_lossy(&ran.stderr)
         );
-        TokenText::Found(String::from_utf8(ran.stdout).unwrap().trim().to_owned())
+        TokenText::Found(
+            String::from_utf8(ran.stdout)
+                .unwrap()
+                .trim()
+                .to_owned()
+                .into(),
+        )
     }
 
     fn rotate(&self, algorithm: &str) {
@@ -91,7 +97,10 @@ async fn every_algorithm_and_rotation() {
     let agent = &config.agents[0];
     let lasting = Verifier::new(&config).unwrap();
     let first = provider.token("billing-bot");
-    let identity = lasting.verify(agent, &first).await.unwrap();
+    let identity = lasting
+        .verify(agent, &first, "agents.slice/bot")
+        .await
+        .unwrap();
     assert_eq!(identity.client_id(), "billing-bot");
     assert_eq!(identity.groups(), ["agents"]);
     assert_eq!(identity.scopes(), ["orders"]);
@@ -100,15 +109,20 @@ async fn every_algorithm_and_rotation() {
         provider.rotate(algorithm);
         let token = provider.token("billing-bot");
         let fresh = Verifier::new(&config).unwrap();
-        let answer = fresh.verify(agent, &token).await;
+        let answer = fresh.verify(agent, &token, "agents.slice/bot").await;
         assert!(answer.is_ok_and(|i| i.verified()), "{algorithm}");
     }
 
     // The verifier that knew the first key learns the last one, and forgets what was withdrawn.
     tokio::time::sleep(Duration::from_secs(10)).await;
     let last = provider.token("billing-bot");
-    assert!(lasting.verify(agent, &last).await.is_ok());
-    let withdrawn = lasting.verify(agent, &first).await;
+    assert!(
+        lasting
+            .verify(agent, &last, "agents.slice/bot")
+            .await
+            .is_ok()
+    );
+    let withdrawn = lasting.verify(agent, &first, "agents.slice/bot").await;
     assert!(matches!(
         withdrawn,
         Err(IdentityError {
@@ -125,7 +139,7 @@ async fn genuine_tokens_for_others_are_refused() {
     let verifier = Verifier::new(&config).unwrap();
     let other = provider.token("other");
     let refused = verifier
-        .verify(&config.agents[0], &other)
+        .verify(&config.agents[0], &other, "agents.slice/bot")
         .await
         .unwrap_err();
     assert!(matches!(refused.reason, Reason::Client { .. }), "{refused}");
@@ -134,7 +148,7 @@ async fn genuine_tokens_for_others_are_refused() {
     let verifier = Verifier::new(&config).unwrap();
     let token = provider.token("billing-bot");
     let refused = verifier
-        .verify(&config.agents[0], &token)
+        .verify(&config.agents[0], &token, "agents.slice/bot")
         .await
         .unwrap_err();
     assert!(

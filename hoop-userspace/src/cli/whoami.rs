@@ -11,7 +11,8 @@ use time::format_description::well_known::Rfc3339;
 
 use super::ConfigArg;
 use crate::attribute::{self, Cgroups, Process, Seen};
-use crate::config::{Agent, Bundle, Config, Mode, TokenSource};
+use crate::config::{Agent, Bundle, ClientAuth, Config, Mode, TokenSource};
+use crate::identify::token::Tokens;
 use crate::identify::{self, Identity, Verifier};
 
 /// Nobody, or not proved: what the daemon would refuse.
@@ -172,16 +173,39 @@ async fn verified(
         let why = "no process runs in this cgroup now, and the token is in each one's environment";
         return Ok(Err(format!("{why} (${name})")));
     }
-    let token = identify::token::read(source, process);
+    let token = Tokens::default().read(agent, process);
     let verifier = Verifier::new(config)?;
-    let identity = verifier.verify(agent, &token).await;
+    let identity = verifier.verify(agent, &token, &process.cgroup).await;
     Ok(identity.map_err(|error| error.to_string()))
 }
 
 fn source(source: &TokenSource) -> String {
     match source {
         TokenSource::File(path) => format!("file {}", path.display()),
+        TokenSource::Credential(name) => format!("systemd credential {name}"),
         TokenSource::Env(name) => format!("environment variable {name}"),
+        TokenSource::Exec(exec) => format!(
+            "command {}",
+            exec.command.first().map_or("", String::as_str)
+        ),
+        TokenSource::ClientCredentials { client, .. } => {
+            format!("the issuer, by client credentials with {}", proof(client))
+        }
+        TokenSource::Saml { file, client, .. } => {
+            let with = client.as_ref().map_or("no client proof", proof);
+            format!(
+                "the issuer, for the SAML assertion {} with {with}",
+                file.display()
+            )
+        }
+    }
+}
+
+fn proof(client: &ClientAuth) -> &'static str {
+    match client {
+        ClientAuth::Key { .. } => "private_key_jwt",
+        ClientAuth::Secret { post: true, .. } => "client_secret_post",
+        ClientAuth::Secret { .. } => "client_secret_basic",
     }
 }
 

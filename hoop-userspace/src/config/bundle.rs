@@ -180,7 +180,7 @@ impl Bundle {
 }
 
 /// Stands for a secret that was not read; it passes for a key as well.
-const UNREAD: &str = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+pub(super) const UNREAD: &str = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Secrets {
@@ -230,6 +230,13 @@ fn references(file: &raw::File) -> Vec<Spanned<Reference>> {
     for secret in secrets.flatten() {
         let reference = Reference::Secret(secret.get_ref().clone());
         found.push(Spanned::new(secret.span(), reference));
+    }
+    for agent in &file.agents {
+        let token = agent.get_ref().token.as_ref();
+        for secret in token.map(|t| t.get_ref().secrets()).unwrap_or_default() {
+            let reference = Reference::Secret(secret.get_ref().clone());
+            found.push(Spanned::new(secret.span(), reference));
+        }
     }
     found
 }

@@ -23,9 +23,13 @@ mod raw;
 #[cfg(test)]
 mod tests;
 mod text;
+mod token;
 
 pub use bundle::{BadBundle, Bundle};
 pub use problem::{ConfigError, Problem};
+pub use token::{
+    AssertionAudience, ClientAuth, Exec, RequiredClaim, SigningAlgorithm, TokenSource,
+};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyFile {
@@ -80,6 +84,8 @@ pub struct Issuer {
     pub ca: Option<String>,
     /// Clock difference that is tolerated for `exp` and `nbf`. Default 30 s, at most 300 s.
     pub skew: Duration,
+    /// The signatures that are accepted, by their JOSE names. Default: all that hoop knows.
+    pub algorithms: Vec<String>,
     pub claims: ClaimNames,
 }
 
@@ -111,17 +117,13 @@ pub struct Agent {
     pub issuer: Option<IssuerName>,
     pub client_id: Option<String>,
     pub token: Option<TokenSource>,
+    /// The claim that must equal what the one `*` of `cgroup` stands for.
+    pub instance_claim: Option<String>,
+    pub required_claims: Vec<RequiredClaim>,
     pub egress: Vec<Egress>,
     pub mode: Mode,
     /// Local ports on which the agent may accept connections.
     pub listen: Vec<u16>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TokenSource {
-    File(PathBuf),
-    /// A variable in the connecting process's environment.
-    Env(String),
 }
 
 /// One entry of `egress_allow`: passes unterminated, and is recorded.

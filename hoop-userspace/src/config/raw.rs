@@ -1,6 +1,7 @@
 //! The file as it is written: one serde type per table, unknown keys refused. Each table is read
 //! by itself, so that a mistake in one hides no mistake in another.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::time::Duration;
@@ -12,6 +13,10 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 use super::problem::{Problems, did_you_mean};
 use super::text;
 use super::{Durability, How, Mode, ProtocolKind, UpstreamTls};
+
+mod token;
+
+pub(super) use token::{ClientCredentials, Exec, KeyRef, OneOrMany, Saml, SecretAuth, Token};
 
 pub(super) type Text = Spanned<String>;
 
@@ -37,6 +42,7 @@ pub(super) struct Issuer {
     pub audience: Text,
     pub ca: Option<Text>,
     pub skew: Option<Spanned<Span>>,
+    pub algorithms: Option<Spanned<Vec<String>>>,
     #[serde(default)]
     pub claims: Claims,
 }
@@ -44,9 +50,9 @@ pub(super) struct Issuer {
 #[derive(Default, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Claims {
-    pub client_id: Option<Spanned<Vec<String>>>,
-    pub groups: Option<Spanned<Vec<String>>>,
-    pub scopes: Option<Spanned<Vec<String>>>,
+    pub client_id: Option<Spanned<OneOrMany>>,
+    pub groups: Option<Spanned<OneOrMany>>,
+    pub scopes: Option<Spanned<OneOrMany>>,
 }
 
 #[derive(serde::Deserialize)]
@@ -57,22 +63,13 @@ pub(super) struct Agent {
     pub issuer: Option<Text>,
     pub client_id: Option<Text>,
     pub token: Option<Spanned<Token>>,
+    pub instance_claim: Option<Text>,
+    pub required_claims: Option<Spanned<BTreeMap<String, OneOrMany>>>,
     #[serde(default)]
     pub egress_allow: Vec<Text>,
     pub mode: Option<Mode>,
     #[serde(default)]
     pub listen: Vec<Spanned<u16>>,
-}
-
-/// Exactly one of these; the ignored ones are known so that they can be refused by name.
-#[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Token {
-    pub file: Option<Text>,
-    pub env: Option<Text>,
-    pub client_credentials: Option<Spanned<de::IgnoredAny>>,
-    pub exec: Option<Spanned<de::IgnoredAny>>,
-    pub saml: Option<Spanned<de::IgnoredAny>>,
 }
 
 #[derive(serde::Deserialize)]

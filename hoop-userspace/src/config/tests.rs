@@ -103,7 +103,7 @@ fn several_mistakes_are_reported_at_once() {
             .replace("issuer = \"okta\"", "issuer = \"okto\"")
             .replace("resource = \"orders\"", "resource = \"order\"")
             .replace("agents.slice/b", "/agents.slice/b")
-            .replace("{ file = \"/run/credentials/billing-bot.service/token\" }", "{ exec = \"x\" }")
+            .replace("{ file = \"/run/credentials/billing-bot.service/token\" }", "{ file = \"/a\", env = \"B\" }")
             .replace("*.*.email", "email")
             .replace(":443", "")
             .replace("https:", "http:")
@@ -111,7 +111,7 @@ fn several_mistakes_are_reported_at_once() {
     hoop.toml:3:7: an issuer is reached by https (http only on loopback): whoever changes its keys in transit could name any agent
     hoop.toml:8:10: "/agents.slice/billing-bot*.service" starts with a slash; write the path below the cgroup2 mount, like agents.slice/bot.service
     hoop.toml:9:10: there is no issuer `okto`; did you mean `okta`?
-    hoop.toml:11:18: the token source `exec` is not in this version; use file or env
+    hoop.toml:11:9: give one token source: file, credential, env, client_credentials, exec or saml
     hoop.toml:12:17: "api.llm.example" is no destination: write name:port, *.name:port, address:port, network:port or [v6 network]:port
     hoop.toml:24:12: there is no resource `order`; did you mean `orders`?
     hoop.toml:25:32: "email" must be schema.table.column: write "*.*.email"

@@ -68,6 +68,8 @@ pub fn agent(egress: Vec<Egress>) -> Agent {
         issuer: None,
         client_id: None,
         token: None,
+        instance_claim: None,
+        required_claims: Vec::new(),
         egress,
         mode: Mode::Enforce,
         listen: Vec::new(),

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use crate::attribute::Process;
 use crate::config::Mode;
@@ -84,10 +85,14 @@ pub struct Handover {
 
 /// The agent's token as the keeper found it: a claim until `identify` has verified it.
 ///
-/// Deliberately not [`crate::secret::Secret`]: this is the wire form. `identify` wraps it at once.
+/// Deliberately not [`crate::secret::Secret`]: this is the wire form.
 #[derive(Clone, Serialize, Deserialize)]
 pub enum TokenText {
-    Found(String),
+    Found(Zeroizing<String>),
+    /// The worker obtains it from the issuer.
+    Obtained,
+    /// A SAML assertion, which the worker exchanges at the issuer.
+    Assertion(Zeroizing<String>),
     /// Why there is none, in words for the operator.
     Missing(String),
 }
@@ -96,6 +101,8 @@ impl std::fmt::Debug for TokenText {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Found(_) => f.write_str("Found(…)"),
+            Self::Obtained => f.write_str("Obtained"),
+            Self::Assertion(_) => f.write_str("Assertion(…)"),
             Self::Missing(why) => write!(f, "Missing({why:?})"),
         }
     }

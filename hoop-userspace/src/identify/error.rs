@@ -13,7 +13,7 @@ pub struct IdentityError {
 impl IdentityError {
     /// Whether the same token may pass in a moment, because only the issuer could not be asked.
     pub fn is_passing(&self) -> bool {
-        matches!(self.reason, Reason::Unreachable(_))
+        matches!(self.reason, Reason::Unreachable(_) | Reason::NotObtained(_))
     }
 }
 
@@ -22,6 +22,8 @@ impl IdentityError {
 pub enum Reason {
     #[error("it has no token: {0}")]
     NoToken(String),
+    #[error("no token can be obtained for it: {0}")]
+    NotObtained(String),
     #[error(
         "its configuration lacks issuer, client_id and token: add them, or use mode = \"observe\""
     )]
@@ -34,6 +36,8 @@ pub enum Reason {
         "the token is signed with {0}, which is never accepted: let the issuer sign with RS256, PS256, ES256 or EdDSA"
     )]
     Algorithm(Quoted),
+    #[error("the token is signed with {found}; `algorithms` in [issuer] lists {listed}")]
+    AlgorithmNotListed { found: Quoted, listed: String },
     #[error(
         "the token demands extensions (`crit`) that hoop does not know: let the issuer leave them out"
     )]
@@ -71,6 +75,24 @@ pub enum Reason {
         "the token belongs to client {found}, not to {expected}: give the agent its own token, or correct its client_id"
     )]
     Client { found: Quoted, expected: String },
+    #[error("its cgroup names no instance where the pattern has its `*`")]
+    NoInstance,
+    #[error(
+        "the cgroup is of instance {expected}, and the token's claim `{claim}` says {found}: give each instance its own token"
+    )]
+    Instance {
+        claim: String,
+        found: Quoted,
+        expected: Quoted,
+    },
+    #[error(
+        "the token's claim `{claim}` is {found}, not `{expected}`: compare `required_claims` in [[agent]]"
+    )]
+    Required {
+        claim: String,
+        found: Quoted,
+        expected: String,
+    },
 }
 
 /// Text from a token: shortened, control characters escaped.

@@ -6,10 +6,15 @@ use std::time::Duration;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use url::Url;
+use zeroize::Zeroizing;
+
+use super::obtain::Request;
 
 const CONNECT: Duration = Duration::from_secs(3);
 const WHOLE: Duration = Duration::from_secs(5);
 const MAX_ANSWER: usize = 1 << 20;
+/// Of a token endpoint, which sends a token and little else.
+const MAX_GRANT: usize = 64 << 10;
 
 pub(super) struct Client(reqwest::Client);
 
@@ -67,6 +72,39 @@ impl Client {
             body.extend_from_slice(&chunk);
         }
         Ok(body)
+    }
+
+    /// Sends a form to a token endpoint. The answer's status and body, JSON or not; nothing that
+    /// was sent or received is in an error's words.
+    pub async fn post(
+        &self,
+        url: &Url,
+        request: Request,
+    ) -> Result<(u16, Zeroizing<Vec<u8>>), String> {
+        let form = Zeroizing::new(request.body.as_bytes().to_vec());
+        let mut asked = self
+            .0
+            .post(url.clone())
+            .header("accept", "application/json")
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(bytes::Bytes::from_owner(form));
+        if let Some(authorization) = &request.authorization {
+            let mut value = http::HeaderValue::from_str(authorization)
+                .map_err(|_| "the client's secret fits into no header".to_owned())?;
+            value.set_sensitive(true);
+            asked = asked.header("authorization", value);
+        }
+        let mut answer = asked.send().await.map_err(|e| chain(&e))?;
+        let status = answer.status().as_u16();
+        // At once, so that growing leaves no copies behind.
+        let mut body = Zeroizing::new(Vec::with_capacity(MAX_GRANT));
+        while let Some(chunk) = answer.chunk().await.map_err(|e| chain(&e))? {
+            if body.len() + chunk.len() > MAX_GRANT {
+                return Err(format!("{url} answers with more than {MAX_GRANT} bytes"));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok((status, body))
     }
 }
 

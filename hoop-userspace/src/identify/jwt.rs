@@ -13,7 +13,7 @@ use super::error::{Quoted, Reason};
 use super::keys::KeySet;
 use super::object::Object;
 use super::token::MAX_TOKEN;
-use crate::config::Issuer;
+use crate::config::{Agent, Issuer};
 
 const MAX_LIST: usize = 1000;
 
@@ -21,6 +21,7 @@ const MAX_LIST: usize = 1000;
 pub(super) struct Unverified<'t> {
     pub kid: Option<String>,
     algorithm: Algorithm,
+    algorithm_name: String,
     /// Exactly the bytes that were signed.
     signed: &'t [u8],
     payload: Vec<u8>,
@@ -48,10 +49,11 @@ impl<'t> Unverified<'t> {
         let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| malformed());
         let (header, payload) = (decode(header)?, decode(payload)?);
         let signature = decode(signature)?;
-        let (algorithm, kid) = read_header(&header)?;
+        let (algorithm, algorithm_name, kid) = read_header(&header)?;
         Ok(Self {
             kid,
             algorithm,
+            algorithm_name,
             signed: signed.as_bytes(),
             payload,
             signature,
@@ -65,6 +67,12 @@ impl<'t> Unverified<'t> {
 
     /// Checks the signature; only then are the claims read at all.
     pub fn verify(&self, keys: &KeySet, issuer: &Issuer) -> Result<Object, Reason> {
+        if !issuer.algorithms.contains(&self.algorithm_name) {
+            return Err(Reason::AlgorithmNotListed {
+                found: Quoted::new(&self.algorithm_name),
+                listed: issuer.algorithms.join(", "),
+            });
+        }
         if self.kid.is_none() && keys.keys.len() > 1 {
             return Err(Reason::KeyUnnamed);
         }
@@ -102,7 +110,7 @@ impl<'t> Unverified<'t> {
 
 /// `jwk`, `x5c`, `jku` and `x5u` are not looked at: a key comes from the issuer, never from the
 /// token that it is to prove.
-fn read_header(bytes: &[u8]) -> Result<(Algorithm, Option<String>), Reason> {
+fn read_header(bytes: &[u8]) -> Result<(Algorithm, String, Option<String>), Reason> {
     let header = Object::parse(bytes).ok_or(Reason::Malformed(
         "its header is not a JSON object with each name once",
     ))?;
@@ -123,10 +131,16 @@ fn read_header(bytes: &[u8]) -> Result<(Algorithm, Option<String>), Reason> {
             return Err(Reason::Type(Quoted::new(kind)));
         }
     }
-    Ok((algorithm, text("kid")?.map(str::to_owned)))
+    let kid = text("kid")?.map(str::to_owned);
+    Ok((algorithm, name.to_owned(), kid))
 }
 
-/// The signatures that are accepted. What is absent is refused: `none`, the symmetric HS family
+/// The signatures that are accepted unless the issuer's configuration lists fewer.
+pub const ALGORITHMS: [&str; 9] = [
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA",
+];
+
+/// What is absent is refused: `none`, the symmetric HS family
 /// (hoop would hold the key that makes tokens), ES512 (the library cannot verify it).
 fn algorithm(name: &str) -> Option<Algorithm> {
     Some(match name {
@@ -147,7 +161,7 @@ fn algorithm(name: &str) -> Option<Algorithm> {
 pub(super) fn check(
     claims: &Object,
     issuer: &Issuer,
-    client_id: &str,
+    client_id: Option<&str>,
     now: SystemTime,
 ) -> Result<Claims, Reason> {
     let found = required_text(claims, "iss")?;
@@ -221,19 +235,70 @@ fn time(claims: &Object, claim: &'static str) -> Result<Option<SystemTime>, Reas
 }
 
 /// The first of the configured claims that is there decides.
-fn check_client(claims: &Object, issuer: &Issuer, expected: &str) -> Result<String, Reason> {
+fn check_client(
+    claims: &Object,
+    issuer: &Issuer,
+    expected: Option<&str>,
+) -> Result<String, Reason> {
     let names = &issuer.claims.client_id;
     let Some(claim) = names.iter().find(|name| claims.get(name).is_some()) else {
         return Err(wrong(&names.join("` or `"), "missing"));
     };
     let found = required_text(claims, claim)?;
-    if found != expected || found.is_empty() {
+    // Without a client id in the mapping the instance's claim tells whose it is.
+    if expected.is_some_and(|expected| found != expected) || found.is_empty() {
         return Err(Reason::Client {
             found: Quoted::new(found),
-            expected: expected.to_owned(),
+            expected: expected.unwrap_or("any").to_owned(),
         });
     }
     Ok(found.to_owned())
+}
+
+/// What the agent's own mapping asks for: the instance that its cgroup names, and certain values.
+pub(super) fn check_demands(
+    claims: &Object,
+    agent: &Agent,
+    instance: Option<&str>,
+) -> Result<(), Reason> {
+    if let Some(claim) = &agent.instance_claim {
+        let instance = instance.filter(|instance| !instance.is_empty());
+        let instance = instance.ok_or(Reason::NoInstance)?;
+        let found = required_text(claims, claim)?;
+        if found != instance {
+            return Err(Reason::Instance {
+                claim: claim.clone(),
+                found: Quoted::new(found),
+                expected: Quoted::new(instance),
+            });
+        }
+    }
+    for required in &agent.required_claims {
+        let value = claims
+            .get(&required.name)
+            .ok_or_else(|| wrong(&required.name, "missing"))?;
+        let fits = |value: &Value| scalar(value).is_some_and(|text| required.any.contains(&text));
+        let holds = match value {
+            Value::Array(several) => several.iter().any(fits),
+            one => fits(one),
+        };
+        if !holds {
+            return Err(Reason::Required {
+                claim: required.name.clone(),
+                found: Quoted::new(&scalar(value).unwrap_or_else(|| value.to_string())),
+                expected: required.any.join("` or `"),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
+        _ => None,
+    }
 }
 
 /// A list of texts, or one text with spaces between (RFC 8693's `scope`).

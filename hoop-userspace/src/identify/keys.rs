@@ -145,16 +145,8 @@ impl Keys {
     }
 
     async fn fetch(&self) -> Result<Vec<CoreJsonWebKey>, String> {
+        let metadata = discover(&self.client, &self.identifier).await?;
         let url = discovery_url(&self.identifier)?;
-        let body = self.client.get(&url, &["application/json"]).await?;
-        let metadata: CoreProviderMetadata = serde_json::from_slice(&body)
-            .map_err(|e| format!("{url} is no OpenID provider metadata: {e}"))?;
-        if metadata.issuer().as_str() != self.identifier {
-            return Err(format!(
-                "{url} describes the issuer {:?}: `url` in [issuer] must be written exactly so",
-                metadata.issuer().as_str()
-            ));
-        }
         let jwks = metadata.jwks_uri().url();
         if jwks.scheme() != "https" && jwks.origin() != url.origin() {
             return Err(format!(
@@ -165,6 +157,24 @@ impl Keys {
         let body = self.client.get(jwks, &types).await?;
         read_keys(&body).map_err(|why| format!("{jwks} {why}"))
     }
+}
+
+/// The issuer's description of itself, which must name exactly this issuer.
+pub(super) async fn discover(
+    client: &Client,
+    identifier: &str,
+) -> Result<CoreProviderMetadata, String> {
+    let url = discovery_url(identifier)?;
+    let body = client.get(&url, &["application/json"]).await?;
+    let metadata: CoreProviderMetadata = serde_json::from_slice(&body)
+        .map_err(|e| format!("{url} is no OpenID provider metadata: {e}"))?;
+    if metadata.issuer().as_str() != identifier {
+        return Err(format!(
+            "{url} describes the issuer {:?}: `url` in [issuer] must be written exactly so",
+            metadata.issuer().as_str()
+        ));
+    }
+    Ok(metadata)
 }
 
 /// Below the issuer's own path, as OpenID Connect Discovery §4 has it and Okta serves it.

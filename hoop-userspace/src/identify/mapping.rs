@@ -29,6 +29,15 @@ pub fn covers(pattern: &str, cgroup: &str) -> bool {
     })
 }
 
+/// What the pattern's one `*` stands for in a cgroup that it covers.
+pub(super) fn instance<'c>(pattern: &str, cgroup: &'c str) -> Option<&'c str> {
+    let levels = cgroup.split('/').filter(|level| !level.is_empty());
+    pattern.split('/').zip(levels).find_map(|(glob, level)| {
+        let (before, after) = glob.split_once('*')?;
+        level.strip_prefix(before)?.strip_suffix(after)
+    })
+}
+
 fn length(pattern: &str) -> (usize, usize) {
     let literal = pattern.chars().filter(|c| !matches!(c, '*' | '?' | '/'));
     (pattern.split('/').count(), literal.count())
@@ -95,6 +104,21 @@ mod tests {
         // A star does not cross levels, and systemd's escapes stand for themselves.
         assert_eq!(chosen(&["agents.slice/a*c"], "agents.slice/a/c"), None);
         assert!(chosen(&["agents.slice/a\\x2db"], "agents.slice/a\\x2db").is_some());
+    }
+
+    #[test]
+    fn instances() {
+        let pattern = "agents.slice/agent-*.service";
+        for (cgroup, found) in [
+            ("agents.slice/agent-7.service", Some("7")),
+            ("/agents.slice/agent-a-b.service/inner/x", Some("a-b")),
+            ("agents.slice/agent-.service", Some("")),
+            ("agents.slice/agent.service", None),
+            ("agents.slice", None),
+        ] {
+            assert_eq!(instance(pattern, cgroup), found, "{cgroup}");
+        }
+        assert_eq!(instance("a/*/c", "a/b/c"), Some("b"));
     }
 
     #[test]

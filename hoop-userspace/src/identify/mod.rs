@@ -8,16 +8,20 @@ use crate::config::Agent;
 use crate::ids::{AgentName, IssuerName};
 
 mod error;
+mod exec;
 mod http;
 mod jwt;
 mod keys;
 mod mapping;
 mod object;
+mod obtain;
 pub mod token;
 mod verifier;
 
 pub use error::{IdentityError, Quoted, Reason};
+pub use jwt::ALGORITHMS;
 pub use mapping::{agent_for, covers};
+pub use obtain::SigningKey;
 pub use verifier::{Verifier, VerifierError};
 
 #[cfg(test)]

@@ -1,38 +1,79 @@
-//! Finding an agent's token: in a file, or in the environment of the process that connects. Runs
-//! in the keeper, which alone may read either; what it finds is a claim until it is verified.
+//! Finding an agent's token: in a file, in the environment of the process that connects, or from a
+//! command. Runs in the keeper, which alone may read either; what it finds is a claim until it is
+//! verified.
 
+use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::Duration;
 
+use zeroize::Zeroizing;
+
+use super::exec::Commands;
 use crate::attribute::{Proc, Process};
-use crate::config::TokenSource;
+use crate::config::{Agent, Config, TokenSource};
 use crate::handover::TokenText;
 
 /// A token's longest length; Okta's with a hundred groups have some 8 KiB.
 pub(super) const MAX_TOKEN: usize = 16 << 10;
+/// A SAML assertion's longest length; it carries its signer's certificate.
+const MAX_ASSERTION: usize = 64 << 10;
 /// What is looked at of an environment; the kernel allows a megabyte and more.
 const MAX_ENVIRONMENT: u64 = 1 << 20;
 
-/// Reads it anew for every connection: that costs no more than asking whether the file changed,
-/// and a rotated token is seen at once.
-pub fn read(source: &TokenSource, process: &Process) -> TokenText {
-    read_from(Path::new("/proc"), source, process)
-}
+/// Finds tokens; keeps what commands printed, nothing else.
+#[derive(Default)]
+pub struct Tokens(Commands);
 
-fn read_from(proc: &Path, source: &TokenSource, process: &Process) -> TokenText {
-    let found = match source {
-        TokenSource::File(path) => from_file(path),
-        TokenSource::Env(name) => from_environment(proc, name, process),
-    };
-    match found {
-        Ok(token) => TokenText::Found(token),
-        Err(why) => TokenText::Missing(why),
+impl Tokens {
+    /// Files and environments are read anew for every connection: that costs no more than asking
+    /// whether they changed, and a rotated token is seen at once. May block as long as the agent's
+    /// command may run.
+    pub fn read(&self, agent: &Agent, process: &Process) -> TokenText {
+        self.read_from(Path::new("/proc"), agent, process)
+    }
+
+    fn read_from(&self, proc: &Path, agent: &Agent, process: &Process) -> TokenText {
+        let found = match &agent.token {
+            None => Err("its configuration names no token".to_owned()),
+            Some(TokenSource::File(path)) => from_file(path, MAX_TOKEN),
+            Some(TokenSource::Credential(name)) => {
+                from_credential(std::env::var_os("CREDENTIALS_DIRECTORY"), name)
+            }
+            Some(TokenSource::Env(name)) => from_environment(proc, name, process),
+            Some(TokenSource::Exec(exec)) => self.0.token(&agent.name, exec),
+            Some(TokenSource::ClientCredentials { .. }) => return TokenText::Obtained,
+            Some(TokenSource::Saml { file, .. }) => match from_file(file, MAX_ASSERTION) {
+                Ok(assertion) => return TokenText::Assertion(assertion),
+                Err(why) => Err(why),
+            },
+        };
+        match found {
+            Ok(token) => TokenText::Found(token),
+            Err(why) => TokenText::Missing(why),
+        }
     }
 }
 
-fn from_file(path: &Path) -> Result<String, String> {
+/// How long [`Tokens::read`] may take beyond what reading files takes.
+pub fn longest(config: &Config) -> Duration {
+    let timeouts = config.agents.iter().filter_map(|agent| match &agent.token {
+        Some(TokenSource::Exec(exec)) => Some(exec.timeout),
+        _ => None,
+    });
+    timeouts.max().unwrap_or_default()
+}
+
+fn from_credential(folder: Option<OsString>, name: &str) -> Result<Zeroizing<String>, String> {
+    let folder = folder.ok_or_else(|| {
+        format!("no systemd credential can be read, since $CREDENTIALS_DIRECTORY is not set: add LoadCredential={name}:… to the unit, or use token = {{ file = … }}")
+    })?;
+    from_file(&Path::new(&folder).join(name), MAX_TOKEN)
+}
+
+fn from_file(path: &Path, most: usize) -> Result<Zeroizing<String>, String> {
     let shown = path.display();
     let cannot = |e: std::io::Error| format!("cannot read the token file {shown}: {e}");
     let file = OpenOptions::new()
@@ -49,13 +90,18 @@ fn from_file(path: &Path) -> Result<String, String> {
             "everybody may read or write the token file {shown}: chmod o-rw it"
         ));
     }
-    let mut bytes = Vec::new();
-    let limit = MAX_TOKEN as u64 + 2;
+    // Of full size at once, so that growing leaves no copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(most + 64));
+    let limit = most as u64 + 2;
     file.take(limit).read_to_end(&mut bytes).map_err(cannot)?;
-    token(bytes, &format!("the token file {shown}"))
+    bounded(&bytes, &format!("the token file {shown}"), most)
 }
 
-fn from_environment(proc: &Path, name: &str, process: &Process) -> Result<String, String> {
+fn from_environment(
+    proc: &Path,
+    name: &str,
+    process: &Process,
+) -> Result<Zeroizing<String>, String> {
     let proc = Proc::of(proc, process.pid);
     // The cgroup is asked after the reading, so this is the environment of one of the agent's
     // own processes or nothing.
@@ -65,22 +111,27 @@ fn from_environment(proc: &Path, name: &str, process: &Process) -> Result<String
             format!("the process that connected has ended, and ${name} with it: keep it running until its connection is answered, or use token = {{ file = … }}")
         })?
         .ok_or_else(|| "the environment of the process cannot be read".to_owned())?;
+    let environment = Zeroizing::new(environment);
     let value = environment
         .split(|b| *b == 0)
         .find_map(|entry| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
         .ok_or_else(|| {
             format!("${name} is not in the environment that the process was started with")
         })?;
-    token(value.to_vec(), &format!("${name}"))
+    token(value, &format!("${name}"))
 }
 
-fn token(bytes: Vec<u8>, whence: &str) -> Result<String, String> {
-    let text = String::from_utf8(bytes).map_err(|_| format!("{whence} holds no token"))?;
+pub(super) fn token(bytes: &[u8], whence: &str) -> Result<Zeroizing<String>, String> {
+    bounded(bytes, whence, MAX_TOKEN)
+}
+
+fn bounded(bytes: &[u8], whence: &str, most: usize) -> Result<Zeroizing<String>, String> {
+    let text = std::str::from_utf8(bytes).map_err(|_| format!("{whence} holds no token"))?;
     let text = text.trim();
     match text.len() {
         0 => Err(format!("{whence} is empty")),
-        n if n > MAX_TOKEN => Err(format!("{whence} holds more than {MAX_TOKEN} bytes")),
-        _ => Ok(text.to_owned()),
+        n if n > most => Err(format!("{whence} holds more than {most} bytes")),
+        _ => Ok(Zeroizing::new(text.to_owned())),
     }
 }
 
@@ -92,9 +143,34 @@ mod tests {
 
     fn found(text: TokenText) -> Result<String, String> {
         match text {
-            TokenText::Found(token) => Ok(token),
+            TokenText::Found(token) => Ok(token.to_string()),
             TokenText::Missing(why) => Err(why),
+            other => panic!("{other:?}"),
         }
+    }
+
+    fn agent(source: TokenSource) -> Agent {
+        let text = "[[agent]]\nname = \"a\"\ncgroup = \"agents.slice/a\"\nmode = \"observe\"\n";
+        let bundle = crate::config::Bundle::from_text(Path::new("t"), text);
+        let mut agent = Config::from_bundle(&bundle).unwrap().agents.remove(0);
+        agent.token = Some(source);
+        agent
+    }
+
+    fn read(source: TokenSource, process: &Process) -> TokenText {
+        Tokens::default().read(&agent(source), process)
+    }
+
+    #[test]
+    fn credentials() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("bot");
+        fs::write(&path, "abc\n").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
+        let found = from_credential(Some(dir.path().into()), "bot").unwrap();
+        assert_eq!(found.as_str(), "abc");
+        let error = from_credential(None, "bot").unwrap_err();
+        assert!(error.contains("LoadCredential=bot:"), "{error}");
     }
 
     fn file(text: &str, mode: u32) -> Result<String, String> {
@@ -102,7 +178,7 @@ mod tests {
         let path = dir.path().join("token");
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-        found(read(&TokenSource::File(path), &Process::default()))
+        found(read(TokenSource::File(path), &Process::default()))
     }
 
     #[test]
@@ -113,7 +189,7 @@ mod tests {
         assert!(file("\n", 0o600).is_err_and(|why| why.contains("is empty")));
         assert!(file(&"a".repeat(MAX_TOKEN + 1), 0o600).is_err());
         let none = TokenSource::File("/nonexistent/token".into());
-        assert!(found(read(&none, &Process::default())).is_err());
+        assert!(found(read(none, &Process::default())).is_err());
     }
 
     /// `environ` of a made-up process in the cgroup `a`.
@@ -133,11 +209,8 @@ mod tests {
             cgroup: cgroup.to_owned(),
             ..Process::default()
         };
-        found(read_from(
-            dir.path(),
-            &TokenSource::Env("TOKEN".into()),
-            &process,
-        ))
+        let agent = agent(TokenSource::Env("TOKEN".into()));
+        found(Tokens::default().read_from(dir.path(), &agent, &process))
     }
 
     #[test]

@@ -8,24 +8,29 @@ use std::time::SystemTime;
 
 use lru::LruCache;
 use ring::digest;
+use zeroize::Zeroizing;
 
 use super::Identity;
 use super::error::{IdentityError, Reason};
 use super::jwt::{self, Unverified};
 use super::keys::{Keys, Pace};
+use super::mapping;
+use super::obtain::Obtainer;
 use crate::config::{Agent, Config, Issuer};
 use crate::handover::TokenText;
-use crate::ids::IssuerName;
+use crate::ids::{AgentName, IssuerName};
 
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
 
 /// Verifies tokens against the issuers of one configuration.
 pub struct Verifier {
     issuers: BTreeMap<IssuerName, (Issuer, Keys)>,
+    /// Of the agents whose tokens the daemon itself obtains.
+    obtainers: BTreeMap<AgentName, Obtainer>,
     verified: Mutex<LruCache<Digest, Verified>>,
 }
 
-/// Of the agent's name and the token: the same token proves nothing for another agent.
+/// Of the agent's name, its instance and the token: the same token proves nothing for another agent.
 type Digest = [u8; 32];
 
 struct Verified {
@@ -49,19 +54,33 @@ impl Verifier {
             })?;
             Ok((issuer.name.clone(), (issuer.clone(), keys)))
         });
+        let mut obtainers = BTreeMap::new();
+        for agent in &config.agents {
+            let issuer = agent.issuer.as_ref().and_then(|i| config.issuers.get(i));
+            let Some(issuer) = issuer else { continue };
+            let obtainer = Obtainer::new(agent, issuer).map_err(|why| VerifierError {
+                issuer: issuer.name.clone(),
+                why: format!("for agent `{}`: {why}", agent.name),
+            })?;
+            obtainers.extend(obtainer.map(|obtainer| (agent.name.clone(), obtainer)));
+        }
         Ok(Self {
             issuers: issuers.collect::<Result<_, _>>()?,
+            obtainers,
             verified: Mutex::new(LruCache::new(REMEMBERED)),
         })
     }
 
-    /// Who this is, or exactly why that is not known. May ask the issuer, for at most 10 s.
+    /// Who this is, or exactly why that is not known. `cgroup` is the process's, which tells
+    /// instances apart. May ask the issuer, for at most 10 s; 10 s more where the token has to be
+    /// obtained first.
     pub async fn verify(
         &self,
         agent: &Agent,
         token: &TokenText,
+        cgroup: &str,
     ) -> Result<Arc<Identity>, IdentityError> {
-        self.check(agent, token)
+        self.check(agent, token, cgroup)
             .await
             .map_err(|reason| IdentityError {
                 agent: agent.name.clone(),
@@ -69,27 +88,49 @@ impl Verifier {
             })
     }
 
-    async fn check(&self, agent: &Agent, token: &TokenText) -> Result<Arc<Identity>, Reason> {
+    async fn check(
+        &self,
+        agent: &Agent,
+        token: &TokenText,
+        cgroup: &str,
+    ) -> Result<Arc<Identity>, Reason> {
         let issuer = agent
             .issuer
             .as_ref()
             .and_then(|name| self.issuers.get(name));
-        let (Some((issuer, keys)), Some(client_id)) = (issuer, &agent.client_id) else {
+        let Some((issuer, keys)) = issuer else {
             return Err(Reason::NotConfigured);
         };
+        let client_id = agent.client_id.as_deref();
+        if client_id.is_none() && agent.instance_claim.is_none() {
+            return Err(Reason::NotConfigured);
+        }
+        let instance = agent.instance_claim.as_ref();
+        let instance = instance.and_then(|_| mapping::instance(&agent.cgroup, cgroup));
+        let obtained;
         let token = match token {
             TokenText::Found(token) => token,
             TokenText::Missing(why) => return Err(Reason::NoToken(why.clone())),
+            TokenText::Obtained => {
+                obtained = self.obtained(agent, None).await?;
+                &obtained
+            }
+            TokenText::Assertion(assertion) => {
+                obtained = self.obtained(agent, Some(assertion)).await?;
+                &obtained
+            }
         };
         let unverified = Unverified::parse(token)?;
         let keys = keys.get(|keys| unverified.has_key_in(keys)).await?;
         let now = SystemTime::now();
-        let digest = digest_of(agent, token);
+        let digest = digest_of(agent, instance, token);
         if let Some(identity) = self.remembered(&digest, keys.generation, issuer, now) {
             return Ok(identity);
         }
         let claims = unverified.verify(&keys, issuer)?;
+        let demanded = jwt::check_demands(&claims, agent, instance);
         let claims = jwt::check(&claims, issuer, client_id, now)?;
+        demanded?;
         let identity = Arc::new(Identity {
             agent: agent.name.clone(),
             issuer: issuer.name.clone(),
@@ -106,6 +147,19 @@ impl Verifier {
         };
         self.memory().put(digest, entry);
         Ok(identity)
+    }
+
+    async fn obtained(
+        &self,
+        agent: &Agent,
+        assertion: Option<&str>,
+    ) -> Result<Arc<Zeroizing<String>>, Reason> {
+        let obtainer = self
+            .obtainers
+            .get(&agent.name)
+            .ok_or(Reason::NotConfigured)?;
+        let token = obtainer.token(assertion).await;
+        token.map_err(Reason::NotObtained)
     }
 
     fn remembered(
@@ -143,9 +197,12 @@ pub struct VerifierError {
     pub why: String,
 }
 
-fn digest_of(agent: &Agent, token: &str) -> Digest {
+fn digest_of(agent: &Agent, instance: Option<&str>, token: &str) -> Digest {
     let mut context = digest::Context::new(&digest::SHA256);
     context.update(agent.name.as_str().as_bytes());
+    context.update(b"\0");
+    // No cgroup's name has a zero byte either.
+    context.update(instance.unwrap_or_default().as_bytes());
     context.update(b"\0");
     context.update(token.as_bytes());
     let mut digest = [0; 32];

@@ -20,10 +20,11 @@ use crate::attribute::{self, Process, Seen};
 use crate::config::{Config, Mode};
 use crate::handover::{Handover, ToWorker, TokenText};
 use crate::identify;
+use crate::identify::token::Tokens;
 
 /// Connections between accept and handover.
 const AT_ONCE: usize = 512;
-/// For reading about the process and its token.
+/// For reading about the process and its token; a token command's own timeout comes on top.
 const READ_WITHIN: Duration = Duration::from_secs(5);
 /// For a worker to be there: longer than a dead one needs to be replaced.
 const WORKER_WITHIN: Duration = Duration::from_secs(3);
@@ -40,14 +41,21 @@ pub struct Handing {
     parts: Arc<Parts>,
     places: Arc<Semaphore>,
     count: AtomicU64,
+    tokens: Arc<Tokens>,
 }
 
 impl Handing {
     pub fn new(parts: Arc<Parts>) -> Self {
+        // What the keeper opens is closed by exec anyway. Token commands shall not get what it was
+        // started with either.
+        if let Err(error) = crate::capture::close_inherited_on_exec() {
+            tracing::warn!(%error, "inherited descriptors stay open in token commands");
+        }
         Self {
             parts,
             places: Arc::new(Semaphore::new(AT_ONCE)),
             count: AtomicU64::new(0),
+            tokens: Arc::default(),
         }
     }
 
@@ -74,14 +82,16 @@ impl Handing {
         let parts = self.parts.clone();
         let config = parts.config();
         let seen = seen(&taken.origin);
+        let tokens = self.tokens.clone();
+        let within = READ_WITHIN + identify::token::longest(&config);
         let reading = tokio::task::spawn_blocking(move || {
             // Held until the reading ends, however long: it bounds the threads that may hang.
             let _place = place;
             let process = attribute::read(&seen, &parts.cgroups);
-            let (agent, mode, token) = agent(&config, &process);
+            let (agent, mode, token) = agent(&config, &tokens, &process);
             (process, agent, mode, token)
         });
-        let read = tokio::time::timeout(READ_WITHIN, reading).await;
+        let read = tokio::time::timeout(within, reading).await;
         let (process, agent, mode, token) = match read {
             Ok(Ok(read)) => read,
             Ok(Err(_)) => return Err("reading about its process failed"),
@@ -152,15 +162,16 @@ fn seen(origin: &Origin) -> Seen {
 
 /// Whose connection it is. Without a mapping it is enforced, which refuses it in the worker, where
 /// it is said and recorded.
-fn agent(config: &Config, process: &Process) -> (Option<crate::ids::AgentName>, Mode, TokenText) {
+fn agent(
+    config: &Config,
+    tokens: &Tokens,
+    process: &Process,
+) -> (Option<crate::ids::AgentName>, Mode, TokenText) {
     let Some(agent) = identify::agent_for(config, &process.cgroup) else {
         let why = "no agent is configured for its cgroup".into();
         return (None, Mode::Enforce, TokenText::Missing(why));
     };
-    let token = match &agent.token {
-        Some(source) => identify::token::read(source, process),
-        None => TokenText::Missing("its configuration names no token".into()),
-    };
+    let token = tokens.read(agent, process);
     (Some(agent.name.clone()), agent.mode, token)
 }
 

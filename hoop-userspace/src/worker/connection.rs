@@ -102,7 +102,7 @@ impl Connection {
         let verified = self
             .rules
             .verifier
-            .verify(agent, &self.handover.token)
+            .verify(agent, &self.handover.token, &self.handover.process.cgroup)
             .await;
         let header = self.header(
             Some(agent),
@@ -231,8 +231,9 @@ impl Connection {
         let _place = self.shared.live.enter(live, ends.clone());
         tracing::info!(session = %id, %agent, "session begins");
         let token = self.handover.token.clone();
+        let cgroup = &self.handover.process.cgroup;
         let watching = async {
-            super::identity::watch(self.shared.clone(), agent, identity, token, ends).await;
+            super::identity::watch(self.shared.clone(), agent, identity, token, cgroup, ends).await;
             std::future::pending::<Infallible>().await
         };
         let mut running = pin!(session::run(session, context));
@@ -248,7 +249,7 @@ impl Connection {
         let verified = self
             .rules
             .verifier
-            .verify(agent, &self.handover.token)
+            .verify(agent, &self.handover.token, &self.handover.process.cgroup)
             .await;
         let header = self.header(Some(agent), &verified, None, None);
         let mut recorder = match self.shared.store.session(header) {
@@ -278,7 +279,7 @@ impl Connection {
             Some(agent) => {
                 self.rules
                     .verifier
-                    .verify(agent, &self.handover.token)
+                    .verify(agent, &self.handover.token, &self.handover.process.cgroup)
                     .await
             }
             None => Err(IdentityError {

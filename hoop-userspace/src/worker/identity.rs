@@ -22,6 +22,7 @@ pub async fn watch(
     agent: AgentName,
     identity: Arc<Identity>,
     token: TokenText,
+    cgroup: &str,
     ends: watch::Sender<Option<End>>,
 ) {
     if !identity.verified() {
@@ -29,7 +30,7 @@ pub async fn watch(
     }
     let why = tokio::select! {
         why = expired(&shared, &identity) => why,
-        why = disowned(&shared, &agent, &token) => why,
+        why = disowned(&shared, &agent, &token, cgroup) => why,
     };
     tell(&ends, End::Identity(why));
 }
@@ -49,14 +50,14 @@ async fn expired(shared: &Shared, identity: &Identity) -> String {
     "its token has expired".into()
 }
 
-async fn disowned(shared: &Shared, agent: &AgentName, token: &TokenText) -> String {
+async fn disowned(shared: &Shared, agent: &AgentName, token: &TokenText, cgroup: &str) -> String {
     loop {
         tokio::time::sleep(RECHECK).await;
         let rules = shared.rules();
         let Some(agent) = rules.config.agents.iter().find(|a| a.name == *agent) else {
             return "the agent is no longer configured".into();
         };
-        match rules.verifier.verify(agent, token).await {
+        match rules.verifier.verify(agent, token, cgroup).await {
             Err(error) if !error.is_passing() => return error.reason.to_string(),
             // An issuer that cannot be asked takes nothing away before the token expires.
             _ => {}

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use toml::Spanned;
-
-use super::super::{Agent, Capture, Issuer, Mode, TokenSource, glob, raw, text};
+use super::super::{Agent, Capture, Issuer, Mode, glob, raw, text};
 use super::Parser;
 use crate::ids::{AgentName, IssuerName};
 
@@ -46,7 +44,9 @@ impl Parser<'_> {
     ) -> Agent {
         self.name(&raw.name, "an agent");
         let mode = raw.mode.unwrap_or(Mode::Enforce);
-        let token = raw.token.as_ref().and_then(|token| self.token(token));
+        let named = raw.client_id.is_some();
+        let token = raw.token.as_ref();
+        let token = token.and_then(|token| self.token(token, named));
         self.identity_keys(span, raw, mode);
         let egress = raw
             .egress_allow
@@ -67,6 +67,8 @@ impl Parser<'_> {
             issuer: issuer.filter(|name| issuers.contains_key(name)),
             client_id: raw.client_id.as_ref().map(|id| id.get_ref().clone()),
             token,
+            instance_claim: self.instance_claim(raw),
+            required_claims: self.required_claims(raw),
             egress,
             mode,
             listen: raw.listen.iter().map(|port| *port.get_ref()).collect(),
@@ -77,7 +79,11 @@ impl Parser<'_> {
     fn identity_keys(&mut self, span: Range<usize>, raw: &raw::Agent, mode: Mode) {
         let given = [
             ("issuer", raw.issuer.is_some()),
-            ("client_id", raw.client_id.is_some()),
+            // What the instance claim says tells the instances apart instead.
+            (
+                "client_id",
+                raw.client_id.is_some() || raw.instance_claim.is_some(),
+            ),
             ("token", raw.token.is_some()),
         ];
         let none = given.iter().all(|(_, given)| !given);
@@ -98,43 +104,6 @@ impl Parser<'_> {
         }
         if let Some(id) = raw.client_id.as_ref().filter(|id| id.get_ref().is_empty()) {
             self.problems.add(id.span(), "the client id is empty");
-        }
-    }
-
-    fn token(&mut self, raw: &Spanned<raw::Token>) -> Option<TokenSource> {
-        let token = raw.get_ref();
-        for (key, later) in [
-            ("client_credentials", &token.client_credentials),
-            ("exec", &token.exec),
-            ("saml", &token.saml),
-        ] {
-            if let Some(later) = later {
-                self.problems.add_with_fix(
-                    later.span(),
-                    format!("the token source `{key}` is not in this version"),
-                    "use file or env",
-                );
-                return None;
-            }
-        }
-        match (&token.file, &token.env) {
-            (Some(file), None) => {
-                let path = self.absolute(Some(file), "");
-                Some(TokenSource::File(path))
-            }
-            (None, Some(env)) => {
-                let name = env.get_ref();
-                if name.is_empty() || name.len() > 256 || name.contains(['=', '\0']) {
-                    let what = format!("{name:?} is no name of an environment variable");
-                    self.problems.add(env.span(), what);
-                }
-                Some(TokenSource::Env(name.clone()))
-            }
-            _ => {
-                let what = "give one token source: { file = … } or { env = … }";
-                self.problems.add(raw.span(), what);
-                None
-            }
         }
     }
 

@@ -16,6 +16,7 @@ use crate::ids::IssuerName;
 
 mod agent;
 mod resource;
+mod token;
 
 /// Whether a secret or file that the bundle lacks is still to be reported.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -145,6 +146,7 @@ impl Parser<'_> {
             groups: self.claims(raw.claims.groups.as_ref(), &["groups"]),
             scopes: self.claims(raw.claims.scopes.as_ref(), &["scp", "scope"]),
         };
+        let algorithms = self.algorithms(raw.algorithms.as_ref());
         let ca = self.certificates(raw.ca.as_ref());
         Some(Issuer {
             name: name.into(),
@@ -153,6 +155,7 @@ impl Parser<'_> {
             audience: raw.audience.get_ref().clone(),
             ca,
             skew,
+            algorithms,
             claims,
         })
     }
@@ -169,15 +172,31 @@ impl Parser<'_> {
         None
     }
 
-    fn claims(&mut self, raw: Option<&Spanned<Vec<String>>>, default: &[&str]) -> Vec<String> {
+    fn claims(&mut self, raw: Option<&Spanned<raw::OneOrMany>>, default: &[&str]) -> Vec<String> {
         let Some(written) = raw else {
             return default.iter().map(|&name| name.to_owned()).collect();
         };
-        let names = written.get_ref();
+        let names = &written.get_ref().0;
         if names.is_empty() || names.len() > 8 || names.iter().any(String::is_empty) {
             self.problems.add(
                 written.span(),
                 "give 1 to 8 claim names, none of them empty",
+            );
+        }
+        names.clone()
+    }
+
+    fn algorithms(&mut self, raw: Option<&Spanned<Vec<String>>>) -> Vec<String> {
+        let known = crate::identify::ALGORITHMS;
+        let Some(written) = raw else {
+            return known.iter().map(|&name| name.to_owned()).collect();
+        };
+        let names = written.get_ref();
+        if names.is_empty() || names.iter().any(|name| !known.contains(&name.as_str())) {
+            self.problems.add_with_fix(
+                written.span(),
+                "`algorithms` lists signatures that hoop can verify, at least one",
+                format!("use some of: {}", known.join(", ")),
             );
         }
         names.clone()

@@ -136,6 +136,10 @@ struct State {
     keys: Mutex<Vec<Value>>,
     fault: Mutex<Option<Fault>>,
     asked: AtomicUsize,
+    /// What the token endpoint answers: status and body.
+    grant: Mutex<(u16, String)>,
+    /// What the token endpoint was sent, head and body.
+    requests: Mutex<Vec<String>>,
 }
 
 pub struct Issuer {
@@ -156,9 +160,7 @@ impl Issuer {
         // Ends with the test's runtime.
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
-                let mut request = vec![0; 4096];
-                let n = stream.read(&mut request).await.unwrap_or(0);
-                let request = String::from_utf8_lossy(&request[..n]).into_owned();
+                let request = read_request(&mut stream).await;
                 let answer = answer(&url, &state, &request);
                 let _ = stream.write_all(answer.as_bytes()).await;
                 let _ = stream.shutdown().await;
@@ -180,6 +182,16 @@ impl Issuer {
         self.state.asked.load(Ordering::SeqCst)
     }
 
+    /// What the token endpoint answers from now on.
+    pub fn grant(&self, status: u16, body: impl ToString) {
+        *self.state.grant.lock().unwrap() = (status, body.to_string());
+    }
+
+    /// The requests that the token endpoint had.
+    pub fn requests(&self) -> Vec<String> {
+        self.state.requests.lock().unwrap().clone()
+    }
+
     /// Claims as Okta's custom authorisation servers write them.
     pub fn claims(&self) -> Value {
         json!({
@@ -187,6 +199,26 @@ impl Issuer {
             "scp": ["db.read"], "iat": now(), "nbf": now(), "exp": now() + 300,
             "ver": 1, "jti": "AT.x",
         })
+    }
+}
+
+async fn read_request(stream: &mut tokio::net::TcpStream) -> String {
+    let mut request = Vec::new();
+    loop {
+        let mut part = [0; 4096];
+        let n = stream.read(&mut part).await.unwrap_or(0);
+        request.extend_from_slice(&part[..n]);
+        let text = String::from_utf8_lossy(&request);
+        let length = text
+            .to_ascii_lowercase()
+            .split_once("content-length: ")
+            .and_then(|(_, rest)| rest.split_once('\r')?.0.parse::<usize>().ok());
+        let whole = text
+            .split_once("\r\n\r\n")
+            .is_some_and(|(_, body)| body.len() >= length.unwrap_or(0));
+        if n == 0 || whole {
+            return text.into_owned();
+        }
     }
 }
 
@@ -215,6 +247,14 @@ fn answer(url: &str, state: &State, request: &str) -> String {
         "/oauth2/aus1/v1/keys" => {
             state.asked.fetch_add(1, Ordering::SeqCst);
             json!({ "keys": *state.keys.lock().unwrap() })
+        }
+        "/oauth2/aus1/v1/token" => {
+            state.requests.lock().unwrap().push(request.to_owned());
+            let (status, body) = state.grant.lock().unwrap().clone();
+            return format!(
+                "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\nlocation: /oauth2/aus1/v1/keys\r\nconnection: close\r\n\r\n{body}",
+                body.len()
+            );
         }
         _ => return "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".to_owned(),
     };

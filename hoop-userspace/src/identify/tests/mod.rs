@@ -2,7 +2,7 @@
 //! with what refused it, rotation, and how seldom the issuer is asked.
 
 mod attacks;
-mod issuer;
+pub(super) mod issuer;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -38,8 +38,10 @@ async fn verify(
     agent: usize,
     token: &str,
 ) -> Result<std::sync::Arc<Identity>, Reason> {
-    let text = TokenText::Found(token.to_owned());
-    let answer = verifier.verify(&config.agents[agent], &text).await;
+    let text = TokenText::Found(token.to_owned().into());
+    let answer = verifier
+        .verify(&config.agents[agent], &text, "agents.slice/bot")
+        .await;
     answer.map_err(|error| {
         let shown = error.to_string();
         assert!(
@@ -188,7 +190,7 @@ async fn what_is_missing_is_said() {
     let verifier = Verifier::with_pace(&config, QUICK).unwrap();
     let missing = TokenText::Missing("$TOKEN is not set".into());
     let error = verifier
-        .verify(&config.agents[0], &missing)
+        .verify(&config.agents[0], &missing, "agents.slice/bot")
         .await
         .unwrap_err();
     assert_eq!(
@@ -197,7 +199,7 @@ async fn what_is_missing_is_said() {
     );
     config.agents[0].client_id = None;
     let error = verifier
-        .verify(&config.agents[0], &missing)
+        .verify(&config.agents[0], &missing, "agents.slice/bot")
         .await
         .unwrap_err();
     assert_eq!(error.reason, Reason::NotConfigured);
