@@ -3,18 +3,20 @@
 //   node server.mjs --host ADDRESS --port PORT --keys FILE --clients NAME,NAME…
 //
 // Prints {"issuer": …} when it listens. FILE gets its private keys, so that a scenario can make a
-// token that is wrong in one way only. Each client's secret is its name followed by "-secret":
+// token that is wrong in one way only. Each client's secret is its name followed by "-secret",
+// unless it is given another proof: --auth NAME=post, NAME=RS256 or NAME=ES256 (private_key_jwt, with
+// the key in DIRECTORY/NAME.pem and NAME.jwk of --client-keys DIRECTORY).
 //
 //   curl -su billing-bot:billing-bot-secret -d grant_type=client_credentials -d scope=orders URL/token
 //
 // For tests of rotation, POST /test/rotate?alg=ALG withdraws all keys and signs with a new one
 // (RS256, PS256, ES256, ES384, EdDSA); it answers with the new key's id.
 
-import { writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { parseArgs } from "node:util";
 
-import { exportJWK, generateKeyPair } from "jose";
+import { exportJWK, exportPKCS8, generateKeyPair } from "jose";
 import { Provider } from "oidc-provider";
 
 const { values: options } = parseArgs({
@@ -23,6 +25,8 @@ const { values: options } = parseArgs({
     port: { type: "string", default: "0" },
     keys: { type: "string" },
     clients: { type: "string", default: "billing-bot" },
+    auth: { type: "string", default: "" },
+    "client-keys": { type: "string", default: "." },
     audience: { type: "string", default: "api://hoop" },
     lifetime: { type: "string", default: "86400" },
   },
@@ -30,6 +34,13 @@ const { values: options } = parseArgs({
 
 let keys = await Promise.all([makeKey("RS256", "rsa-1"), makeKey("ES256", "ec-1")]);
 writeKeys();
+const auth = Object.fromEntries(
+  options.auth
+    .split(",")
+    .filter(Boolean)
+    .map((one) => one.split("=")),
+);
+const clients = await Promise.all(options.clients.split(",").map(client));
 
 // The address is part of the issuer's name, and the port is known only once it listens.
 const server = createServer();
@@ -68,7 +79,7 @@ async function makeKey(alg, kid) {
 
 function provider(issuer) {
   return new Provider(issuer, {
-    clients: options.clients.split(",").map(client),
+    clients,
     jwks: { keys },
     clientDefaults: { id_token_signed_response_alg: keys[0].alg },
     enabledJWA: { idTokenSigningAlgValues: [...new Set(keys.map((key) => key.alg))] },
@@ -100,13 +111,34 @@ function provider(issuer) {
   });
 }
 
-function client(name) {
-  return {
+async function client(name) {
+  const usual = {
     client_id: name,
-    client_secret: `${name}-secret`,
     grant_types: ["client_credentials"],
     response_types: [],
     redirect_uris: [],
-    token_endpoint_auth_method: "client_secret_basic",
   };
+  const how = auth[name] ?? "basic";
+  if (how === "basic" || how === "post") {
+    const secret = { client_secret: `${name}-secret` };
+    return { ...usual, ...secret, token_endpoint_auth_method: `client_secret_${how}` };
+  }
+  return {
+    ...usual,
+    token_endpoint_auth_method: "private_key_jwt",
+    token_endpoint_auth_signing_alg: how,
+    jwks: { keys: [await clientKey(name, how)] },
+  };
+}
+
+// Writes a client's private key in both forms and returns the public one.
+async function clientKey(name, alg) {
+  const { publicKey, privateKey } = await generateKeyPair(alg, { extractable: true });
+  const folder = options["client-keys"];
+  const named = { alg, kid: `${name}-key`, use: "sig" };
+  const jwk = { ...(await exportJWK(privateKey)), ...named };
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(`${folder}/${name}.jwk`, JSON.stringify(jwk), { mode: 0o600 });
+  writeFileSync(`${folder}/${name}.pem`, await exportPKCS8(privateKey), { mode: 0o600 });
+  return { ...(await exportJWK(publicKey)), ...named };
 }

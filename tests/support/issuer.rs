@@ -35,6 +35,14 @@ impl Issuer {
             .arg(folder.join("keys"))
             .arg("--clients")
             .arg(clients.join(","));
+        let auth: Vec<String> = settings
+            .agents
+            .iter()
+            .filter(|agent| !agent.auth.is_empty())
+            .map(|agent| format!("{}={}", agent.client_id, agent.auth))
+            .collect();
+        node.arg("--auth").arg(auth.join(","));
+        node.arg("--client-keys").arg(folder.join("clients"));
         node.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
         let mut child = node.spawn().context("cannot start node")?;
         let mut line = String::new();
@@ -57,8 +65,24 @@ impl Issuer {
         &self.url
     }
 
+    /// Withdraws all keys; what is granted from now on is signed with a new one.
+    pub fn rotate(&self) -> Result<()> {
+        let script = format!(
+            "await fetch('{}/test/rotate?alg=RS256', {{ method: 'POST' }})",
+            self.url
+        );
+        let mut node = Command::new("node");
+        node.args(["--input-type=module", "-e", &script]);
+        ran::run(&mut node, "", Duration::from_secs(20))?
+            .ok()
+            .map(drop)
+    }
+
     /// Obtains a token with the agent's client credentials and writes it where the mapping looks.
     pub fn give_token(&self, place: &Place, agent: &AgentSettings) -> Result<()> {
+        if !agent.auth.is_empty() {
+            return Ok(());
+        }
         let token = self.token(agent.client_id)?;
         files::write_secret(&place.path("tokens").join(agent.name), token)
     }

@@ -33,6 +33,12 @@ pub struct AgentSettings {
     pub mode: &'static str,
     pub egress: Vec<String>,
     pub listen: Vec<u16>,
+    /// The `token` of its mapping, where `FOLDER` stands for the world's folder. Empty for the file
+    /// that the world writes.
+    pub token: &'static str,
+    /// How its client proves itself to the provider: empty for a secret in the header, or `post`,
+    /// `RS256`, `ES256`.
+    pub auth: &'static str,
 }
 
 impl AgentSettings {
@@ -43,6 +49,8 @@ impl AgentSettings {
             mode: "enforce",
             egress: Vec::new(),
             listen: Vec::new(),
+            token: "",
+            auth: "",
         }
     }
 }
@@ -91,6 +99,10 @@ impl Settings {
         }
         std::fs::create_dir_all(place.path("etc/policies"))?;
         files::write_secret(&place.path("etc/orders-password"), PASSWORD)?;
+        for agent in &self.agents {
+            let secret = place.path("etc/clients").join(agent.client_id);
+            files::write_secret(&secret, format!("{}-secret", agent.client_id))?;
+        }
         files::write(&written.config, self.text(place, issuer))?;
         Ok(written)
     }
@@ -132,14 +144,18 @@ impl Settings {
 
 impl AgentSettings {
     fn text(&self, place: &Place) -> String {
+        let folder = place.folder.display().to_string();
+        let token = match self.token {
+            "" => format!("{{ file = \"{folder}/tokens/{}\" }}", self.name),
+            other => other.replace("FOLDER", &folder),
+        };
         format!(
             "[[agent]]\nname = \"{name}\"\ncgroup = \"{slice}/{name}*.service\"\nissuer = \"okta\"\n\
-             client_id = \"{client}\"\ntoken = {{ file = \"{folder}/tokens/{name}\" }}\n\
+             client_id = \"{client}\"\ntoken = {token}\n\
              egress_allow = {egress:?}\nlisten = {listen:?}\nmode = \"{mode}\"\n\n",
             name = self.name,
             slice = place.slice,
             client = self.client_id,
-            folder = place.folder.display(),
             egress = self.egress,
             listen = self.listen,
             mode = self.mode,

@@ -8,7 +8,6 @@ use std::time::SystemTime;
 
 use lru::LruCache;
 use ring::digest;
-use zeroize::Zeroizing;
 
 use super::Identity;
 use super::error::{IdentityError, Reason};
@@ -38,6 +37,13 @@ struct Verified {
     /// Of the keys that it was verified with. When they change it is verified again, so that a
     /// withdrawn key takes its tokens with it.
     generation: u64,
+}
+
+/// Whose token it should be.
+struct Claimed<'c> {
+    agent: &'c Agent,
+    issuer: &'c Issuer,
+    instance: Option<&'c str>,
 }
 
 impl Verifier {
@@ -101,25 +107,53 @@ impl Verifier {
         let Some((issuer, keys)) = issuer else {
             return Err(Reason::NotConfigured);
         };
-        let client_id = agent.client_id.as_deref();
-        if client_id.is_none() && agent.instance_claim.is_none() {
+        if agent.client_id.is_none() && agent.instance_claim.is_none() {
             return Err(Reason::NotConfigured);
         }
-        let instance = agent.instance_claim.as_ref();
-        let instance = instance.and_then(|_| mapping::instance(&agent.cgroup, cgroup));
-        let obtained;
-        let token = match token {
-            TokenText::Found(token) => token,
-            TokenText::Missing(why) => return Err(Reason::NoToken(why.clone())),
-            TokenText::Obtained => {
-                obtained = self.obtained(agent, None).await?;
-                &obtained
-            }
-            TokenText::Assertion(assertion) => {
-                obtained = self.obtained(agent, Some(assertion)).await?;
-                &obtained
-            }
+        let claimed = Claimed {
+            agent,
+            issuer,
+            instance: agent
+                .instance_claim
+                .as_ref()
+                .and_then(|_| mapping::instance(&agent.cgroup, cgroup)),
         };
+        let assertion = match token {
+            TokenText::Found(token) => return self.prove(&claimed, keys, token).await,
+            TokenText::Missing(why) => return Err(Reason::NoToken(why.clone())),
+            TokenText::Obtained => None,
+            TokenText::Assertion(assertion) => Some(assertion.as_str()),
+        };
+        let obtainer = self
+            .obtainers
+            .get(&agent.name)
+            .ok_or(Reason::NotConfigured)?;
+        let obtain = || async { obtainer.token(assertion).await.map_err(Reason::NotObtained) };
+        let token = obtain().await?;
+        let proved = self.prove(&claimed, keys, &token).await;
+        match proved {
+            // The issuer withdrew its key, or ended it earlier than it said: it gives another.
+            Err(Reason::UnknownKey { .. } | Reason::Signature | Reason::Expired(_))
+                if obtainer.discard(&token) =>
+            {
+                let token = obtain().await?;
+                self.prove(&claimed, keys, &token).await
+            }
+            other => other,
+        }
+    }
+
+    async fn prove(
+        &self,
+        claimed: &Claimed<'_>,
+        keys: &Keys,
+        token: &str,
+    ) -> Result<Arc<Identity>, Reason> {
+        let Claimed {
+            agent,
+            issuer,
+            instance,
+        } = *claimed;
         let unverified = Unverified::parse(token)?;
         let keys = keys.get(|keys| unverified.has_key_in(keys)).await?;
         let now = SystemTime::now();
@@ -129,7 +163,7 @@ impl Verifier {
         }
         let claims = unverified.verify(&keys, issuer)?;
         let demanded = jwt::check_demands(&claims, agent, instance);
-        let claims = jwt::check(&claims, issuer, client_id, now)?;
+        let claims = jwt::check(&claims, issuer, agent.client_id.as_deref(), now)?;
         demanded?;
         let identity = Arc::new(Identity {
             agent: agent.name.clone(),
@@ -147,19 +181,6 @@ impl Verifier {
         };
         self.memory().put(digest, entry);
         Ok(identity)
-    }
-
-    async fn obtained(
-        &self,
-        agent: &Agent,
-        assertion: Option<&str>,
-    ) -> Result<Arc<Zeroizing<String>>, Reason> {
-        let obtainer = self
-            .obtainers
-            .get(&agent.name)
-            .ok_or(Reason::NotConfigured)?;
-        let token = obtainer.token(assertion).await;
-        token.map_err(Reason::NotObtained)
     }
 
     fn remembered(

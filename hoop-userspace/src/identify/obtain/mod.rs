@@ -32,9 +32,11 @@ const WITHIN: Duration = Duration::from_secs(8);
 const UNSAID: Duration = Duration::from_secs(300);
 /// The pause after the first failure; it doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// A token is not given up before this age, which is also how often unknown keys are asked for.
+const YOUNG: Duration = Duration::from_secs(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-type Token = Arc<Zeroizing<String>>;
+pub(super) type Token = Arc<Zeroizing<String>>;
 
 /// Obtains one agent's token.
 pub(super) struct Obtainer(Arc<Inner>);
@@ -113,6 +115,21 @@ impl Obtainer {
             return Ok(token);
         }
         self.0.ask(assertion, basis).await
+    }
+
+    /// Forgets a token that the issuer's keys no longer prove, so that the next one is asked for. A
+    /// young one stays: not every connection shall cost the issuer a request.
+    pub fn discard(&self, token: &Token) -> bool {
+        let mut known = self.0.known();
+        let found = known
+            .held
+            .take_if(|held| Arc::ptr_eq(&held.token, token) && held.obtained.elapsed() >= YOUNG);
+        // Somebody else may have done it already.
+        found.is_some()
+            || known
+                .held
+                .as_ref()
+                .is_none_or(|held| !Arc::ptr_eq(&held.token, token))
     }
 
     /// In the background: whoever wants the token now goes on with the one there is.

@@ -129,6 +129,12 @@ pub enum Fault {
     Garbage,
     KeysElsewhere,
     Hangup,
+    /// A key set without end, as far as the client takes it.
+    Endless,
+    /// One byte of the answer now and then.
+    Slow,
+    /// Members that stand twice in the description.
+    Twice,
 }
 
 #[derive(Default)]
@@ -136,6 +142,8 @@ struct State {
     keys: Mutex<Vec<Value>>,
     fault: Mutex<Option<Fault>>,
     asked: AtomicUsize,
+    /// Bytes of [`Fault::Endless`] that were taken.
+    taken: AtomicUsize,
     /// What the token endpoint answers: status and body.
     grant: Mutex<(u16, String)>,
     /// What the token endpoint was sent, head and body.
@@ -162,8 +170,8 @@ impl Issuer {
             while let Ok((mut stream, _)) = listener.accept().await {
                 let request = read_request(&mut stream).await;
                 let answer = answer(&url, &state, &request);
-                let _ = stream.write_all(answer.as_bytes()).await;
-                let _ = stream.shutdown().await;
+                let state = state.clone();
+                tokio::spawn(async move { send(&mut stream, &state, &request, &answer).await });
             }
         });
         issuer
@@ -180,6 +188,11 @@ impl Issuer {
     /// How often the key set was fetched.
     pub fn asked(&self) -> usize {
         self.state.asked.load(Ordering::SeqCst)
+    }
+
+    /// Bytes of an endless answer that were taken.
+    pub fn taken(&self) -> usize {
+        self.state.taken.load(Ordering::SeqCst)
     }
 
     /// What the token endpoint answers from now on.
@@ -222,6 +235,31 @@ async fn read_request(stream: &mut tokio::net::TcpStream) -> String {
     }
 }
 
+async fn send(stream: &mut tokio::net::TcpStream, state: &State, request: &str, answer: &str) {
+    let fault = *state.fault.lock().unwrap();
+    if matches!(fault, Some(Fault::Slow)) {
+        for byte in answer.as_bytes() {
+            if stream.write_all(&[*byte]).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        }
+    }
+    if matches!(fault, Some(Fault::Endless)) && request.contains("/v1/keys ") {
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n";
+        let _ = stream.write_all(head.as_bytes()).await;
+        let part = vec![b' '; 64 << 10];
+        for _ in 0..(100 << 20) / part.len() {
+            if stream.write_all(&part).await.is_err() {
+                return;
+            }
+            state.taken.fetch_add(part.len(), Ordering::SeqCst);
+        }
+    }
+    let _ = stream.write_all(answer.as_bytes()).await;
+    let _ = stream.shutdown().await;
+}
+
 fn answer(url: &str, state: &State, request: &str) -> String {
     let fault = *state.fault.lock().unwrap();
     let path = request.split(' ').nth(1).unwrap_or_default();
@@ -261,8 +299,14 @@ fn answer(url: &str, state: &State, request: &str) -> String {
     let (mut status, mut kind, mut body) = ("200 OK", "application/json", body.to_string());
     match fault {
         Some(Fault::Status) => status = "500 Oops",
-        Some(Fault::Redirect) => status = "302 Found\r\nlocation: /oauth2/aus1/v1/keys",
-        Some(Fault::ContentType) => kind = "text/html",
+        Some(Fault::Redirect) => {
+            status = "302 Found\r\nlocation: /oauth2/aus1/.well-known/openid-configuration";
+        }
+        Some(Fault::ContentType) => {
+            kind = "text/html";
+            body = "<html>log in</html>".to_owned();
+        }
+        Some(Fault::Twice) => body = body.replacen('{', "{\"issuer\":\"https://a.example\",", 1),
         Some(Fault::Huge) => body = " ".repeat(2 << 20),
         Some(Fault::Garbage) => body = "{\"issuer\":".to_owned(),
         Some(Fault::Hangup) => return String::new(),

@@ -2,7 +2,9 @@
 //! with what refused it, rotation, and how seldom the issuer is asked.
 
 mod attacks;
+mod demands;
 pub(super) mod issuer;
+mod lies;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
