@@ -1,6 +1,8 @@
 //! Tokens that hoop obtains by itself, from the certified provider: every proof of a client, a
 //! command, two identities beside each other, and keys that change under load.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -33,6 +35,8 @@ const OBTAINED: [(&str, &str, &str); 4] = [
 const EXEC: &str =
     "{ exec = { command = [\"/bin/cat\", \"FOLDER/tokens/exec-bot\"], refresh = \"1s\" } }";
 
+const SAML: &str = "{ saml = { file = \"FOLDER/tokens/saml.xml\", scope = \"orders\", key = \"FOLDER/issuer/clients/saml-bot.pem\", kid = \"saml-bot-key\" } }";
+
 fn settings() -> Settings {
     let mut agents: Vec<_> = OBTAINED
         .iter()
@@ -45,6 +49,11 @@ fn settings() -> Settings {
     agents.push(AgentSettings {
         token: EXEC,
         ..AgentSettings::new("exec-bot")
+    });
+    agents.push(AgentSettings {
+        token: SAML,
+        auth: "RS256",
+        ..AgentSettings::new("saml-bot")
     });
     agents.push(AgentSettings {
         token: "{ client_credentials = { secret = { file = \"FOLDER/etc/orders-password\" } } }",
@@ -87,6 +96,7 @@ fn every_source_gives_each_agent_its_own_identity() {
     }
     passes(&world, "exec-bot");
     is_itself(&world, "exec-bot");
+    assertions(&world);
     explained(&world);
     one_of_two_expires(&world);
     keys_change_under_load(&world);
@@ -94,6 +104,23 @@ fn every_source_gives_each_agent_its_own_identity() {
     let secrets = ["basic-bot-secret", "post-bot-secret", "eyJ", "PRIVATE KEY"];
     assert!(!secrets.iter().any(|secret| log.contains(secret)), "{log}");
     assert!(!log.contains("panicked"), "{log}");
+}
+
+/// The issuer judges an assertion; a new one counts at once, for better or worse.
+fn assertions(world: &World) {
+    let file = world.place.path("tokens/saml.xml");
+    for (whose, passes) in [("saml-bot", true), ("ec-bot", false)] {
+        let text = format!("<Assertion>{whose}</Assertion>\n");
+        std::fs::write(&file, text).unwrap();
+        std::fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+        let ran = ask(world, "saml-bot");
+        assert_eq!(ran.stdout.contains("went through"), passes, "{ran:?}");
+        if passes {
+            is_itself(world, "saml-bot");
+        } else {
+            assert!(ran.stderr.contains("invalid_grant"), "{ran:?}");
+        }
+    }
 }
 
 /// A secret that the issuer does not know is refused with the issuer's reason; whoami says the same

@@ -9,6 +9,8 @@
 //
 //   curl -su billing-bot:billing-bot-secret -d grant_type=client_credentials -d scope=orders URL/token
 //
+// Any client may also exchange a SAML assertion whose text is <Assertion>NAME</Assertion>.
+//
 // For tests of rotation, POST /test/rotate?alg=ALG withdraws all keys and signs with a new one
 // (RS256, PS256, ES256, ES384, EdDSA); it answers with the new key's id.
 
@@ -17,7 +19,9 @@ import { createServer } from "node:http";
 import { parseArgs } from "node:util";
 
 import { exportJWK, exportPKCS8, generateKeyPair } from "jose";
-import { Provider } from "oidc-provider";
+import { errors, Provider } from "oidc-provider";
+
+const SAML = "urn:ietf:params:oauth:grant-type:saml2-bearer";
 
 const { values: options } = parseArgs({
   options: {
@@ -78,7 +82,7 @@ async function makeKey(alg, kid) {
 }
 
 function provider(issuer) {
-  return new Provider(issuer, {
+  const made = new Provider(issuer, {
     clients,
     jwks: { keys },
     clientDefaults: { id_token_signed_response_alg: keys[0].alg },
@@ -93,13 +97,7 @@ function provider(issuer) {
         enabled: true,
         defaultResource: () => options.audience,
         useGrantedResource: () => true,
-        getResourceServerInfo: () => ({
-          scope: "orders",
-          audience: options.audience,
-          accessTokenTTL: Number(options.lifetime),
-          accessTokenFormat: "jwt",
-          jwt: { sign: { alg: keys[0].alg } },
-        }),
+        getResourceServerInfo: resource,
       },
     },
     extraTokenClaims: (_context, token) => ({
@@ -109,12 +107,37 @@ function provider(issuer) {
       groups: ["agents"],
     }),
   });
+  made.registerGrantType(SAML, exchange, ["assertion", "scope"]);
+  return made;
+}
+
+function resource() {
+  return {
+    scope: "orders",
+    audience: options.audience,
+    accessTokenTTL: Number(options.lifetime),
+    accessTokenFormat: "jwt",
+    jwt: { sign: { alg: keys[0].alg } },
+  };
+}
+
+async function exchange(context, next) {
+  const { client, params, provider } = context.oidc;
+  const assertion = Buffer.from(params.assertion ?? "", "base64url").toString();
+  if (assertion !== `<Assertion>${client.clientId}</Assertion>`) {
+    throw new errors.InvalidGrant("this assertion is not the client's");
+  }
+  const token = new provider.ClientCredentials({ client, scope: params.scope });
+  token.resourceServer = new provider.ResourceServer(options.audience, resource());
+  const access_token = await token.save();
+  context.body = { access_token, expires_in: token.expiration, token_type: token.tokenType };
+  await next();
 }
 
 async function client(name) {
   const usual = {
     client_id: name,
-    grant_types: ["client_credentials"],
+    grant_types: ["client_credentials", SAML],
     response_types: [],
     redirect_uris: [],
   };
