@@ -29,6 +29,8 @@ pub struct Facts {
     pub columns: Vec<ColumnName>,
     /// What a write or a COPY moves out of the reach of the masks.
     pub copied: Copied,
+    /// What goes by another name afterwards, under which no mask may know it.
+    pub renamed: Vec<Renamed>,
     /// Settings that are set or reset.
     pub settings: Vec<Setting>,
     /// Files of the server that are read, written or loaded, and programs that it runs, where the
@@ -51,7 +53,10 @@ impl Facts {
     pub(in crate::decide) fn weight(&self) -> usize {
         let accesses: usize = self.statements.iter().map(|s| 2 + s.accesses.len()).sum();
         let names = self.reads.len() + self.writes.len() + self.functions.len();
-        let columns = self.columns.len() + self.copied.columns.len() + self.copied.relations.len();
+        let columns = self.columns.len()
+            + self.copied.columns.len()
+            + self.copied.relations.len()
+            + self.renamed.len();
         let texts = self.settings.len() + self.files.len() + self.programs.len();
         1024 + 160 * (accesses + names + columns + texts)
     }
@@ -79,6 +84,7 @@ impl Facts {
             functions: both(&self.functions, &other.functions),
             columns: both(&self.columns, &other.columns),
             copied,
+            renamed: both(&self.renamed, &other.renamed),
             settings: both(&self.settings, &other.settings),
             files: both(&self.files, &other.files),
             programs: both(&self.programs, &other.programs),
@@ -244,6 +250,33 @@ pub struct Copied {
     pub relations: Vec<RelationName>,
     /// Values may come from what the text does not show.
     pub opaque: bool,
+}
+
+/// What a statement gives another name or place.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Renamed {
+    Column {
+        relation: RelationName,
+        column: Box<str>,
+    },
+    /// A table, view or foreign table gets another name or another schema.
+    Table {
+        relation: RelationName,
+    },
+    Schema {
+        name: Box<str>,
+    },
+}
+
+impl fmt::Display for Renamed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Column { relation, column } => write!(f, "column {relation}.{column}"),
+            Self::Table { relation } => write!(f, "table {relation}"),
+            Self::Schema { name } => write!(f, "schema {name}"),
+        }
+    }
 }
 
 /// A setting and its new value, where that is a constant.

@@ -4,7 +4,7 @@
 
 use crate::config::ColumnPattern;
 
-use super::{ColumnName, Facts, RelationName};
+use super::{ColumnName, Facts, RelationName, Renamed};
 
 /// The masked columns of one resource.
 #[derive(Debug, Default)]
@@ -17,6 +17,8 @@ pub(super) enum Escape {
     Column(RelationName),
     /// Rows whose origin the text does not show are copied.
     Opaque,
+    /// What a mask names would be called otherwise.
+    Renamed(Renamed),
     /// Stored values of all tables: planner statistics, TOAST.
     Storage(RelationName),
 }
@@ -29,6 +31,10 @@ impl Masks {
         let stored = facts.reads.iter().find(|name| stores_values(name));
         if let Some(name) = stored {
             return Some(Escape::Storage(name.clone()));
+        }
+        let renamed = facts.renamed.iter().find(|r| self.names(r));
+        if let Some(renamed) = renamed {
+            return Some(Escape::Renamed(renamed.clone()));
         }
         if facts.copied.opaque {
             return Some(Escape::Opaque);
@@ -46,6 +52,23 @@ impl Masks {
             .iter()
             .find_map(|column| self.column(column, &copied.relations))
             .map(Escape::Column)
+    }
+
+    /// Whether a mask knows this by the name that it is about to lose. A pattern that takes any
+    /// name in that place goes on to match.
+    fn names(&self, renamed: &Renamed) -> bool {
+        self.0.iter().any(|mask| match renamed {
+            Renamed::Column { relation, column } => {
+                mask.column
+                    .as_deref()
+                    .is_some_and(|masked| masked == &**column)
+                    && may_be(mask, relation)
+            }
+            Renamed::Table { relation } => {
+                (mask.table.is_some() || mask.schema.is_some()) && may_be(mask, relation)
+            }
+            Renamed::Schema { name } => mask.schema.as_deref().is_some_and(|s| s == &**name),
+        })
     }
 
     fn column(&self, column: &ColumnName, relations: &[RelationName]) -> Option<RelationName> {

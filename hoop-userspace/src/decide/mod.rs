@@ -14,7 +14,8 @@ mod words;
 pub use cedar::{PACKS, PolicyProblem, SCHEMA};
 pub use decider::{DecideError, Decider, Explained};
 pub use facts::{
-    Access, Action, ColumnName, Copied, Facts, Flag, Object, RelationName, Setting, Statement, Verb,
+    Access, Action, ColumnName, Copied, Facts, Flag, Object, RelationName, Renamed, Setting,
+    Statement, Verb,
 };
 pub use sql::keeps_grammar;
 pub use subject::Subject;

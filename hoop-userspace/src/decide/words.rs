@@ -154,6 +154,13 @@ pub(super) fn masked(agent: &AgentName, verb: super::Verb, escape: &Escape) -> W
             Retry::Narrower,
             "copy from tables by name, with their columns listed",
         ),
+        Escape::Renamed(renamed) => (
+            format!(
+                "{agent} may not give {renamed} another name or place: its masks know it by this one"
+            ),
+            Retry::Never,
+            "ask the operator, who can change the masks with it",
+        ),
         Escape::Storage(relation) => (
             format!("{agent} may not read {relation}: it stores values of masked columns"),
             Retry::Never,

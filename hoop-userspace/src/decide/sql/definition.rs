@@ -8,7 +8,7 @@ use pg_raw_parse::raw::GrantTargetType::ACL_TARGET_OBJECT;
 use pg_raw_parse::raw::ObjectType as Kind;
 use pg_raw_parse::raw::RoleStmtType::{ROLESTMT_GROUP, ROLESTMT_USER};
 
-use crate::decide::{Action, Flag, Object, RelationName, Verb};
+use crate::decide::{Action, Flag, Object, RelationName, Renamed, Verb};
 
 use super::utility::{cascade, changed, other};
 use super::walk::{Context, Lost, Walk, names, relation_name};
@@ -133,7 +133,8 @@ pub(super) fn visit<'a>(
     // A statement that names nothing acts on the database.
     walk.found.least.get_or_insert((action, Verb(verb)));
     flags(walk, node);
-    let context = changed(context, action, verb);
+    walk.found.renamed.extend(renamed(node));
+    let context = changed(context, action, verb).copied(rewrites(node));
     if let Node::GrantStmt(n) = node
         && n.targtype == ACL_TARGET_OBJECT
         && matches!(n.objtype, Kind::OBJECT_TABLE | Kind::OBJECT_SEQUENCE)
@@ -191,6 +192,41 @@ fn alter_table(walk: &mut Walk<'_, '_>, n: &AlterTableCmd, relation: &RangeVar) 
     };
     cascade(walk, n.behavior == DROP_CASCADE);
     walk.changes(action, Verb(verb), relation_name(relation));
+}
+
+/// What goes by another name afterwards.
+fn renamed(node: Node<'_>) -> Option<Renamed> {
+    match node {
+        Node::RenameStmt(n) => match (n.relation(), n.rename_type) {
+            (Some(relation), Kind::OBJECT_COLUMN) => Some(Renamed::Column {
+                relation: relation_name(relation),
+                column: n.subname().unwrap_or_default().into(),
+            }),
+            (Some(relation), kind) if is_relation(kind) => Some(Renamed::Table {
+                relation: relation_name(relation),
+            }),
+            (None, Kind::OBJECT_SCHEMA) => Some(Renamed::Schema {
+                name: n.subname().unwrap_or_default().into(),
+            }),
+            _ => None,
+        },
+        Node::AlterObjectSchemaStmt(n) => n.relation().map(|relation| Renamed::Table {
+            relation: relation_name(relation),
+        }),
+        _ => None,
+    }
+}
+
+/// Whether a column's stored values may be computed from others: `ALTER … TYPE … USING`, a
+/// generated column that is added.
+fn rewrites(node: Node<'_>) -> bool {
+    let Node::AlterTableStmt(n) = node else {
+        return false;
+    };
+    n.cmds().iter().any(|cmd| {
+        matches!(cmd, Node::AlterTableCmd(cmd)
+            if matches!(cmd.subtype, At::AT_AlterColumnType | At::AT_AddColumn))
+    })
 }
 
 /// What a statement acts on, beside relations.

@@ -3,7 +3,8 @@
 use std::collections::{BTreeSet, HashMap};
 
 use crate::decide::{
-    Access, Action, ColumnName, Copied, Facts, Flag, Object, RelationName, Setting, Statement, Verb,
+    Access, Action, ColumnName, Copied, Facts, Flag, Object, RelationName, Renamed, Setting,
+    Statement, Verb,
 };
 
 use super::functions;
@@ -23,6 +24,7 @@ pub(super) struct Found<'a> {
     pub opaque: bool,
     pub copied: BTreeSet<RelationName>,
     pub copied_opaque: bool,
+    pub renamed: BTreeSet<Renamed>,
     /// A function is called that keeps what it is given where another statement finds it: a
     /// setting, a notification, a sequence, a lock. Whatever is read may be among it.
     pub keeps: bool,
@@ -216,6 +218,7 @@ pub(super) fn add(facts: &mut Facts, mut found: Found<'_>) {
         relations.extend(found.reads.iter().cloned());
     }
     *opaque |= found.copied_opaque;
+    facts.renamed.extend(found.renamed);
     facts.opaque |= found.opaque;
     facts.verbs.push(found.verb);
     facts.verbs.extend(found.accesses.iter().map(|a| a.verb));
@@ -254,6 +257,7 @@ pub(super) fn tidy(facts: &mut Facts) {
     sort(&mut facts.columns);
     sort(&mut facts.copied.columns);
     sort(&mut facts.copied.relations);
+    sort(&mut facts.renamed);
     sort(&mut facts.settings);
     sort(&mut facts.files);
     sort(&mut facts.programs);

@@ -60,6 +60,15 @@ fn what_would_escape_is_refused() {
         "SELECT * FROM pg_toast.pg_toast_16384",
         "EXPLAIN ANALYZE INSERT INTO t SELECT ssn FROM users",
         "PREPARE p AS INSERT INTO t SELECT ssn FROM users",
+        "ALTER TABLE users RENAME COLUMN ssn TO harmless",
+        "ALTER TABLE anything RENAME email TO harmless",
+        "ALTER TABLE IF EXISTS ONLY public.users RENAME TO people",
+        "ALTER VIEW users RENAME TO people",
+        "ALTER TABLE users SET SCHEMA other",
+        "ALTER SCHEMA public RENAME TO other",
+        "ALTER TABLE users ALTER name TYPE text USING ssn",
+        "ALTER TABLE users ALTER name TYPE text USING users::text",
+        "ALTER TABLE users ADD x text GENERATED ALWAYS AS (ssn || '') STORED",
     ] {
         assert_eq!(code(sql), Some(Code::MaskedRead), "{sql}");
     }
@@ -81,6 +90,12 @@ fn what_does_not_is_permitted() {
         "DELETE FROM users WHERE ssn = '1' RETURNING ssn",
         "CREATE TABLE t AS SELECT id, name FROM users",
         "CREATE VIEW v AS SELECT * FROM users",
+        "ALTER TABLE users RENAME COLUMN name TO called",
+        "ALTER TABLE other.users RENAME TO people",
+        "ALTER TABLE orders RENAME TO purchases",
+        "ALTER SCHEMA other RENAME TO another",
+        "ALTER TABLE users ALTER name TYPE varchar USING name::varchar",
+        "ALTER TABLE users ADD note text DEFAULT 'x'",
         "SELECT * FROM users FOR UPDATE",
     ] {
         assert_eq!(code(sql), None, "{sql}");
