@@ -137,7 +137,7 @@ fn text(path: &Path, findings: &[Finding], summary: &Summary) -> String {
     }
     text.push_str(&if summary.ok {
         format!(
-            "{}: valid; {} agents, {} resources, {} masks, {} policies\n",
+            "{}: valid; agents {}, resources {}, masks {}, policies {}\n",
             path.display(),
             summary.agents,
             summary.resources,
