@@ -13,6 +13,7 @@ mod exec;
 mod kill;
 mod log;
 mod mask;
+mod pipe;
 mod policy;
 mod replay;
 mod run;
@@ -28,7 +29,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use nix::sys::signal::{SigHandler, Signal, signal};
 
 /// Where the configuration is, unless `--config` says otherwise.
 pub const DEFAULT_CONFIG: &str = "/etc/hoop/hoop.toml";
@@ -90,7 +90,7 @@ pub struct ConfigArg {
 pub fn main() -> ExitCode {
     let command = Arguments::parse().command;
     if !matches!(command, Command::Run(_) | Command::Worker(_)) {
-        end_with_the_reader();
+        pipe::end_with_the_reader();
     }
     let outcome = match command {
         Command::Run(args) => run::run(args),
@@ -114,15 +114,6 @@ pub fn main() -> ExitCode {
         eprintln!("hoop: {error:#}");
         ExitCode::FAILURE
     })
-}
-
-/// Lets `hoop replay … | head` end quietly when `head` does. The standard library has writes to a
-/// closed pipe fail instead, which a daemon wants and a command line does not.
-fn end_with_the_reader() {
-    // SAFETY: the default action runs no code of ours, and no thread has been started yet.
-    let set = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
-    // Where it fails, a closed pipe is reported as an error.
-    let _ = set;
 }
 
 #[cfg(test)]
