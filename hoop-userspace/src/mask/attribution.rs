@@ -154,16 +154,18 @@ impl Attribution<'_> {
         found.min_by_key(|how| super::rules::shows(how))
     }
 
-    /// Whether the relation is a view whose rows may come from a masked table.
+    /// Whether the relation, or one of its family, is a view whose rows may come from a masked table.
     fn derives(&self, relation: &Relation) -> bool {
         if relation.opaque {
             return true;
         }
-        if relation.reads.is_empty() {
+        let family = self.catalog.family(relation.oid);
+        let mut members = family.iter().filter_map(|oid| self.catalog.relation(*oid));
+        if members.all(|member| member.reads.is_empty()) {
             return false;
         }
         self.catalog.sources(relation.oid).into_iter().any(|oid| {
-            oid != relation.oid
+            !family.contains(&oid)
                 && match self.catalog.relation(oid) {
                     Some(source) => source.opaque || self.rules.names(source),
                     // Of the system's own, those that hold samples of values make a view opaque.
