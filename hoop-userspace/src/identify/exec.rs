@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -17,6 +17,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -105,22 +106,41 @@ impl Last {
     }
 }
 
-/// Ends the command's whole group, and takes its exit status.
-struct Running(Child);
+/// A command's process group, which ends with this.
+struct Running {
+    child: Child,
+    group: Pid,
+}
 
 impl Running {
-    fn end(&mut self) {
-        if let Ok(group) = i32::try_from(self.0.id()) {
-            // It may be gone already, which is what is wanted.
-            let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+    fn new(child: Child) -> Result<Self, String> {
+        let group = i32::try_from(child.id()).map_err(|error| error.to_string())?;
+        let group = Pid::from_raw(group);
+        Ok(Self { child, group })
+    }
+
+    /// Whether the command has ended. Its status is left to be taken: until then nobody else can
+    /// get the number of its group.
+    fn has_ended(&self) -> Result<bool, Errno> {
+        let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        Ok(waitid(Id::Pid(self.group), look)? != WaitStatus::StillAlive)
+    }
+
+    /// Ends what is left of the group, then takes the command's status. A second call finds the
+    /// status taken and ends nothing.
+    fn end(&mut self) -> std::io::Result<ExitStatus> {
+        if self.has_ended().is_ok() {
+            // It may have ended by itself, which is what is wanted.
+            let _ = killpg(self.group, Signal::SIGKILL);
         }
-        let _ = self.0.wait();
+        self.child.wait()
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.end();
+        // Whoever wanted the status has it.
+        let _ = self.end();
     }
 }
 
@@ -142,8 +162,8 @@ fn run(exec: &Exec) -> Result<Zeroizing<Vec<u8>>, String> {
         .stderr(Stdio::null())
         .spawn()
         .map_err(|error| format!("the token command {program} cannot be started: {error}"))?;
-    let mut running = Running(child);
-    let Some(out) = running.0.stdout.take() else {
+    let mut running = Running::new(child)?;
+    let Some(out) = running.child.stdout.take() else {
         return Err(format!("the token command {program} has no output"));
     };
     let slow = || {
@@ -160,18 +180,21 @@ fn run(exec: &Exec) -> Result<Zeroizing<Vec<u8>>, String> {
             "the token command {program} prints more than {MAX_TOKEN} bytes"
         ));
     }
-    loop {
-        match running.0.try_wait() {
-            Err(error) => return Err(format!("{program}: {error}")),
-            Ok(Some(status)) if status.success() => return Ok(text),
-            Ok(Some(status)) => {
-                return Err(format!(
-                    "the token command {program} failed ({status}): run it by hand to see why"
-                ));
-            }
-            Ok(None) if Instant::now() >= by => return Err(slow()),
-            Ok(None) => std::thread::sleep(Duration::from_millis(5)),
+    while !running
+        .has_ended()
+        .map_err(|error| format!("{program}: {error}"))?
+    {
+        if Instant::now() >= by {
+            return Err(slow());
         }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    match running.end() {
+        Ok(status) if status.success() => Ok(text),
+        Ok(status) => Err(format!(
+            "the token command {program} failed ({status}): run it by hand to see why"
+        )),
+        Err(error) => Err(format!("{program}: {error}")),
     }
 }
 
@@ -329,6 +352,19 @@ mod tests {
             .unwrap_err();
         assert!(error.contains("was ended after 0.2 s"), "{error}");
         assert!(began.elapsed() < Duration::from_secs(2));
+        std::thread::sleep(Duration::from_millis(1300));
+        assert!(!mark.exists(), "a child of the command lives on");
+    }
+
+    #[test]
+    fn what_a_command_leaves_behind_ends_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let mark = dir.path().join("mark");
+        let script = format!(
+            "(sleep 1; touch {}) >/dev/null 2>&1 & echo abc",
+            mark.display()
+        );
+        assert_eq!(once(&script).as_deref(), Ok("abc"));
         std::thread::sleep(Duration::from_millis(1300));
         assert!(!mark.exists(), "a child of the command lives on");
     }

@@ -46,11 +46,6 @@ pub struct Handing {
 
 impl Handing {
     pub fn new(parts: Arc<Parts>) -> Self {
-        // What the keeper opens is closed by exec anyway. Token commands shall not get what it was
-        // started with either.
-        if let Err(error) = crate::capture::close_inherited_on_exec() {
-            tracing::warn!(%error, "inherited descriptors stay open in token commands");
-        }
         Self {
             parts,
             places: Arc::new(Semaphore::new(AT_ONCE)),

@@ -126,8 +126,11 @@ pub fn run(start: &Start) -> Result<(), KeeperError> {
     ended
 }
 
-/// Tokens and credentials pass through this memory: no core holds it, nobody attaches.
+/// Tokens and credentials pass through this memory: no core holds it, nobody attaches. What the
+/// keeper opens is closed by exec anyway; its children, the worker and token commands, do not get
+/// what it was started with either.
 fn own_limits() -> std::io::Result<()> {
+    crate::capture::close_inherited_on_exec()?;
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;

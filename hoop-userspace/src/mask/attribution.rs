@@ -159,6 +159,9 @@ impl Attribution<'_> {
         if relation.opaque {
             return true;
         }
+        if relation.reads.is_empty() && relation.parents.is_empty() {
+            return false;
+        }
         let family = self.catalog.family(relation.oid);
         let mut members = family.iter().filter_map(|oid| self.catalog.relation(*oid));
         if members.all(|member| member.reads.is_empty()) {

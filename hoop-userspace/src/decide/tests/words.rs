@@ -30,6 +30,13 @@ fn every_kind() {
             .refusal;
         shown(&refusal.unwrap())
     };
+    let renamed = || {
+        let all = ("p.cedar", "permit (principal, action, resource);");
+        let refusal = decider(&[], &[all], &["public.users.ssn"])
+            .explain(&subject(), text("ALTER TABLE users RENAME ssn TO harmless"))
+            .refusal;
+        shown(&refusal.unwrap())
+    };
     let undecidable = |why| {
         let words = crate::decide::words::undecidable(&"billing-bot".into(), &why);
         shown(&words.refusal(ExchangeId(1), 0, None))
@@ -61,6 +68,7 @@ fn every_kind() {
             &["public.users.ssn"],
             "SELECT * FROM pg_stats",
         ),
+        renamed(),
         said(&["ask-before-write"], &[], "DELETE FROM users WHERE id = 1"),
         by_policy(failing),
         by_policy(narrow),
