@@ -155,7 +155,7 @@ fn status_shows_a_session_that_can_be_killed() {
     assert_eq!(session["resource"], "orders");
     let id = session["session"].as_str().unwrap();
     let killed = world
-        .hoop(&["kill", id, "--reason", "maintenance"])
+        .hoop(&["sessions", "kill", id, "--reason", "maintenance"])
         .unwrap();
     assert_eq!(killed.code, Some(0), "{}", killed.stderr);
     assert_eq!(held.ask("SELECT 'still here'"), "");
@@ -164,7 +164,7 @@ fn status_shows_a_session_that_can_be_killed() {
     held.child.wait().unwrap();
     std::io::Read::read_to_string(&mut stderr, &mut said).unwrap();
     assert!(said.contains("maintenance"), "{said}");
-    assert_ne!(world.hoop(&["kill", id]).unwrap().code, Some(0));
+    assert_ne!(world.hoop(&["sessions", "kill", id]).unwrap().code, Some(0));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hoop::config::{Bundle, Config};
 use hoop::handover::TokenText;
-use hoop::identify::{IdentityError, Reason, Verifier};
+use hoop::identify::{IdentityError, Occasion, Reason, Verifier};
 
 struct Provider {
     url: String,
@@ -98,9 +98,10 @@ async fn every_algorithm_and_rotation() {
     let lasting = Verifier::new(&config).unwrap();
     let first = provider.token("billing-bot");
     let identity = lasting
-        .verify(agent, &first, "agents.slice/bot")
+        .verify(agent, &first, "agents.slice/bot", Occasion::Opening)
         .await
-        .unwrap();
+        .unwrap()
+        .identity;
     assert_eq!(identity.client_id(), "billing-bot");
     assert_eq!(identity.groups(), ["agents"]);
     assert_eq!(identity.scopes(), ["orders"]);
@@ -109,8 +110,13 @@ async fn every_algorithm_and_rotation() {
         provider.rotate(algorithm);
         let token = provider.token("billing-bot");
         let fresh = Verifier::new(&config).unwrap();
-        let answer = fresh.verify(agent, &token, "agents.slice/bot").await;
-        assert!(answer.is_ok_and(|i| i.verified()), "{algorithm}");
+        let answer = fresh
+            .verify(agent, &token, "agents.slice/bot", Occasion::Opening)
+            .await;
+        assert!(
+            answer.is_ok_and(|proved| proved.identity.verified()),
+            "{algorithm}"
+        );
     }
 
     // The verifier that knew the first key learns the last one, and forgets what was withdrawn.
@@ -118,11 +124,13 @@ async fn every_algorithm_and_rotation() {
     let last = provider.token("billing-bot");
     assert!(
         lasting
-            .verify(agent, &last, "agents.slice/bot")
+            .verify(agent, &last, "agents.slice/bot", Occasion::Opening)
             .await
             .is_ok()
     );
-    let withdrawn = lasting.verify(agent, &first, "agents.slice/bot").await;
+    let withdrawn = lasting
+        .verify(agent, &first, "agents.slice/bot", Occasion::Opening)
+        .await;
     assert!(matches!(
         withdrawn,
         Err(IdentityError {
@@ -139,7 +147,12 @@ async fn genuine_tokens_for_others_are_refused() {
     let verifier = Verifier::new(&config).unwrap();
     let other = provider.token("other");
     let refused = verifier
-        .verify(&config.agents[0], &other, "agents.slice/bot")
+        .verify(
+            &config.agents[0],
+            &other,
+            "agents.slice/bot",
+            Occasion::Opening,
+        )
         .await
         .unwrap_err();
     assert!(matches!(refused.reason, Reason::Client { .. }), "{refused}");
@@ -148,7 +161,12 @@ async fn genuine_tokens_for_others_are_refused() {
     let verifier = Verifier::new(&config).unwrap();
     let token = provider.token("billing-bot");
     let refused = verifier
-        .verify(&config.agents[0], &token, "agents.slice/bot")
+        .verify(
+            &config.agents[0],
+            &token,
+            "agents.slice/bot",
+            Occasion::Opening,
+        )
         .await
         .unwrap_err();
     assert!(

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use crate::config::Mode;
 use crate::decide::{Action, Code, Decided, Decider, Permitted, Refusal, Retry, Subject};
+use crate::identify::Identity;
 use crate::ids::{Epochs, ExchangeId};
 use crate::mask::{Catalog, Masker, Masking, Rules};
 use crate::record::{RecordError, Recorded, SessionRecorder};
@@ -43,6 +44,8 @@ pub struct Rulebook {
 /// Everything that one session needs beside its protocol.
 pub struct Context {
     pub subject: Subject,
+    /// The subject's identity as it is renewed; the same principal always.
+    pub identity: watch::Receiver<Arc<Identity>>,
     pub rulebook: watch::Receiver<Arc<Rulebook>>,
     pub catalogs: Arc<dyn Catalogs>,
     pub recorder: SessionRecorder,
@@ -54,6 +57,7 @@ pub struct Context {
 pub async fn run<P: Protocol>(protocol: P, context: Context) -> End {
     let Context {
         mut subject,
+        identity,
         mut rulebook,
         catalogs,
         recorder,
@@ -67,6 +71,7 @@ pub async fn run<P: Protocol>(protocol: P, context: Context) -> End {
     let mut session = Session {
         protocol,
         subject,
+        identity,
         masker,
         rules,
         rulebook,
@@ -94,6 +99,7 @@ pub async fn run<P: Protocol>(protocol: P, context: Context) -> End {
 struct Session<P> {
     protocol: P,
     subject: Subject,
+    identity: watch::Receiver<Arc<Identity>>,
     rules: Arc<Rulebook>,
     rulebook: watch::Receiver<Arc<Rulebook>>,
     masker: Masker,
@@ -165,7 +171,7 @@ impl<P: Protocol> Session<P> {
     }
 
     fn request(&mut self, request: Request) -> Result<(), Ended> {
-        self.take_new_rules();
+        self.take_new_rules()?;
         let derived = self.masker.derived(&self.catalogs.current());
         if !Arc::ptr_eq(&self.subject.derived, derived) {
             self.subject.derived = derived.clone();
@@ -191,13 +197,21 @@ impl<P: Protocol> Session<P> {
         self.carry_out(permitted, refusal)
     }
 
-    /// A reload may have come between two statements.
-    fn take_new_rules(&mut self) {
+    /// A reload, or a renewed token, may have come between two statements.
+    fn take_new_rules(&mut self) -> Result<(), Ended> {
         if self.rulebook.has_changed().unwrap_or(false) {
             self.rules = self.rulebook.borrow_and_update().clone();
             self.subject.epochs.policy = self.rules.epoch;
             self.masker.set_rules(self.rules.masks.clone());
         }
+        // A renewed token may have other groups: verdicts of before do not hold for it.
+        if self.identity.has_changed().unwrap_or(false) {
+            self.subject.identity = self.identity.borrow_and_update().clone();
+            self.subject.epochs.identity += 1;
+            let epoch = self.subject.epochs.identity;
+            self.recorder.renewed(&self.subject.identity, epoch)?;
+        }
+        Ok(())
     }
 
     /// The verdict has reached the disk.
@@ -206,7 +220,7 @@ impl<P: Protocol> Session<P> {
         let Some(held) = self.held.take() else {
             return Ok(());
         };
-        self.take_new_rules();
+        self.take_new_rules()?;
         let epochs = self.subject.epochs;
         match held.permitted {
             Some(permitted) if permitted.get().epochs() != epochs => {

@@ -11,6 +11,13 @@
 //
 // Any client may also exchange a SAML assertion whose text is <Assertion>NAME</Assertion>.
 //
+// The provider keeps no JWT that it grants, so by itself it could neither introspect nor revoke one; what
+// it granted is remembered here, and its own endpoints find it. The client "hoop-asks" is for introspection.
+//
+// For tests of revocation, POST /test/revoke?client=NAME ends all tokens of that client, GET /test/questions
+// says how often introspection was asked, and POST /test/fault?status=N&client=NAME lets introspection
+// answer N (0: not at all, until it is called again without a status).
+//
 // For tests of rotation, POST /test/rotate?alg=ALG withdraws all keys and signs with a new one
 // (RS256, PS256, ES256, ES384, EdDSA); it answers with the new key's id.
 
@@ -44,7 +51,12 @@ const auth = Object.fromEntries(
     .filter(Boolean)
     .map((one) => one.split("=")),
 );
-const clients = await Promise.all(options.clients.split(",").map(client));
+const clients = await Promise.all([...options.clients.split(","), "hoop-asks"].map(client));
+
+// jti → what was granted, through every rotation of keys.
+const granted = new Map();
+let questions = 0;
+let fault;
 
 // The address is part of the issuer's name, and the port is known only once it listens.
 const server = createServer();
@@ -56,11 +68,48 @@ server.on("request", (request, response) => {
   const url = new URL(request.url, issuer);
   if (request.method === "POST" && url.pathname === "/test/rotate") {
     rotate(url.searchParams.get("alg") ?? "RS256").then((kid) => response.end(kid));
+  } else if (request.method === "POST" && url.pathname === "/test/revoke") {
+    response.end(String(revoke(url.searchParams.get("client"))));
+  } else if (request.method === "POST" && url.pathname === "/test/fault") {
+    fault = url.searchParams.get("status");
+    response.end();
+  } else if (url.pathname === "/test/questions") {
+    response.end(String(questions));
+  } else if (url.pathname === "/token/introspection" && fault) {
+    questions += 1;
+    if (fault !== "0") {
+      response.writeHead(Number(fault)).end();
+    }
   } else {
+    questions += url.pathname === "/token/introspection" ? 1 : 0;
     answer(request, response);
   }
 });
 console.log(JSON.stringify({ issuer }));
+
+function revoke(client) {
+  const before = granted.size;
+  for (const [jti, token] of granted) {
+    if (token.clientId === client) {
+      granted.delete(jti);
+    }
+  }
+  return before - granted.size;
+}
+
+// Lets the provider find the JWTs that it granted.
+function remember(provider) {
+  const { ClientCredentials } = provider;
+  const find = ClientCredentials.find.bind(ClientCredentials);
+  ClientCredentials.find = async (value, ...more) => {
+    const payload = value.split(".")[1];
+    if (!payload) {
+      return find(value, ...more);
+    }
+    const { jti } = JSON.parse(Buffer.from(payload, "base64url").toString());
+    return granted.get(jti);
+  };
+}
 
 async function rotate(alg) {
   rotations += 1;
@@ -91,13 +140,22 @@ function provider(issuer) {
     features: {
       clientCredentials: { enabled: true },
       devInteractions: { enabled: false },
-      introspection: { enabled: true },
+      // Like Okta's: any client that proves itself may ask about any token.
+      introspection: { enabled: true, allowedPolicy: () => true },
       revocation: { enabled: true },
       resourceIndicators: {
         enabled: true,
         defaultResource: () => options.audience,
         useGrantedResource: () => true,
         getResourceServerInfo: resource,
+      },
+    },
+    formats: {
+      customizers: {
+        jwt: (_context, token, jwt) => {
+          granted.set(jwt.payload.jti, token);
+          token.destroy = async () => granted.delete(jwt.payload.jti);
+        },
       },
     },
     extraTokenClaims: (_context, token) => ({
@@ -108,6 +166,7 @@ function provider(issuer) {
     }),
   });
   made.registerGrantType(SAML, exchange, ["assertion", "scope"]);
+  remember(made);
   return made;
 }
 

@@ -67,15 +67,52 @@ impl Issuer {
 
     /// Withdraws all keys; what is granted from now on is signed with a new one.
     pub fn rotate(&self) -> Result<()> {
+        self.post("/test/rotate?alg=RS256")
+    }
+
+    /// Ends one token in the name of its client (RFC 7009).
+    pub fn revoke(&self, client: &str, token: &str) -> Result<()> {
         let script = format!(
-            "await fetch('{}/test/rotate?alg=RS256', {{ method: 'POST' }})",
+            "const answer = await fetch('{}/token/revocation', {{ method: 'POST', \
+               headers: {{ authorization: 'Basic ' + btoa('{client}:{client}-secret') }}, \
+               body: new URLSearchParams({{ token: '{}' }}) }}); \
+             if (answer.status !== 200) throw new Error(await answer.text())",
+            self.url,
+            token.trim()
+        );
+        self.script(&script).map(drop)
+    }
+
+    /// Ends all tokens of a client, as withdrawing its application does.
+    pub fn revoke_all(&self, client: &str) -> Result<()> {
+        self.post(&format!("/test/revoke?client={client}"))
+    }
+
+    /// From now on introspection answers with this status; 0 lets questions hang.
+    pub fn fail(&self, status: Option<u16>) -> Result<()> {
+        let status = status.map_or(String::new(), |status| format!("?status={status}"));
+        self.post(&format!("/test/fault{status}"))
+    }
+
+    /// How often introspection was asked.
+    pub fn questions(&self) -> Result<u32> {
+        let script = format!(
+            "console.log(await (await fetch('{}/test/questions')).text())",
             self.url
         );
+        Ok(self.script(&script)?.trim().parse()?)
+    }
+
+    fn post(&self, path: &str) -> Result<()> {
+        let script = format!("await fetch('{}{path}', {{ method: 'POST' }})", self.url);
+        self.script(&script).map(drop)
+    }
+
+    fn script(&self, script: &str) -> Result<String> {
         let mut node = Command::new("node");
-        node.args(["--input-type=module", "-e", &script]);
-        ran::run(&mut node, "", Duration::from_secs(20))?
-            .ok()
-            .map(drop)
+        node.args(["--input-type=module", "-e", script]);
+        let ran = ran::run(&mut node, "", Duration::from_secs(20))?;
+        Ok(ran.ok()?.stdout)
     }
 
     /// Obtains a token with the agent's client credentials and writes it where the mapping looks.

@@ -30,6 +30,6 @@ pub use place::Place;
 pub use postgres::{Postgres, TRUSTED};
 pub use ran::{Ran, run};
 pub use recording::{Exchange, Recording};
-pub use settings::{AgentSettings, READER, Settings, WRITER};
+pub use settings::{ASKS, AgentSettings, READER, Settings, WRITER};
 pub use state::State;
 pub use world::{PATIENCE, World};

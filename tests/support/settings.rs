@@ -20,6 +20,8 @@ pub struct Settings {
     pub policies: Vec<(&'static str, String)>,
     /// How hoop reaches the server: `verify-full`, `verify-ca` or `disable`.
     pub upstream_tls: &'static str,
+    /// More lines for the issuer's table, where `FOLDER` stands for the world's folder.
+    pub issuer: String,
     /// More lines for the end of the file.
     pub more: String,
     /// How much the daemon logs.
@@ -71,6 +73,7 @@ impl Default for Settings {
             packs: vec!["read-only"],
             policies: vec![("writer.cedar", WRITER_POLICY.to_owned())],
             upstream_tls: "verify-full",
+            issuer: String::new(),
             more: String::new(),
             log: "info",
         }
@@ -79,6 +82,9 @@ impl Default for Settings {
 
 /// Lets the writer do what its job is, but neither drop a table nor delete without a condition.
 const WRITER_POLICY: &str = include_str!("writer.cedar");
+
+/// [`Settings::issuer`] that has the issuer asked whether tokens still hold.
+pub const ASKS: &str = "introspection = { client_id = \"hoop-asks\", secret = { file = \"FOLDER/etc/clients/hoop-asks\" } }";
 
 /// The files of one configuration, below the world's folder.
 pub struct Written {
@@ -103,6 +109,7 @@ impl Settings {
             let secret = place.path("etc/clients").join(agent.client_id);
             files::write_secret(&secret, format!("{}-secret", agent.client_id))?;
         }
+        files::write_secret(&place.path("etc/clients/hoop-asks"), "hoop-asks-secret")?;
         files::write(&written.config, self.text(place, issuer))?;
         Ok(written)
     }
@@ -113,8 +120,9 @@ impl Settings {
             "[capture]\nattach = \"{slice}\"\npins = \"{folder}/bpf/hoop\"\n\n\
              [worker]\nuser = \"nobody\"\nstate = \"{folder}/state\"\nruntime = \"{folder}/run\"\n\n\
              [record]\ndirectory = \"{folder}/state/recordings\"\n\n\
-             [issuer.okta]\nurl = \"{issuer}\"\naudience = \"api://hoop\"\n\n",
+             [issuer.okta]\nurl = \"{issuer}\"\naudience = \"api://hoop\"\n{more}\n\n",
             slice = place.slice,
+            more = self.issuer.replace("FOLDER", &folder.to_string()),
         );
         for agent in &self.agents {
             text += &agent.text(place);

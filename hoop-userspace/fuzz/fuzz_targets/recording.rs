@@ -6,7 +6,7 @@ use hoop::record::{Frame, Kind, Link, Step, Times, Walk};
 use hoop::replay::{Recorded, Story, Told, Transcript};
 use libfuzzer_sys::fuzz_target;
 
-const KINDS: [Kind; 9] = [
+const KINDS: [Kind; 10] = [
     Kind::Header,
     Kind::Permitted,
     Kind::Refused,
@@ -16,6 +16,7 @@ const KINDS: [Kind; 9] = [
     Kind::End,
     Kind::Seal,
     Kind::Entry,
+    Kind::Identity,
 ];
 
 fuzz_target!(|bytes: &[u8]| {

@@ -4,15 +4,16 @@
 //! whose keys are kept. Exit codes: 0 done or allowed, 1 failed, 2 wrong usage, 3 refused,
 //! 4 would ask a human.
 
+mod agent;
 mod capture;
 mod check;
 mod control;
 mod discover;
 mod events;
 mod exec;
-mod kill;
 mod log;
 mod mask;
+mod metrics;
 mod pipe;
 mod policy;
 mod replay;
@@ -56,7 +57,11 @@ enum Command {
     Discover(discover::Args),
     /// What the masks leave of a value or a result, without touching any server
     Mask(mask::Args),
-    /// List what was recorded
+    /// Suspend an agent, or let it go on
+    Agent(agent::Args),
+    /// Print the daemon's counters in Prometheus' text format
+    Metrics(metrics::Args),
+    /// List what was recorded, or end what goes on now
     Sessions(sessions::Args),
     /// Show one session as it happened
     Replay(replay::Args),
@@ -64,8 +69,6 @@ enum Command {
     Verify(verify::Args),
     /// Show what the daemon noted outside any session
     Events(events::Args),
-    /// End a session that goes on now
-    Kill(kill::Args),
     /// Start a program by hand in an agent's cgroup
     Exec(exec::Args),
     /// Give clients the CA that vouches for hoop, and take it back
@@ -100,11 +103,12 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(args),
         Command::Discover(args) => discover::run(args),
         Command::Mask(args) => mask::run(args),
+        Command::Agent(args) => agent::run(args),
+        Command::Metrics(args) => metrics::run(args),
         Command::Sessions(args) => sessions::run(args),
         Command::Replay(args) => replay::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Events(args) => events::run(args),
-        Command::Kill(args) => kill::run(args),
         Command::Exec(args) => exec::run(args),
         Command::Trust(args) => trust::run(args),
         Command::Capture(args) => capture::run(args),

@@ -1,4 +1,4 @@
-//! `hoop sessions`: what was recorded, a line for each.
+//! `hoop sessions`: what was recorded, a line for each; `hoop sessions kill` ends what goes on now.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -6,8 +6,10 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 
+use super::control::DaemonArg;
 use super::{ConfigArg, since};
 use crate::config::Bundle;
+use crate::keeper::control::Ask;
 use crate::replay::{Summary, list};
 
 /// Where recordings are.
@@ -47,7 +49,10 @@ impl DirectoryArg {
 }
 
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
     #[command(flatten)]
     directory: DirectoryArg,
     /// Only this agent's
@@ -56,6 +61,9 @@ pub struct Args {
     /// Only those to this resource
     #[arg(long)]
     resource: Option<String>,
+    /// Only those under a service account's identity, or a user's
+    #[arg(long, value_name = "KIND", value_parser = ["service", "user"])]
+    kind: Option<String>,
     /// Only those in which something was refused
     #[arg(long)]
     refused: bool,
@@ -70,7 +78,77 @@ pub struct Args {
     json: bool,
 }
 
+#[derive(clap::Subcommand)]
+enum Command {
+    /// End a session, or all of an agent's; client and recording are told why
+    Kill(Kill),
+}
+
+#[derive(clap::Args)]
+struct Kill {
+    #[command(flatten)]
+    which: Which,
+    /// Why; the client reads it
+    #[arg(long, default_value = "no reason was given")]
+    reason: String,
+    #[command(flatten)]
+    daemon: DaemonArg,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(clap::Args)]
+#[group(required = true, multiple = false)]
+struct Which {
+    /// The session, as `hoop status` prints it
+    session: Option<String>,
+    /// All sessions of this agent
+    #[arg(long)]
+    agent: Option<String>,
+}
+
+fn kill(kill: Kill) -> Result<ExitCode> {
+    let Kill {
+        which,
+        reason,
+        daemon,
+        json,
+    } = kill;
+    let ask = match which {
+        Which {
+            session: Some(session),
+            ..
+        } => Ask::Kill { session, reason },
+        Which { agent, .. } => Ask::KillAgent {
+            agent: agent.unwrap_or_default(),
+            reason,
+        },
+    };
+    let answer = daemon.ask(&ask)?;
+    if json {
+        println!("{answer}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    match answer["killed"].as_array() {
+        None => println!(
+            "{} was told to end",
+            answer["session"].as_str().unwrap_or("?")
+        ),
+        Some(killed) if killed.is_empty() => println!("no session of it goes on now"),
+        Some(killed) => {
+            for session in killed.iter().filter_map(|session| session.as_str()) {
+                println!("{session} was told to end");
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 pub fn run(args: Args) -> Result<ExitCode> {
+    if let Some(Command::Kill(which)) = args.command {
+        return kill(which);
+    }
     let mut unreadable = 0;
     let mut found = Vec::new();
     for summary in list(&args.directory.directory()?, args.since) {
@@ -103,6 +181,7 @@ impl Args {
         let same = |wanted: &Option<String>, is: &Option<String>| wanted.is_none() || wanted == is;
         same(&self.agent, &summary.agent)
             && same(&self.resource, &summary.resource)
+            && same(&self.kind, &summary.kind)
             && (!self.refused || summary.refusals > 0)
     }
 }

@@ -8,7 +8,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::control::DaemonArg;
 use crate::keeper::control::Ask;
-use crate::keeper::status::Status;
+use crate::keeper::status::{IdentityStatus, Status, SuspendedStatus};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -72,6 +72,8 @@ fn text(status: &Status) -> String {
             "agent     {} ({}): {cgroups}",
             agent.name, agent.mode
         ));
+        lines.extend(agent.suspended.iter().map(suspended));
+        lines.extend(agent.identities.iter().map(identity));
     }
     for s in &status.sessions {
         lines.push(format!(
@@ -91,6 +93,41 @@ fn text(status: &Status) -> String {
         c.accepted, c.handed_over, c.no_origin, c.busy, c.kernel_refused,
     ));
     lines.join("\n") + "\n"
+}
+
+fn suspended(suspended: &SuspendedStatus) -> String {
+    let instance = of_instance(suspended.instance.as_deref());
+    let since = shown(suspended.since);
+    format!(
+        "          {instance}SUSPENDED since {since}: {}; `hoop agent resume` lets it go on",
+        suspended.why
+    )
+}
+
+fn identity(identity: &IdentityStatus) -> String {
+    let instance = of_instance(identity.instance.as_deref());
+    if let Some(why) = &identity.refused {
+        let at = shown(identity.looked_at);
+        return format!("          {instance}NOT IDENTIFIED at {at}: {why}");
+    }
+    let subject = identity.subject.as_deref().unwrap_or("?");
+    let until = identity.expires.map_or_else(|| "?".into(), shown);
+    let bound = match identity.revocation_bound_ms {
+        Some(bound) => format!(
+            "a revocation is noticed within {:.1} s",
+            std::time::Duration::from_millis(bound).as_secs_f64()
+        ),
+        None => "a revocation is not noticed before".into(),
+    };
+    let note = match &identity.note {
+        Some(note) => format!(" ({note})"),
+        None => String::new(),
+    };
+    format!("          {instance}{subject}, token until {until}; {bound}{note}")
+}
+
+fn of_instance(instance: Option<&str>) -> String {
+    instance.map_or_else(String::new, |instance| format!("{instance}: "))
 }
 
 fn head(status: &Status) -> String {

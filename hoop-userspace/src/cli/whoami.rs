@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
@@ -11,9 +12,11 @@ use time::format_description::well_known::Rfc3339;
 
 use super::ConfigArg;
 use crate::attribute::{self, Cgroups, Process, Seen};
-use crate::config::{Agent, Bundle, ClientAuth, Config, Mode, TokenSource};
+use crate::config::{Agent, Bundle, ClientAuth, Config, Kind, Mode, TokenSource};
 use crate::identify::token::Tokens;
-use crate::identify::{self, Identity, Verifier};
+use crate::identify::{self, Occasion, Proved, Standing, Verifier};
+use crate::keeper::folders::KEEPER;
+use crate::keeper::suspended::read_list;
 
 /// Nobody, or not proved: what the daemon would refuse.
 const REFUSED: u8 = 3;
@@ -48,6 +51,7 @@ struct Answer {
     agent: Option<String>,
     pattern: Option<String>,
     mode: Option<Mode>,
+    kind: Option<Kind>,
     issuer: Option<String>,
     token_source: Option<String>,
     identified: bool,
@@ -57,6 +61,11 @@ struct Answer {
     scopes: Vec<String>,
     /// RFC 3339.
     expires: Option<String>,
+    /// When the issuer confirmed the token, RFC 3339; null where it is not asked.
+    confirmed: Option<String>,
+    /// How long a revocation may go unnoticed; null: until the token expires.
+    revocation_bound_ms: Option<u64>,
+    suspended: bool,
     /// Why it is not identified.
     reason: Option<String>,
 }
@@ -148,14 +157,22 @@ async fn answer(config: &Config, process: &Process) -> Result<Answer> {
     answer.agent = Some(agent.name.to_string());
     answer.pattern = Some(agent.cgroup.clone());
     answer.mode = Some(agent.mode);
+    answer.kind = Some(agent.kind);
     answer.issuer = agent
         .issuer
         .as_ref()
         .and_then(|name| config.issuers.get(name))
         .map(|issuer| issuer.identifier.clone());
     answer.token_source = agent.token.as_ref().map(source);
+    let suspended = read_list(&config.worker.state.join(KEEPER))?;
+    let instance = identify::instance_of(agent, &process.cgroup);
+    if let Some(suspension) = suspended.find(&agent.name, instance) {
+        answer.suspended = true;
+        answer.reason = Some(suspension.reason().to_string());
+        return Ok(answer);
+    }
     match verified(config, agent, process).await? {
-        Ok(identity) => take(&mut answer, &identity)?,
+        Ok(proved) => take(&mut answer, &proved)?,
         Err(reason) => answer.reason = Some(reason),
     }
     Ok(answer)
@@ -165,7 +182,7 @@ async fn verified(
     config: &Config,
     agent: &Agent,
     process: &Process,
-) -> Result<Result<std::sync::Arc<Identity>, String>> {
+) -> Result<Result<Proved, String>> {
     let Some(source) = &agent.token else {
         return Ok(Err(format!("agent `{}` has no token source", agent.name)));
     };
@@ -175,8 +192,10 @@ async fn verified(
     }
     let token = Tokens::default().read(agent, process);
     let verifier = Verifier::new(config)?;
-    let identity = verifier.verify(agent, &token, &process.cgroup).await;
-    Ok(identity.map_err(|error| error.to_string()))
+    let proved = verifier
+        .verify(agent, &token, &process.cgroup, Occasion::Opening)
+        .await;
+    Ok(proved.map_err(|error| error.to_string()))
 }
 
 fn source(source: &TokenSource) -> String {
@@ -209,15 +228,27 @@ fn proof(client: &ClientAuth) -> &'static str {
     }
 }
 
-fn take(answer: &mut Answer, identity: &Identity) -> Result<()> {
+fn take(answer: &mut Answer, proved: &Proved) -> Result<()> {
+    let identity = &proved.identity;
+    if let Standing::Confirmed { at } = &proved.standing {
+        answer.confirmed = Some(rfc3339(*at)?);
+    }
+    answer.revocation_bound_ms = proved
+        .bound
+        .within
+        .and_then(|within| u64::try_from(within.as_millis()).ok());
     answer.identified = true;
     answer.subject = Some(identity.subject().to_owned());
     answer.client_id = Some(identity.client_id().to_owned());
     answer.groups = identity.groups().to_vec();
     answer.scopes = identity.scopes().to_vec();
-    let expires = OffsetDateTime::from(identity.expires()).replace_nanosecond(0)?;
-    answer.expires = Some(expires.format(&Rfc3339)?);
+    answer.expires = Some(rfc3339(identity.expires())?);
     Ok(())
+}
+
+fn rfc3339(time: SystemTime) -> Result<String> {
+    let whole = OffsetDateTime::from(time).replace_nanosecond(0)?;
+    Ok(whole.format(&Rfc3339)?)
 }
 
 fn text(answer: &Answer) -> String {
@@ -234,6 +265,7 @@ fn text(answer: &Answer) -> String {
         "mode",
         answer.mode.map(|mode| format!("{mode:?}").to_lowercase()),
     );
+    line("kind", answer.kind.map(|kind| kind.name().to_owned()));
     line("issuer", answer.issuer.clone());
     line("token from", answer.token_source.clone());
     line("subject", answer.subject.clone());
@@ -241,6 +273,13 @@ fn text(answer: &Answer) -> String {
     line("groups", Some(answer.groups.join(", ")));
     line("scopes", Some(answer.scopes.join(", ")));
     line("valid until", answer.expires.clone());
+    if answer.identified {
+        let asked = match &answer.confirmed {
+            Some(at) => format!("at {at}"),
+            None => "not asked: a revocation is not noticed before the token expires".into(),
+        };
+        line("confirmed", Some(asked));
+    }
     line("REFUSED", answer.reason.clone());
     text
 }

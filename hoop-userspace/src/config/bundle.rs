@@ -222,6 +222,15 @@ fn references(file: &raw::File) -> Vec<Spanned<Reference>> {
         certificates(&resource.get_ref().ca);
         certificates(&resource.get_ref().login.get_ref().certificate);
     }
+    let console = file.console.as_ref().map(Spanned::get_ref);
+    if let Some(console) = console {
+        certificates(&console.certificate);
+    }
+    let hooks = file.issuers.iter().map(|(_, i)| &i.get_ref().events.hook);
+    for secret in hooks.chain(console.map(|c| &c.key)).flatten() {
+        let reference = Reference::Secret(secret.get_ref().clone());
+        found.push(Spanned::new(secret.span(), reference));
+    }
     let secrets = file.resources.iter().flat_map(|resource| {
         let resource = resource.get_ref();
         let login = resource.login.get_ref();
@@ -231,12 +240,17 @@ fn references(file: &raw::File) -> Vec<Spanned<Reference>> {
         let reference = Reference::Secret(secret.get_ref().clone());
         found.push(Spanned::new(secret.span(), reference));
     }
-    for agent in &file.agents {
-        let token = agent.get_ref().token.as_ref();
-        for secret in token.map(|t| t.get_ref().secrets()).unwrap_or_default() {
-            let reference = Reference::Secret(secret.get_ref().clone());
-            found.push(Spanned::new(secret.span(), reference));
-        }
+    let of_agents = file.agents.iter().filter_map(|agent| {
+        let token = agent.get_ref().token.as_ref()?;
+        Some(token.get_ref().secrets())
+    });
+    let of_issuers = file.issuers.iter().filter_map(|(_, issuer)| {
+        let introspection = issuer.get_ref().introspection.as_ref()?;
+        Some(introspection.get_ref().secrets())
+    });
+    for secret in of_agents.chain(of_issuers).flatten() {
+        let reference = Reference::Secret(secret.get_ref().clone());
+        found.push(Spanned::new(secret.span(), reference));
     }
     found
 }

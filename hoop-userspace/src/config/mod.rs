@@ -4,7 +4,7 @@
 //! and sends it to the worker; both call [`Config::from_bundle`], so both hold the same thing.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -28,7 +28,8 @@ mod token;
 pub use bundle::{BadBundle, Bundle};
 pub use problem::{ConfigError, Problem};
 pub use token::{
-    AssertionAudience, ClientAuth, Exec, RequiredClaim, SigningAlgorithm, TokenSource,
+    AssertionAudience, ClientAuth, Exec, Introspection, Kind, RequiredClaim, SigningAlgorithm,
+    TokenSource,
 };
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +48,8 @@ pub struct Config {
     pub policy: Policy,
     pub record: Record,
     pub worker: Worker,
+    /// No listener without it.
+    pub console: Option<Console>,
 }
 
 impl Config {
@@ -73,7 +76,7 @@ pub struct Capture {
 }
 
 /// `[issuer.NAME]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Issuer {
     pub name: IssuerName,
     /// The URL exactly as written: `iss` must equal it, character by character.
@@ -87,10 +90,46 @@ pub struct Issuer {
     /// The signatures that are accepted, by their JOSE names. Default: all that hoop knows.
     pub algorithms: Vec<String>,
     pub claims: ClaimNames,
+    /// In whose name the issuer is asked whether a token still holds (RFC 7662).
+    pub introspection: Introspection,
+    /// Whether a token must open the issuer's userinfo endpoint as well. Default false.
+    pub userinfo: bool,
+    /// How old the issuer's last word on a token may be. Default 2 s; 1 s to 5 min.
+    pub recheck: Duration,
+    /// What it reports by itself.
+    pub events: Events,
+    /// How long tokens that were confirmed go on while the issuer cannot be asked; `None` refuses.
+    /// At most 1 h.
+    pub grace: Option<Duration>,
+}
+
+/// `events` of `[issuer.NAME]`: what is taken on the console's listener.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Events {
+    /// What Okta sends as `Authorization` with its event hooks.
+    pub hook: Option<Secret>,
+    pub transmitter: Option<Transmitter>,
+}
+
+/// Who sends Security Event Tokens (OpenID Shared Signals).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transmitter {
+    /// Exactly as its tokens' `iss` has it.
+    pub issuer: String,
+    /// Must be among the tokens' `aud`.
+    pub audience: String,
+}
+
+/// `[console]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Console {
+    pub listen: SocketAddr,
+    /// PEM certificate chain and private key; `None` only on loopback.
+    pub tls: Option<(String, Secret)>,
 }
 
 /// Which claims carry what; each a list, tried in order.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimNames {
     pub client_id: Vec<String>,
     pub groups: Vec<String>,
@@ -108,7 +147,7 @@ pub enum Mode {
 }
 
 /// `[[agent]]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Agent {
     pub name: AgentName,
     /// Pattern below the cgroup2 mount (`*` and `?` within one level); a match covers the cgroup
@@ -116,6 +155,8 @@ pub struct Agent {
     pub cgroup: String,
     pub issuer: Option<IssuerName>,
     pub client_id: Option<String>,
+    /// Whether the token is a service account's or a human user's. Default service.
+    pub kind: Kind,
     pub token: Option<TokenSource>,
     /// The claim that must equal what the one `*` of `cgroup` stands for.
     pub instance_claim: Option<String>,

@@ -12,11 +12,13 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use super::problem::{Problems, did_you_mean};
 use super::text;
-use super::{Durability, How, Mode, ProtocolKind, UpstreamTls};
+use super::{Durability, How, Kind, Mode, ProtocolKind, UpstreamTls};
 
 mod token;
 
-pub(super) use token::{ClientCredentials, Exec, KeyRef, OneOrMany, Saml, SecretAuth, Token};
+pub(super) use token::{
+    ClientCredentials, Exec, Introspection, KeyRef, OneOrMany, Saml, SecretAuth, Token,
+};
 
 pub(super) type Text = Spanned<String>;
 
@@ -31,6 +33,7 @@ pub(super) struct File {
     pub record: Record,
     pub capture: Capture,
     pub worker: Worker,
+    pub console: Option<Spanned<Console>>,
     /// Names of tables that could not be read: references to them are not reported again.
     pub broken: Vec<String>,
 }
@@ -45,6 +48,34 @@ pub(super) struct Issuer {
     pub algorithms: Option<Spanned<Vec<String>>>,
     #[serde(default)]
     pub claims: Claims,
+    pub introspection: Option<Spanned<Introspection>>,
+    pub userinfo: Option<bool>,
+    pub recheck: Option<Spanned<Span>>,
+    pub unreachable: Option<Spanned<Unreachable>>,
+    #[serde(default)]
+    pub events: Events,
+}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Events {
+    pub hook: Option<Spanned<SecretRef>>,
+    pub transmitter: Option<Text>,
+    pub audience: Option<Text>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Console {
+    pub listen: Text,
+    pub certificate: Option<Text>,
+    pub key: Option<Spanned<SecretRef>>,
+}
+
+/// `"refuse"`, or `{ grace = "5m" }`.
+pub(super) enum Unreachable {
+    Refuse,
+    Grace(Span),
 }
 
 #[derive(Default, serde::Deserialize)]
@@ -62,6 +93,7 @@ pub(super) struct Agent {
     pub cgroup: Text,
     pub issuer: Option<Text>,
     pub client_id: Option<Text>,
+    pub kind: Option<Kind>,
     pub token: Option<Spanned<Token>>,
     pub instance_claim: Option<Text>,
     pub required_claims: Option<Spanned<BTreeMap<String, OneOrMany>>>,
@@ -154,8 +186,8 @@ pub(super) struct Span(pub Duration);
 /// `"64MiB"`, or a number of bytes.
 pub(super) struct Size(pub u64);
 
-const TABLES: [&str; 8] = [
-    "issuer", "agent", "resource", "mask", "policy", "record", "capture", "worker",
+const TABLES: [&str; 9] = [
+    "issuer", "agent", "resource", "mask", "policy", "record", "capture", "worker", "console",
 ];
 
 impl File {
@@ -190,6 +222,10 @@ impl File {
             "record" => self.record = one(value, problems).unwrap_or_default(),
             "capture" => self.capture = one(value, problems).unwrap_or_default(),
             "worker" => self.worker = one(value, problems).unwrap_or_default(),
+            "console" => {
+                let span = value.span();
+                self.console = one(value, problems).map(|console| Spanned::new(span, console));
+            }
             _ => problems.add_with_fix(
                 at,
                 format!("unknown table or key `{key}`"),
@@ -298,6 +334,42 @@ impl<'de> Visitor<'de> for SecretRefVisitor {
             }
         }
         found.ok_or_else(|| de::Error::custom("give `file` or `credential`"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Unreachable {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(UnreachableVisitor)
+    }
+}
+
+struct UnreachableVisitor;
+
+impl<'de> Visitor<'de> for UnreachableVisitor {
+    type Value = Unreachable;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("\"refuse\" or { grace = \"5m\" }")
+    }
+
+    fn visit_str<E: de::Error>(self, written: &str) -> Result<Unreachable, E> {
+        match written {
+            "refuse" => Ok(Unreachable::Refuse),
+            other => Err(de::Error::unknown_variant(other, &["refuse"])),
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Unreachable, A::Error> {
+        match map.next_key::<String>()?.as_deref() {
+            Some("grace") => {}
+            Some(other) => return Err(de::Error::unknown_field(other, &["grace"])),
+            None => return Err(de::Error::missing_field("grace")),
+        }
+        let grace = map.next_value()?;
+        match map.next_key::<String>()? {
+            None => Ok(Unreachable::Grace(grace)),
+            Some(other) => Err(de::Error::unknown_field(&other, &["grace"])),
+        }
     }
 }
 

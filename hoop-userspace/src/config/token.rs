@@ -28,6 +28,40 @@ pub enum TokenSource {
     },
 }
 
+/// In whose name the issuer is asked whether a token still holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Introspection {
+    /// In the agent's own, where hoop holds its key or secret; otherwise not at all.
+    Own,
+    /// In the name of a client that was made for it.
+    As {
+        client_id: String,
+        auth: ClientAuth,
+    },
+    Off,
+}
+
+/// Whose token it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A service account's.
+    #[default]
+    Service,
+    /// A human user's, whom the agent acts for.
+    User,
+}
+
+impl Kind {
+    /// As policies, recordings and the command line call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Service => "service",
+            Self::User => "user",
+        }
+    }
+}
+
 /// How a client proves itself at the token endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientAuth {

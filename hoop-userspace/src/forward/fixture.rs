@@ -9,6 +9,7 @@ use crate::config::{
 
 pub fn config(resources: Vec<Resource>) -> Config {
     Config {
+        console: None,
         capture: Capture {
             attach: "agents.slice".into(),
             resolvers: Vec::new(),
@@ -67,6 +68,7 @@ pub fn agent(egress: Vec<Egress>) -> Agent {
         cgroup: "agents.slice/billing-bot.service".into(),
         issuer: None,
         client_id: None,
+        kind: crate::config::Kind::Service,
         token: None,
         instance_claim: None,
         required_claims: Vec::new(),

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::attribute::Process;
-use crate::config::Mode;
+use crate::config::{Kind, Mode};
+use crate::identify::{Counts, Suspension, Suspensions};
 use crate::ids::{AgentName, ResourceName, SessionId};
 
 pub use channel::{Channel, ChannelError, MAX_MESSAGE, Side, pair};
@@ -23,10 +24,18 @@ pub enum ToWorker {
     Configure { epoch: u64, bundle: Vec<u8> },
     /// A connection to take over; its socket is beside the message.
     Connection(Box<Handover>),
+    /// A connection to the console's listener; its socket is beside the message.
+    Console,
     /// Asks for [`FromWorker::Sessions`].
     ListSessions,
     /// Ends a session; `reason` is shown and recorded.
     Kill { session: SessionId, reason: String },
+    /// Everybody who is suspended; sent before the first configuration and at every change.
+    Suspended(Suspensions),
+    /// The answer to [`FromWorker::WantToken`].
+    Token { request: u64, token: TokenText },
+    /// Asks for [`FromWorker::Agents`].
+    ListAgents,
     /// Take nothing new, let sessions finish until the deadline, in milliseconds, then end them and exit.
     Drain { within: u64 },
 }
@@ -41,6 +50,16 @@ pub enum FromWorker {
     },
     /// Part of the answer to [`ToWorker::ListSessions`].
     Sessions { part: Vec<LiveSession>, last: bool },
+    /// Part of the answer to [`ToWorker::ListAgents`].
+    Agents {
+        part: Vec<AgentStanding>,
+        counts: Counts,
+        last: bool,
+    },
+    /// An agent's token was revoked: it does nothing until somebody lets it go on.
+    Suspend(Suspension),
+    /// Asks for what an agent's token source holds now.
+    WantToken { request: u64, agent: AgentName },
     /// The answer to [`ToWorker::Kill`].
     Killed { session: SessionId, found: bool },
     /// Something that belongs into the keeper's ledger, because no session's recording has it.
@@ -66,6 +85,26 @@ pub struct LiveSession {
     pub executable: Option<String>,
 }
 
+/// How an agent's identity stood when it was last looked at, as `hoop status` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentStanding {
+    pub agent: AgentName,
+    pub instance: Option<String>,
+    pub looked_at: SystemTime,
+    pub kind: Kind,
+    pub subject: Option<String>,
+    pub client_id: Option<String>,
+    pub expires: Option<SystemTime>,
+    /// When the issuer last confirmed the token.
+    pub confirmed: Option<SystemTime>,
+    /// How long a revocation may go unnoticed, in milliseconds; `None`: until the token ends.
+    pub bound: Option<u64>,
+    /// Why that is longer than configured, if it is.
+    pub note: Option<String>,
+    /// Why the agent is not identified.
+    pub refused: Option<String>,
+}
+
 /// One captured connection; its socket travels beside it as SCM_RIGHTS.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Handover {
@@ -86,7 +125,7 @@ pub struct Handover {
 /// The agent's token as the keeper found it: a claim until `identify` has verified it.
 ///
 /// Deliberately not [`crate::secret::Secret`]: this is the wire form.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TokenText {
     Found(Zeroizing<String>),
     /// The worker obtains it from the issuer.

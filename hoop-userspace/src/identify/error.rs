@@ -13,7 +13,10 @@ pub struct IdentityError {
 impl IdentityError {
     /// Whether the same token may pass in a moment, because only the issuer could not be asked.
     pub fn is_passing(&self) -> bool {
-        matches!(self.reason, Reason::Unreachable(_) | Reason::NotObtained(_))
+        matches!(
+            self.reason,
+            Reason::Unreachable(_) | Reason::NoKeys(_) | Reason::NotObtained(_)
+        )
     }
 }
 
@@ -45,7 +48,7 @@ pub enum Reason {
     #[error("the token is of type {0}: give an access token, not another kind")]
     Type(Quoted),
     #[error("the issuer's keys cannot be had: {0}")]
-    Unreachable(String),
+    NoKeys(String),
     #[error(
         "the token names no key (`kid`) and the issuer has several: let the issuer name the key"
     )]
@@ -75,6 +78,14 @@ pub enum Reason {
         "the token belongs to client {found}, not to {expected}: give the agent its own token, or correct its client_id"
     )]
     Client { found: Quoted, expected: String },
+    #[error("the issuer cannot be asked whether its token still holds: {0}")]
+    Unreachable(String),
+    #[error(
+        "its token was revoked: the issuer calls it inactive before its end; let the issuer allow it again, then run `hoop agent resume`"
+    )]
+    Inactive,
+    #[error("it is suspended since {since}: {why}; `hoop agent resume` lets it go on")]
+    Suspended { since: String, why: String },
     #[error("its cgroup names no instance where the pattern has its `*`")]
     NoInstance,
     #[error(

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::{HeaderMap, StatusCode};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use url::Url;
@@ -13,10 +14,19 @@ use super::obtain::Request;
 const CONNECT: Duration = Duration::from_secs(3);
 const WHOLE: Duration = Duration::from_secs(5);
 const MAX_ANSWER: usize = 1 << 20;
-/// Of a token endpoint, which sends a token and little else.
+/// Of a token or introspection endpoint, which sends a token or its claims and little else.
 const MAX_GRANT: usize = 64 << 10;
 
+/// Cheap to clone; clones share their connections.
+#[derive(Clone)]
 pub(super) struct Client(reqwest::Client);
+
+/// Whatever an endpoint answers, JSON or not.
+pub(super) struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Zeroizing<Vec<u8>>,
+}
 
 impl Client {
     /// Trusts the system's roots, and those of `ca` (PEM) besides.
@@ -52,7 +62,7 @@ impl Client {
     pub async fn get(&self, url: &Url, types: &[&str]) -> Result<Vec<u8>, String> {
         let answer = self.0.get(url.clone()).header("accept", types.join(", "));
         let mut answer = answer.send().await.map_err(|e| chain(&e))?;
-        if answer.status() != reqwest::StatusCode::OK {
+        if answer.status() != StatusCode::OK {
             return Err(format!("{url} answers {} instead of 200", answer.status()));
         }
         let kind = answer.headers().get("content-type");
@@ -74,13 +84,9 @@ impl Client {
         Ok(body)
     }
 
-    /// Sends a form to a token endpoint. The answer's status and body, JSON or not; nothing that
-    /// was sent or received is in an error's words.
-    pub async fn post(
-        &self,
-        url: &Url,
-        request: Request,
-    ) -> Result<(u16, Zeroizing<Vec<u8>>), String> {
+    /// Sends a form to a token or introspection endpoint. Nothing that was sent or received is in
+    /// an error's words.
+    pub async fn post(&self, url: &Url, request: Request) -> Result<Answer, String> {
         let form = Zeroizing::new(request.body.as_bytes().to_vec());
         let mut asked = self
             .0
@@ -89,23 +95,44 @@ impl Client {
             .header("content-type", "application/x-www-form-urlencoded")
             .body(bytes::Bytes::from_owner(form));
         if let Some(authorization) = &request.authorization {
-            let mut value = http::HeaderValue::from_str(authorization)
-                .map_err(|_| "the client's secret fits into no header".to_owned())?;
-            value.set_sensitive(true);
-            asked = asked.header("authorization", value);
+            asked = asked.header("authorization", sensitive(authorization)?);
         }
-        let mut answer = asked.send().await.map_err(|e| chain(&e))?;
-        let status = answer.status().as_u16();
-        // At once, so that growing leaves no copies behind.
-        let mut body = Zeroizing::new(Vec::with_capacity(MAX_GRANT));
-        while let Some(chunk) = answer.chunk().await.map_err(|e| chain(&e))? {
-            if body.len() + chunk.len() > MAX_GRANT {
-                return Err(format!("{url} answers with more than {MAX_GRANT} bytes"));
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok((status, body))
+        whole(url, asked).await
     }
+
+    /// Gets in somebody's name. Nothing of it is in an error's words.
+    pub async fn get_as(&self, url: &Url, authorization: &str) -> Result<Answer, String> {
+        let asked = self.0.get(url.clone()).header("accept", "application/json");
+        whole(
+            url,
+            asked.header("authorization", sensitive(authorization)?),
+        )
+        .await
+    }
+}
+
+async fn whole(url: &Url, asked: reqwest::RequestBuilder) -> Result<Answer, String> {
+    let mut answer = asked.send().await.map_err(|e| chain(&e))?;
+    // At once, so that growing leaves no copies behind.
+    let mut body = Zeroizing::new(Vec::with_capacity(MAX_GRANT));
+    while let Some(chunk) = answer.chunk().await.map_err(|e| chain(&e))? {
+        if body.len() + chunk.len() > MAX_GRANT {
+            return Err(format!("{url} answers with more than {MAX_GRANT} bytes"));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Answer {
+        status: answer.status(),
+        headers: std::mem::take(answer.headers_mut()),
+        body,
+    })
+}
+
+fn sensitive(authorization: &str) -> Result<http::HeaderValue, String> {
+    let mut value = http::HeaderValue::from_str(authorization)
+        .map_err(|_| "the client's secret or token fits into no header".to_owned())?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// The error with its causes: reqwest's own text stops at "error sending request".

@@ -38,8 +38,17 @@ pub(super) struct Claims {
     pub expires: SystemTime,
 }
 
+/// What a token is for, which its header says where it says anything (RFC 8725 §3.11).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// RFC 9068, or untyped as most issuers' are.
+    Access,
+    /// RFC 8417: always typed, so that no access token passes for one.
+    Event,
+}
+
 impl<'t> Unverified<'t> {
-    pub fn parse(token: &'t str) -> Result<Self, Reason> {
+    pub fn parse(token: &'t str, kind: Kind) -> Result<Self, Reason> {
         if token.len() > MAX_TOKEN {
             return Err(Reason::Malformed("it is too long"));
         }
@@ -49,7 +58,7 @@ impl<'t> Unverified<'t> {
         let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| malformed());
         let (header, payload) = (decode(header)?, decode(payload)?);
         let signature = decode(signature)?;
-        let (algorithm, algorithm_name, kid) = read_header(&header)?;
+        let (algorithm, algorithm_name, kid) = read_header(&header, kind)?;
         Ok(Self {
             kid,
             algorithm,
@@ -110,7 +119,7 @@ impl<'t> Unverified<'t> {
 
 /// `jwk`, `x5c`, `jku` and `x5u` are not looked at: a key comes from the issuer, never from the
 /// token that it is to prove.
-fn read_header(bytes: &[u8]) -> Result<(Algorithm, String, Option<String>), Reason> {
+fn read_header(bytes: &[u8], kind: Kind) -> Result<(Algorithm, String, Option<String>), Reason> {
     let header = Object::parse(bytes).ok_or(Reason::Malformed(
         "its header is not a JSON object with each name once",
     ))?;
@@ -124,12 +133,17 @@ fn read_header(bytes: &[u8]) -> Result<(Algorithm, String, Option<String>), Reas
     if header.get("crit").is_some() {
         return Err(Reason::Critical);
     }
-    if let Some(kind) = text("typ")? {
-        let bare = kind.to_ascii_lowercase();
-        let bare = bare.strip_prefix("application/").unwrap_or(&bare);
-        if !matches!(bare, "at+jwt" | "jwt") {
-            return Err(Reason::Type(Quoted::new(kind)));
-        }
+    let typed = text("typ")?;
+    let bare = typed.map(str::to_ascii_lowercase);
+    let bare = bare
+        .as_deref()
+        .map(|typed| typed.strip_prefix("application/").unwrap_or(typed));
+    let fits = match kind {
+        Kind::Access => matches!(bare, None | Some("at+jwt" | "jwt")),
+        Kind::Event => bare == Some("secevent+jwt"),
+    };
+    if !fits {
+        return Err(Reason::Type(Quoted::new(typed.unwrap_or("no type"))));
     }
     let kid = text("kid")?.map(str::to_owned);
     Ok((algorithm, name.to_owned(), kid))

@@ -6,13 +6,12 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use openidconnect::core::{CoreJsonWebKey, CoreProviderMetadata};
+use openidconnect::core::CoreJsonWebKey;
 use serde_json::Value;
-use url::Url;
 
+use super::discovery::Discovery;
 use super::error::Reason;
 use super::http::Client;
-use crate::config::Issuer;
 
 const MAX_KEYS: usize = 64;
 /// RFC 7518 §3.3: an RSA key shorter than this signs nothing that counts.
@@ -51,7 +50,7 @@ impl Default for Pace {
 
 pub(super) struct Keys {
     client: Client,
-    identifier: String,
+    discovery: Arc<Discovery>,
     pace: Pace,
     known: RwLock<Known>,
     /// Held while the issuer is being asked, so that it is asked once for all who wait.
@@ -68,14 +67,14 @@ struct Known {
 }
 
 impl Keys {
-    pub fn new(issuer: &Issuer, pace: Pace) -> Result<Self, String> {
-        Ok(Self {
-            client: Client::new(issuer.ca.as_deref())?,
-            identifier: issuer.identifier.clone(),
+    pub fn new(client: Client, discovery: Arc<Discovery>, pace: Pace) -> Self {
+        Self {
+            client,
+            discovery,
             pace,
             known: RwLock::default(),
             asking: tokio::sync::Mutex::new(()),
-        })
+        }
     }
 
     /// Keys among which `wanted` finds what it needs, if the issuer has such.
@@ -102,7 +101,7 @@ impl Keys {
                 .failure
                 .clone()
                 .unwrap_or_else(|| "not asked yet".to_owned());
-            Reason::Unreachable(why)
+            Reason::NoKeys(why)
         })
     }
 
@@ -145,42 +144,12 @@ impl Keys {
     }
 
     async fn fetch(&self) -> Result<Vec<CoreJsonWebKey>, String> {
-        let metadata = discover(&self.client, &self.identifier).await?;
-        let url = discovery_url(&self.identifier)?;
-        let jwks = metadata.jwks_uri().url();
-        if jwks.scheme() != "https" && jwks.origin() != url.origin() {
-            return Err(format!(
-                "{url} keeps its keys at {jwks}, which is not https"
-            ));
-        }
+        // The keys' place may have changed with them.
+        let jwks = &self.discovery.ask().await?.jwks;
         let types = ["application/json", "application/jwk-set+json"];
         let body = self.client.get(jwks, &types).await?;
         read_keys(&body).map_err(|why| format!("{jwks} {why}"))
     }
-}
-
-/// The issuer's description of itself, which must name exactly this issuer.
-pub(super) async fn discover(
-    client: &Client,
-    identifier: &str,
-) -> Result<CoreProviderMetadata, String> {
-    let url = discovery_url(identifier)?;
-    let body = client.get(&url, &["application/json"]).await?;
-    let metadata: CoreProviderMetadata = serde_json::from_slice(&body)
-        .map_err(|e| format!("{url} is no OpenID provider metadata: {e}"))?;
-    if metadata.issuer().as_str() != identifier {
-        return Err(format!(
-            "{url} describes the issuer {:?}: `url` in [issuer] must be written exactly so",
-            metadata.issuer().as_str()
-        ));
-    }
-    Ok(metadata)
-}
-
-/// Below the issuer's own path, as OpenID Connect Discovery §4 has it and Okta serves it.
-fn discovery_url(identifier: &str) -> Result<Url, String> {
-    let base = identifier.strip_suffix('/').unwrap_or(identifier);
-    Url::parse(&format!("{base}/.well-known/openid-configuration")).map_err(|e| e.to_string())
 }
 
 /// The keys that can verify a signature; the rest are left out, as RFC 7517 §5 has it.
@@ -219,26 +188,6 @@ fn is_sound(key: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn discovery_is_below_the_issuers_path() {
-        for (issuer, url) in [
-            (
-                "https://a.example/oauth2/aus1",
-                "https://a.example/oauth2/aus1/.well-known/openid-configuration",
-            ),
-            (
-                "https://a.example",
-                "https://a.example/.well-known/openid-configuration",
-            ),
-            (
-                "https://a.example/",
-                "https://a.example/.well-known/openid-configuration",
-            ),
-        ] {
-            assert_eq!(discovery_url(issuer).unwrap().as_str(), url);
-        }
-    }
 
     #[test]
     fn unsound_keys_are_left_out() {

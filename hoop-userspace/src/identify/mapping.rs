@@ -29,8 +29,14 @@ pub fn covers(pattern: &str, cgroup: &str) -> bool {
     })
 }
 
+/// The instance that a cgroup is, where the agent's mapping tells instances apart.
+pub fn instance_of<'c>(agent: &Agent, cgroup: &'c str) -> Option<&'c str> {
+    agent.instance_claim.as_ref()?;
+    instance(&agent.cgroup, cgroup)
+}
+
 /// What the pattern's one `*` stands for in a cgroup that it covers.
-pub(super) fn instance<'c>(pattern: &str, cgroup: &'c str) -> Option<&'c str> {
+fn instance<'c>(pattern: &str, cgroup: &'c str) -> Option<&'c str> {
     let levels = cgroup.split('/').filter(|level| !level.is_empty());
     pattern.split('/').zip(levels).find_map(|(glob, level)| {
         let (before, after) = glob.split_once('*')?;

@@ -4,25 +4,35 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
-use crate::config::Agent;
+use crate::config::{Agent, Kind};
 use crate::ids::{AgentName, IssuerName};
 
+mod ask;
+mod discovery;
 mod error;
+pub mod events;
 mod exec;
 mod http;
 mod jwt;
 mod keys;
 mod mapping;
+mod metrics;
 mod object;
 mod obtain;
+mod pace;
+mod standing;
+mod suspension;
 pub mod token;
 mod verifier;
 
 pub use error::{IdentityError, Quoted, Reason};
 pub use jwt::ALGORITHMS;
-pub use mapping::{agent_for, covers};
+pub use mapping::{agent_for, covers, instance_of};
+pub use metrics::{Counts, Metrics};
 pub use obtain::SigningKey;
-pub use verifier::{Verifier, VerifierError};
+pub use standing::{Bound, Occasion, Standing};
+pub use suspension::{By, Suspension, Suspensions};
+pub use verifier::{Proved, Verifier, VerifierError};
 
 #[cfg(test)]
 mod tests;
@@ -35,6 +45,7 @@ const NEVER: Duration = Duration::from_secs(1 << 34);
 pub struct Identity {
     agent: AgentName,
     issuer: IssuerName,
+    kind: Kind,
     subject: String,
     client_id: String,
     groups: Vec<String>,
@@ -51,6 +62,7 @@ impl Identity {
         Self {
             agent: agent.name.clone(),
             issuer: agent.issuer.clone().unwrap_or_else(|| "none".into()),
+            kind: agent.kind,
             subject: String::new(),
             client_id: String::new(),
             groups: Vec::new(),
@@ -78,6 +90,7 @@ impl Identity {
         Self {
             agent: agent.into(),
             issuer: "test".into(),
+            kind: Kind::Service,
             subject: agent.to_owned(),
             client_id: agent.to_owned(),
             groups: groups.iter().map(|&group| group.to_owned()).collect(),
@@ -92,6 +105,10 @@ impl Identity {
     }
     pub fn issuer(&self) -> &IssuerName {
         &self.issuer
+    }
+    /// Whether it is a service account or a human user.
+    pub fn kind(&self) -> Kind {
+        self.kind
     }
     pub fn subject(&self) -> &str {
         &self.subject

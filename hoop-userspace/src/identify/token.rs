@@ -35,6 +35,16 @@ impl Tokens {
         self.read_from(Path::new("/proc"), agent, process)
     }
 
+    /// The same without a process: a source that is in a process's environment has nothing to give.
+    pub fn read_again(&self, agent: &Agent) -> TokenText {
+        match &agent.token {
+            Some(TokenSource::Env(name)) => {
+                TokenText::Missing(format!("${name} is read when a process connects"))
+            }
+            _ => self.read(agent, &Process::default()),
+        }
+    }
+
     fn read_from(&self, proc: &Path, agent: &Agent, process: &Process) -> TokenText {
         let found = match &agent.token {
             None => Err("its configuration names no token".to_owned()),

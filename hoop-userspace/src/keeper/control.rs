@@ -34,6 +34,22 @@ pub enum Ask {
         session: String,
         reason: String,
     },
+    /// Ends all of an agent's sessions.
+    KillAgent {
+        agent: String,
+        reason: String,
+    },
+    /// Lets an agent, or one instance of it, do nothing any more.
+    Suspend {
+        agent: String,
+        instance: Option<String>,
+        reason: String,
+    },
+    Resume {
+        agent: String,
+        instance: Option<String>,
+        reason: String,
+    },
 }
 
 /// What is answered.

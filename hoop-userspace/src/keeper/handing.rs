@@ -12,10 +12,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use hoop_common::Origin;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::Parts;
 use super::journal::Entry;
+use super::supervise::Want;
 use crate::attribute::{self, Process, Seen};
 use crate::config::{Config, Mode};
 use crate::handover::{Handover, ToWorker, TokenText};
@@ -41,7 +42,6 @@ pub struct Handing {
     parts: Arc<Parts>,
     places: Arc<Semaphore>,
     count: AtomicU64,
-    tokens: Arc<Tokens>,
 }
 
 impl Handing {
@@ -50,7 +50,6 @@ impl Handing {
             parts,
             places: Arc::new(Semaphore::new(AT_ONCE)),
             count: AtomicU64::new(0),
-            tokens: Arc::default(),
         }
     }
 
@@ -77,13 +76,12 @@ impl Handing {
         let parts = self.parts.clone();
         let config = parts.config();
         let seen = seen(&taken.origin);
-        let tokens = self.tokens.clone();
         let within = READ_WITHIN + identify::token::longest(&config);
         let reading = tokio::task::spawn_blocking(move || {
             // Held until the reading ends, however long: it bounds the threads that may hang.
             let _place = place;
             let process = attribute::read(&seen, &parts.cgroups);
-            let (agent, mode, token) = agent(&config, &tokens, &process);
+            let (agent, mode, token) = agent(&config, &parts.tokens, &process);
             (process, agent, mode, token)
         });
         let read = tokio::time::timeout(within, reading).await;
@@ -168,6 +166,35 @@ fn agent(
     };
     let token = tokens.read(agent, process);
     (Some(agent.name.clone()), agent.mode, token)
+}
+
+/// Answers the worker's questions for the token that an agent's source holds now.
+pub async fn answer_for_tokens(parts: Arc<Parts>, mut wanted: mpsc::Receiver<Want>) {
+    // A token command that hangs keeps nobody else waiting, and not without bound.
+    let places = Arc::new(Semaphore::new(AT_ONCE));
+    while let Some(want) = wanted.recv().await {
+        let Ok(place) = places.clone().acquire_owned().await else {
+            return;
+        };
+        let parts = parts.clone();
+        tokio::spawn(async move {
+            let reading = tokio::task::spawn_blocking(move || {
+                let _place = place;
+                let config = parts.config();
+                let agent = config.agents.iter().find(|a| a.name == want.agent);
+                match agent {
+                    Some(agent) => parts.tokens.read_again(agent),
+                    None => TokenText::Missing("the agent is no longer configured".into()),
+                }
+            });
+            let Ok(token) = reading.await else { return };
+            let request = want.request;
+            let answer = ToWorker::Token { request, token };
+            if let Err(error) = want.channel.send(&answer, None).await {
+                tracing::debug!(%error, "a worker went away before it had its answer");
+            }
+        });
+    }
 }
 
 /// Makes the close that follows a reset.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::seen::Row;
+use crate::identify::By;
 use crate::record::Ledger;
 
 /// Entries whose number an outsider controls are written at most this often, with how many were not.
@@ -70,13 +71,25 @@ pub enum Entry {
         reason: String,
         found: bool,
     },
+    /// An agent, or one instance of it, may do nothing until it is resumed.
+    Suspended {
+        agent: String,
+        instance: Option<String>,
+        by: By,
+        why: String,
+    },
+    Resumed {
+        agent: String,
+        instance: Option<String>,
+        reason: String,
+    },
     Seen(Row),
 }
 
 impl Entry {
     fn is_bad(&self) -> bool {
         match self {
-            Self::WorkerDied { .. } => true,
+            Self::WorkerDied { .. } | Self::Suspended { .. } => true,
             Self::Reload { error: problem, .. } | Self::Capture { problem, .. } => {
                 problem.is_some()
             }

@@ -5,6 +5,7 @@
 //! programs stay, so what was governed is refused until a keeper is back.
 
 pub mod cgroups;
+mod console;
 pub mod control;
 pub mod folders;
 mod governing;
@@ -16,6 +17,7 @@ mod questions;
 pub mod seen;
 pub mod status;
 pub mod supervise;
+pub mod suspended;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -26,11 +28,13 @@ use std::time::{Duration, Instant, SystemTime};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Uid, User};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 
 use crate::accept::AcceptError;
 use crate::attribute::{Cgroups, cgroup2_mount};
 use crate::capture::CaptureError;
 use crate::config::{Bundle, Config, ConfigError};
+use crate::identify::token::Tokens;
 use crate::record::{Ledger, RecordError};
 use crate::worker::privileges::{self, PrivilegeError};
 use governing::Governor;
@@ -38,6 +42,7 @@ use journal::{Entry, Journal};
 use notify::Notify;
 use status::Reload;
 use supervise::{Candidate, Recipe, Worker};
+use suspended::Suspended;
 
 /// How the keeper was started.
 #[derive(Clone, Debug)]
@@ -66,6 +71,13 @@ pub enum KeeperError {
     Ledger(#[from] RecordError),
     #[error("the worker does not take the configuration: {0}")]
     Worker(String),
+    #[error("[console] cannot listen on {listen}: {source}")]
+    Console {
+        listen: std::net::SocketAddr,
+        source: std::io::Error,
+    },
+    #[error(transparent)]
+    Suspended(#[from] suspended::SuspendedError),
     #[error("the keeper cannot start: {0}")]
     Io(#[from] std::io::Error),
 }
@@ -77,6 +89,8 @@ pub struct Parts {
     cgroups: Cgroups,
     worker: Worker,
     journal: Arc<Journal>,
+    suspended: Arc<Suspended>,
+    tokens: Arc<Tokens>,
     counters: Counters,
     config: Mutex<Arc<Config>>,
     reload: Mutex<Reload>,
@@ -174,7 +188,11 @@ impl Keeper {
             user: config.worker.user.clone(),
             arguments: start.worker_arguments.clone(),
         };
-        let worker = supervise::start(recipe, journal.clone());
+        let suspended =
+            Suspended::open(&config.worker.state.join(folders::KEEPER), journal.clone())?;
+        let suspended = Arc::new(suspended);
+        let (wants, wanted) = mpsc::channel(64);
+        let worker = supervise::start(recipe, journal.clone(), suspended.clone(), wants);
         let epoch = 1;
         worker
             .configure(candidate(epoch, bundle))
@@ -192,12 +210,23 @@ impl Keeper {
             cgroups: Cgroups::new(cgroup2_mount()),
             worker,
             journal,
+            suspended,
+            tokens: Arc::default(),
             counters: Counters::default(),
             config: Mutex::new(config.clone()),
             reload: Mutex::new(reload),
             names: Mutex::default(),
             seen: Mutex::default(),
         });
+        tokio::spawn(handing::answer_for_tokens(parts.clone(), wanted));
+        if let Some(console) = &config.console {
+            let listener =
+                console::bind(console.listen).map_err(|source| KeeperError::Console {
+                    listen: console.listen,
+                    source,
+                })?;
+            tokio::spawn(console::serve(parts.clone(), listener));
+        }
         let listener = control::listen(&config.worker.runtime, account)?;
         let governor = Governor::start(parts.clone())?;
         let answers = questions::Questions {
@@ -324,6 +353,10 @@ fn fixed(now: &Config, next: &Config) -> Result<(), String> {
         ),
         ("[capture] pins", now.capture.pins == next.capture.pins),
         ("[capture] port", now.capture.port == next.capture.port),
+        (
+            "[console] listen",
+            now.console.as_ref().map(|c| c.listen) == next.console.as_ref().map(|c| c.listen),
+        ),
         (
             "[worker] runtime",
             now.worker.runtime == next.worker.runtime,

@@ -9,11 +9,15 @@ use time::OffsetDateTime;
 use super::control::{Answer, Answers, Ask};
 use super::governing::Governor;
 use super::journal::Entry;
-use super::status::{AgentStatus, CountersStatus, SessionStatus, Status, WorkerStatus};
+use super::status::{
+    AgentStatus, CountersStatus, IdentityStatus, SessionStatus, Status, SuspendedStatus,
+    WorkerStatus,
+};
 use super::{Parts, lock};
 use crate::config::Mode;
-use crate::handover::LiveSession;
-use crate::identify::agent_for;
+use crate::handover::{AgentStanding, LiveSession};
+use crate::identify::{By, Suspension, agent_for};
+use crate::ids::SessionId;
 
 pub struct Questions {
     pub parts: Arc<Parts>,
@@ -25,7 +29,18 @@ impl Answers for Questions {
         match ask {
             Ask::Status => value(&self.status().await),
             Ask::Discover => value(&lock(&self.parts.seen).rows()),
-            Ask::Kill { session, reason } => self.kill(&session, reason).await,
+            Ask::Kill { session, reason } => self.kill(&session, &reason).await,
+            Ask::KillAgent { agent, reason } => self.kill_agent(&agent, &reason).await,
+            Ask::Suspend {
+                agent,
+                instance,
+                reason,
+            } => self.suspend(&agent, instance, &reason),
+            Ask::Resume {
+                agent,
+                instance,
+                reason,
+            } => self.resume(&agent, instance.as_deref(), &reason),
         }
     }
 }
@@ -38,34 +53,92 @@ fn value(value: &impl serde::Serialize) -> Answer {
 }
 
 impl Questions {
-    async fn kill(&self, session: &str, reason: String) -> Answer {
+    async fn kill(&self, session: &str, reason: &str) -> Answer {
         let id = match session.parse() {
             Ok(id) => id,
             Err(error) => return Answer::Error(format!("{session:?} is {error}")),
         };
-        let reason: String = reason
-            .chars()
-            .filter(|c| !c.is_control())
-            .take(200)
-            .collect();
-        let found = self.parts.worker.kill(id, reason.clone()).await;
-        let session = id.to_string();
+        if self.end(id, reason).await {
+            let session = id.to_string();
+            Answer::Ok(serde_json::json!({ "session": session, "killed": true }))
+        } else {
+            Answer::Error(format!("no session {id} goes on now"))
+        }
+    }
+
+    async fn kill_agent(&self, agent: &str, reason: &str) -> Answer {
+        if let Err(answer) = self.known(agent) {
+            return answer;
+        }
+        let mut killed = Vec::new();
+        for live in self.parts.worker.sessions().await {
+            if live.agent.as_str() == agent && self.end(live.session, reason).await {
+                killed.push(live.session.to_string());
+            }
+        }
+        Answer::Ok(serde_json::json!({ "agent": agent, "killed": killed }))
+    }
+
+    async fn end(&self, session: SessionId, reason: &str) -> bool {
+        let reason = plain(reason);
+        let found = self.parts.worker.kill(session, reason.clone()).await;
         self.parts.journal.write(&Entry::Kill {
-            session: session.clone(),
+            session: session.to_string(),
             reason,
             found,
         });
-        if found {
-            Answer::Ok(serde_json::json!({ "session": session, "killed": true }))
-        } else {
-            Answer::Error(format!("no session {session} goes on now"))
+        found
+    }
+
+    fn suspend(&self, agent: &str, instance: Option<String>, reason: &str) -> Answer {
+        if let Err(answer) = self.known(agent) {
+            return answer;
         }
+        let suspended = self.parts.suspended.suspend(Suspension {
+            agent: agent.into(),
+            instance: instance.clone(),
+            since: std::time::SystemTime::now(),
+            by: By::Operator,
+            why: plain(reason),
+        });
+        match suspended {
+            Ok(new) => Answer::Ok(serde_json::json!({
+                "agent": agent, "instance": instance, "suspended": true, "changed": new,
+            })),
+            Err(error) => Answer::Error(format!(
+                "it is suspended until this daemon ends, and no longer: {error}"
+            )),
+        }
+    }
+
+    /// An agent that the file no longer names can still be taken from the list.
+    fn resume(&self, agent: &str, instance: Option<&str>, reason: &str) -> Answer {
+        match self.parts.suspended.resume(agent, instance, &plain(reason)) {
+            Ok(0) => Answer::Error(format!("{agent} is not suspended")),
+            Ok(_) => Answer::Ok(serde_json::json!({
+                "agent": agent, "instance": instance, "suspended": false,
+            })),
+            Err(error) => Answer::Error(error.to_string()),
+        }
+    }
+
+    fn known(&self, agent: &str) -> Result<(), Answer> {
+        let config = self.parts.config();
+        if config.agents.iter().any(|a| a.name.as_str() == agent) {
+            return Ok(());
+        }
+        let names: Vec<_> = config.agents.iter().map(|a| a.name.as_str()).collect();
+        let names = names.join(", ");
+        Err(Answer::Error(format!(
+            "there is no agent {agent:?}; there are: {names}"
+        )))
     }
 
     async fn status(&self) -> Status {
         let parts = &self.parts;
         let config = parts.config();
         let sessions = parts.worker.sessions().await;
+        let agents = parts.worker.agents().await;
         let now = parts.worker.now();
         let reload = lock(&parts.reload).clone();
         let hooks = self.governor.hooks();
@@ -84,13 +157,15 @@ impl Questions {
             },
             attached_to: config.capture.attach.clone(),
             hooks,
-            agents: self.agents(),
+            agents: self.agents(agents.standings),
+            identity: agents.counts,
             sessions: sessions.into_iter().map(session).collect(),
             counters: self.counters(),
         }
     }
 
-    fn agents(&self) -> Vec<AgentStatus> {
+    fn agents(&self, standings: Vec<AgentStanding>) -> Vec<AgentStatus> {
+        let suspended = self.parts.suspended.subscribe().borrow().clone();
         let config = self.parts.config();
         let mut cgroups: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for cgroup in self.governor.cgroups() {
@@ -104,7 +179,23 @@ impl Questions {
         let status = |agent: &crate::config::Agent| AgentStatus {
             name: agent.name.to_string(),
             mode: mode(agent.mode).into(),
+            kind: agent.kind,
             cgroups: cgroups.remove(agent.name.as_str()).unwrap_or_default(),
+            identities: standings
+                .iter()
+                .filter(|standing| standing.agent == agent.name)
+                .map(identity)
+                .collect(),
+            suspended: suspended
+                .iter()
+                .filter(|known| known.agent == agent.name)
+                .map(|known| SuspendedStatus {
+                    instance: known.instance.clone(),
+                    since: known.since.into(),
+                    by: known.by,
+                    why: known.why.clone(),
+                })
+                .collect(),
         };
         config.agents.iter().map(status).collect()
     }
@@ -119,6 +210,29 @@ impl Questions {
             kernel_refused: counters.kernel_refused.load(Ordering::Relaxed),
         }
     }
+}
+
+fn identity(standing: &AgentStanding) -> IdentityStatus {
+    IdentityStatus {
+        instance: standing.instance.clone(),
+        subject: standing.subject.clone(),
+        client_id: standing.client_id.clone(),
+        looked_at: standing.looked_at.into(),
+        expires: standing.expires.map(OffsetDateTime::from),
+        confirmed: standing.confirmed.map(OffsetDateTime::from),
+        revocation_bound_ms: standing.bound,
+        note: standing.note.clone(),
+        refused: standing.refused.clone(),
+    }
+}
+
+/// What a person wrote, fit for one line of a log.
+fn plain(reason: &str) -> String {
+    reason
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(200)
+        .collect()
 }
 
 fn mode(mode: Mode) -> &'static str {

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
+use crate::config::Kind;
+use crate::identify::{By, Counts};
+
 /// The daemon at one moment. The keys are kept.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Status {
@@ -23,6 +26,8 @@ pub struct Status {
     pub agents: Vec<AgentStatus>,
     pub sessions: Vec<SessionStatus>,
     pub counters: CountersStatus,
+    /// What was counted of identities since the worker's start.
+    pub identity: Counts,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -54,8 +59,42 @@ pub struct Hook {
 pub struct AgentStatus {
     pub name: String,
     pub mode: String,
+    pub kind: Kind,
     /// The cgroups that match now.
     pub cgroups: Vec<String>,
+    /// How its identity stood when it was last looked at; one for each instance. None before the
+    /// first connection.
+    pub identities: Vec<IdentityStatus>,
+    pub suspended: Vec<SuspendedStatus>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct IdentityStatus {
+    pub instance: Option<String>,
+    pub subject: Option<String>,
+    pub client_id: Option<String>,
+    #[serde(with = "time::serde::rfc3339")]
+    pub looked_at: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub expires: Option<OffsetDateTime>,
+    /// When the issuer last confirmed the token; null where it is not asked.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub confirmed: Option<OffsetDateTime>,
+    /// How long a revocation may go unnoticed now; null: until the token expires.
+    pub revocation_bound_ms: Option<u64>,
+    /// Why that is longer than configured, if it is.
+    pub note: Option<String>,
+    /// Why it is not identified.
+    pub refused: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SuspendedStatus {
+    pub instance: Option<String>,
+    #[serde(with = "time::serde::rfc3339")]
+    pub since: OffsetDateTime,
+    pub by: By,
+    pub why: String,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

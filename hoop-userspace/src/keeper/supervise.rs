@@ -12,8 +12,12 @@ use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::journal::{Entry, Journal};
-use crate::handover::{self, Channel, ChannelError, FromWorker, LiveSession, Side, ToWorker};
-use crate::ids::SessionId;
+use super::suspended::Suspended;
+use crate::handover::{
+    self, AgentStanding, Channel, ChannelError, FromWorker, LiveSession, Side, ToWorker,
+};
+use crate::identify::{Counts, Suspensions};
+use crate::ids::{AgentName, SessionId};
 
 /// A worker that has not taken its configuration by then is killed.
 const CONFIGURED_WITHIN: Duration = Duration::from_secs(20);
@@ -50,9 +54,24 @@ pub struct Worker {
     wishes: mpsc::Sender<Wish>,
 }
 
+/// How the agents' identities stand, and what was counted.
+#[derive(Clone, Debug, Default)]
+pub struct Agents {
+    pub standings: Vec<AgentStanding>,
+    pub counts: Counts,
+}
+
+/// The worker asks what an agent's token source holds now; the answer goes to this channel.
+pub struct Want {
+    pub request: u64,
+    pub agent: AgentName,
+    pub channel: Arc<Channel>,
+}
+
 enum Wish {
     Configure(Arc<Candidate>, oneshot::Sender<Result<(), String>>),
     List(oneshot::Sender<Vec<LiveSession>>),
+    Agents(oneshot::Sender<Agents>),
     Kill(SessionId, String, oneshot::Sender<bool>),
     Drain(Duration, oneshot::Sender<()>),
 }
@@ -64,7 +83,12 @@ pub struct Recipe {
 }
 
 /// Starts supervising; the task ends after [`Worker::drain`].
-pub fn start(recipe: Recipe, journal: Arc<Journal>) -> Worker {
+pub fn start(
+    recipe: Recipe,
+    journal: Arc<Journal>,
+    suspended: Arc<Suspended>,
+    wants: mpsc::Sender<Want>,
+) -> Worker {
     let (tell, now) = watch::channel(WorkerNow::default());
     let (wishes, asked) = mpsc::channel(64);
     let supervisor = Supervisor {
@@ -73,7 +97,10 @@ pub fn start(recipe: Recipe, journal: Arc<Journal>) -> Worker {
         tell,
         asked,
         current: None,
+        suspended,
+        wants,
         lists: Vec::new(),
+        agents: Vec::new(),
         kills: Vec::new(),
     };
     tokio::spawn(supervisor.run());
@@ -105,6 +132,13 @@ impl Worker {
         answer.ok().flatten().unwrap_or_default()
     }
 
+    /// How each agent's identity stands; nothing if no worker answers.
+    pub async fn agents(&self) -> Agents {
+        let asked = self.wish(Wish::Agents);
+        let answer = tokio::time::timeout(Duration::from_secs(3), asked).await;
+        answer.ok().flatten().unwrap_or_default()
+    }
+
     /// Ends a session; says whether there was one.
     pub async fn kill(&self, session: SessionId, reason: String) -> bool {
         let asked = self.wish(|reply| Wish::Kill(session, reason, reply));
@@ -131,7 +165,10 @@ struct Supervisor {
     asked: mpsc::Receiver<Wish>,
     /// What every new worker gets.
     current: Option<Arc<Candidate>>,
+    suspended: Arc<Suspended>,
+    wants: mpsc::Sender<Want>,
     lists: Vec<(oneshot::Sender<Vec<LiveSession>>, Vec<LiveSession>)>,
+    agents: Vec<(oneshot::Sender<Agents>, Agents)>,
     kills: Vec<(SessionId, oneshot::Sender<bool>)>,
 }
 
@@ -163,6 +200,7 @@ impl Supervisor {
                 now.ready = None;
             });
             self.lists.clear();
+            self.agents.clear();
             self.kills.clear();
             match ended {
                 Ended::Died(why) => self.journal.write(&Entry::WorkerDied { pid, why }),
@@ -190,6 +228,11 @@ impl Supervisor {
         let channel = Arc::new(channel);
         let pid = child.id();
         self.tell.send_modify(|now| now.pid = pid);
+        // First of all: no worker may let in whom another had to refuse.
+        let mut suspended = self.suspended.subscribe();
+        if let Err(error) = tell_suspended(&channel, &mut suspended).await {
+            return self.put_down(child, error.to_string()).await;
+        }
         let mut offered = None;
         if let Some(candidate) = self.current.clone() {
             match offer(&channel, candidate, None).await {
@@ -220,6 +263,11 @@ impl Supervisor {
                         Some(reply) => Ended::Drained(reply),
                         None => ended,
                     };
+                }
+                Ok(()) = suspended.changed() => {
+                    if let Err(error) = tell_suspended(&channel, &mut suspended).await {
+                        tracing::debug!(%error, "the worker could not be told who is suspended");
+                    }
                 }
                 wish = self.asked.recv() => match wish {
                     None => return Ended::Unwanted,
@@ -274,6 +322,12 @@ impl Supervisor {
                     let _ = channel.send(&ToWorker::ListSessions, None).await;
                 }
             }
+            Wish::Agents(reply) => {
+                self.agents.push((reply, Agents::default()));
+                if self.agents.len() == 1 {
+                    let _ = channel.send(&ToWorker::ListAgents, None).await;
+                }
+            }
             Wish::Kill(session, reason, reply) => {
                 self.kills.push((session, reply));
                 let _ = channel
@@ -313,6 +367,23 @@ impl Supervisor {
                 }
             }
             FromWorker::Sessions { part, last } => self.listed(part, last),
+            FromWorker::Agents { part, counts, last } => self.agents_listed(&part, counts, last),
+            FromWorker::Suspend(suspension) => {
+                if let Err(error) = self.suspended.suspend(suspension) {
+                    tracing::error!(%error, "a suspension does not outlive this process");
+                }
+            }
+            FromWorker::WantToken { request, agent } => {
+                let channel = channel.clone();
+                let want = Want {
+                    request,
+                    agent,
+                    channel,
+                };
+                if self.wants.try_send(want).is_err() {
+                    tracing::warn!("too many questions for tokens wait; one is not answered");
+                }
+            }
             FromWorker::Killed { session, found } => {
                 if let Some(at) = self.kills.iter().position(|(id, _)| *id == session) {
                     let _ = self.kills.swap_remove(at).1.send(found);
@@ -346,6 +417,20 @@ impl Supervisor {
         }
     }
 
+    /// One answer serves all who asked meanwhile.
+    fn agents_listed(&mut self, part: &[AgentStanding], counts: Counts, last: bool) {
+        for (_, agents) in &mut self.agents {
+            let room = MAX_LISTED.saturating_sub(agents.standings.len());
+            agents.standings.extend(part.iter().take(room).cloned());
+            agents.counts = counts;
+        }
+        if last {
+            for (reply, agents) in self.agents.drain(..) {
+                let _ = reply.send(agents);
+            }
+        }
+    }
+
     async fn put_down(&mut self, mut child: Child, why: String) -> Ended {
         // It usually has ended already, and how says more.
         let ended = tokio::time::timeout(Duration::from_secs(1), child.wait()).await;
@@ -355,6 +440,16 @@ impl Supervisor {
         };
         Ended::Died(how(status))
     }
+}
+
+async fn tell_suspended(
+    channel: &Channel,
+    suspended: &mut watch::Receiver<Suspensions>,
+) -> Result<(), ChannelError> {
+    let list = suspended.borrow_and_update().clone();
+    let message = ToWorker::Suspended(list);
+    let sent = tokio::time::timeout(CONFIGURED_WITHIN, channel.send(&message, None)).await;
+    sent.unwrap_or(Err(ChannelError::Io(io::ErrorKind::TimedOut.into())))
 }
 
 async fn offer(

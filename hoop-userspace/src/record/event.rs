@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use crate::attribute::Process;
-use crate::config::Mode;
+use crate::config::{Kind, Mode};
 
 /// The first frame of a session: everything about it that does not change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +37,11 @@ pub struct Header {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum IdentityNote {
     Verified {
+        kind: Kind,
+        /// When the issuer last confirmed the token; `None` where it is not asked.
+        confirmed: Option<SystemTime>,
+        /// Why it passed by grace: the issuer could not be asked just then.
+        grace: Option<String>,
         issuer: String,
         subject: String,
         client_id: String,
@@ -47,6 +52,15 @@ pub enum IdentityNote {
     Unverified {
         why: String,
     },
+}
+
+/// The identity goes on under another token: requests of a later epoch were decided for this.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RenewedNote {
+    pub identity_epoch: u64,
+    pub groups: Vec<String>,
+    pub scopes: Vec<String>,
+    pub expires: SystemTime,
 }
 
 /// A permitted request, before it is forwarded.

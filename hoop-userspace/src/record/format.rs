@@ -13,7 +13,7 @@
 use ring::digest::{self, SHA256};
 
 /// Names the format and its version.
-pub const MAGIC: &[u8; 8] = b"hoopRec1";
+pub const MAGIC: &[u8; 8] = b"hoopRec2";
 /// Magic and chain-id.
 pub const PREAMBLE: usize = 8 + 16;
 /// Bytes of a frame before its payload.
@@ -68,13 +68,15 @@ pub enum Kind {
     Seal = 8,
     /// An entry of a ledger.
     Entry = 9,
+    /// The identity's token was renewed.
+    Identity = 10,
 }
 
 impl Kind {
     fn of(byte: u8) -> Option<Self> {
         use Kind::*;
         [
-            Header, Permitted, Refused, Replies, Bulk, Cancel, End, Seal, Entry,
+            Header, Permitted, Refused, Replies, Bulk, Cancel, End, Seal, Entry, Identity,
         ]
         .into_iter()
         .find(|k| *k as u8 == byte)

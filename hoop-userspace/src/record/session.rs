@@ -6,12 +6,13 @@ use smallvec::SmallVec;
 
 use super::Recorded;
 use super::encode::{self, BulkHead, CutHead, PermittedHead, RepliesHead, cut};
-use super::event::{EndNote, Header, SealNote, SpanNote};
+use super::event::{EndNote, Header, RenewedNote, SealNote, SpanNote};
 use super::format::Kind;
 use super::store::SealingKey;
 use super::writer::{RecordError, Writer};
 use crate::config::Durability;
 use crate::decide::{Permitted, Refusal};
+use crate::identify::Identity;
 use crate::ids::ExchangeId;
 use crate::mask::Masked;
 use crate::terminate::{Bulk, End, Stopped};
@@ -132,6 +133,17 @@ impl SessionRecorder {
         };
         let kept = cut(&bulk.wire, BULK_BYTES);
         append(&mut self.writer, Kind::Bulk, &head, &[kept])
+    }
+
+    /// Records that requests are from now on decided for a renewed token of the same identity.
+    pub fn renewed(&mut self, identity: &Identity, epoch: u64) -> Result<(), RecordError> {
+        let note = RenewedNote {
+            identity_epoch: epoch,
+            groups: identity.groups().to_vec(),
+            scopes: identity.scopes().to_vec(),
+            expires: identity.expires(),
+        };
+        append(&mut self.writer, Kind::Identity, &note, &[])
     }
 
     pub fn cancel(&mut self, exchange: Option<ExchangeId>) -> Result<(), RecordError> {

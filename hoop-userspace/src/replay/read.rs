@@ -9,7 +9,9 @@ use serde::Deserialize;
 
 use crate::ids::SessionId;
 use crate::record::{Anchor, Broken, Frame, Kind, Link, PREAMBLE, Step, Times, Walk};
-use crate::record::{BulkNote, EndNote, Header, PermittedNote, RefusalNote, RepliesNote, SealNote};
+use crate::record::{
+    BulkNote, EndNote, Header, PermittedNote, RefusalNote, RenewedNote, RepliesNote, SealNote,
+};
 
 /// Bytes read at once; a frame that is larger makes the buffer grow up to its own bound.
 const CHUNK: usize = 256 * 1024;
@@ -72,6 +74,7 @@ pub enum Told {
     Replies(RepliesNote<'static>),
     Bulk(BulkNote<'static>),
     Cancel(Option<u64>),
+    Renewed(RenewedNote),
     End(EndNote),
     Seal(SealNote, SealState),
     /// A ledger's entry, as JSON.
@@ -221,6 +224,7 @@ impl Told {
             Kind::Replies => Told::Replies(note::<RepliesNote<'_>>(payload)?.into_owned()),
             Kind::Bulk => Told::Bulk(note::<BulkNote<'_>>(payload)?.into_owned()),
             Kind::Cancel => Told::Cancel(note(payload)?),
+            Kind::Identity => Told::Renewed(note(payload)?),
             Kind::End => Told::End(note(payload)?),
             Kind::Seal => {
                 let seal: SealNote = note(payload)?;

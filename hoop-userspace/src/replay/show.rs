@@ -81,6 +81,9 @@ impl Transcript {
                 page.line('>', &format!("{bytes} bytes of content{last}"));
             }
             Event::Cancel { .. } => page.line('>', "cancel"),
+            Event::Renewed { expires, .. } => {
+                page.line('=', &format!("token renewed; it holds until {expires}"));
+            }
             Event::End {
                 end,
                 reason,

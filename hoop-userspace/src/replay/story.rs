@@ -74,6 +74,13 @@ pub enum Event {
     Cancel {
         exchange: Option<u64>,
     },
+    /// The token was renewed; later requests were decided for these groups and scopes.
+    Renewed {
+        identity_epoch: u64,
+        groups: Vec<String>,
+        scopes: Vec<String>,
+        expires: String,
+    },
     End {
         end: String,
         reason: String,
@@ -156,6 +163,12 @@ impl Story {
                 }]
             }
             Told::Cancel(exchange) => vec![Event::Cancel { exchange }],
+            Told::Renewed(note) => vec![Event::Renewed {
+                identity_epoch: note.identity_epoch,
+                groups: note.groups,
+                scopes: note.scopes,
+                expires: rfc3339(note.expires),
+            }],
             Told::End(note) => vec![Event::End {
                 end: note.kind,
                 reason: note.reason,
@@ -409,9 +422,13 @@ fn session(header: &Header) -> Value {
             groups,
             scopes,
             expires,
+            kind,
+            confirmed,
+            grace,
         } => json!({
-            "verified": true, "issuer": issuer, "subject": subject, "client_id": client_id,
-            "groups": groups, "scopes": scopes, "expires": rfc3339(*expires),
+            "verified": true, "kind": kind.name(), "issuer": issuer, "subject": subject,
+            "client_id": client_id, "groups": groups, "scopes": scopes,
+            "expires": rfc3339(*expires), "confirmed": confirmed.map(rfc3339), "grace": grace,
         }),
         IdentityNote::Unverified { why } => json!({ "verified": false, "why": why }),
     };

@@ -25,6 +25,8 @@ pub struct Summary {
     /// Issuer and subject, if verified.
     pub identity: Option<String>,
     pub client_id: Option<String>,
+    /// `service` or `user`.
+    pub kind: Option<String>,
     /// Why the identity was not verified.
     pub unverified: Option<String>,
     pub resource: Option<String>,
@@ -85,18 +87,20 @@ impl Summary {
 
     fn of(header: &Header, path: &Path) -> Self {
         let process = &header.process;
-        let (identity, client_id, unverified) = match &header.identity {
+        let (identity, client_id, kind, unverified) = match &header.identity {
             IdentityNote::Verified {
                 issuer,
                 subject,
                 client_id,
+                kind,
                 ..
             } => (
                 Some(format!("{issuer}/{subject}")),
                 Some(client_id.clone()),
+                Some(kind.name().to_owned()),
                 None,
             ),
-            IdentityNote::Unverified { why } => (None, None, Some(why.clone())),
+            IdentityNote::Unverified { why } => (None, None, None, Some(why.clone())),
         };
         Self {
             session: header.session.to_string(),
@@ -105,6 +109,7 @@ impl Summary {
             mode: format!("{:?}", header.mode).to_lowercase(),
             identity,
             client_id,
+            kind,
             unverified,
             resource: header.resource.clone(),
             protocol: header.protocol.clone(),

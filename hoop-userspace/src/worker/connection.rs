@@ -11,6 +11,8 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
+use super::identity::{self, Claim, Watching};
+use super::live::tell;
 use super::refusals;
 use super::report;
 use super::rules::{Rules, Shared};
@@ -19,7 +21,7 @@ use crate::decide::{Refusal, Subject};
 use crate::forward::postgres::SessionCatalog;
 use crate::forward::{self, Pass, Route, Target};
 use crate::handover::{Handover, LiveSession};
-use crate::identify::{Identity, IdentityError};
+use crate::identify::{Identity, IdentityError, Occasion, Proved, Reason, Standing};
 use crate::ids::{Epochs, SessionId};
 use crate::mask::Catalog;
 use crate::record::{Header, IdentityNote, SessionRecorder};
@@ -99,11 +101,7 @@ impl Connection {
         let Some(startup) = self.meet(stream, agent, target).await else {
             return;
         };
-        let verified = self
-            .rules
-            .verifier
-            .verify(agent, &self.handover.token, &self.handover.process.cgroup)
-            .await;
+        let verified = self.identify(agent).await;
         let header = self.header(
             Some(agent),
             &verified,
@@ -119,16 +117,16 @@ impl Connection {
                     .await;
             }
         };
-        let identity = match verified {
-            Ok(identity) => identity,
-            Err(_) if agent.mode != Mode::Enforce => Arc::new(Identity::unverified(agent)),
+        let suspended = |error: &IdentityError| matches!(error.reason, Reason::Suspended { .. });
+        let proved = match verified {
+            Ok(proved) => Some(proved),
+            Err(error) if agent.mode != Mode::Enforce && !suspended(&error) => None,
             Err(error) => {
                 let why = End::Identity(error.reason.to_string());
                 return refuse(startup, recorder, refusals::identity(&error), &why).await;
             }
         };
-        self.log_in(startup, agent, target, identity, recorder)
-            .await;
+        self.log_in(startup, agent, target, proved, recorder).await;
     }
 
     /// The client's start-up; `None` if it got no further or only came to cancel.
@@ -174,7 +172,7 @@ impl Connection {
         startup: Box<Startup>,
         agent: &Agent,
         target: &Target<'_>,
-        identity: Arc<Identity>,
+        proved: Option<Proved>,
         recorder: SessionRecorder,
     ) {
         let refused = || End::Broken("the session was refused".into());
@@ -198,20 +196,33 @@ impl Connection {
             return refuse(startup, recorder, refusal, &refused()).await;
         };
         let attribute = !rulebook.borrow().masks.is_empty();
+        let identity = match &proved {
+            Some(proved) => proved.identity.clone(),
+            None => Arc::new(Identity::unverified(agent)),
+        };
         let live = self.live(&startup, agent, &identity, resource);
-        let subject = self.subject(agent, identity, resource, &asked.database);
+        let subject = self.subject(agent, identity.clone(), resource, &asked.database);
         let catalogs = Arc::new(self.shared.catalogs.of(target, &asked.database));
         match startup.ready(upstream, &self.shared.cancels, &agent.name, attribute) {
             Ok(session) => {
                 let (ends, told) = watch::channel(None);
+                let watching = proved.map(|proved| {
+                    identity::watch(&self.shared, agent, &self.claim(agent), &proved)
+                });
+                let renewed = match &watching {
+                    Some(watching) => watching.identity.clone(),
+                    None => watch::channel(identity).1,
+                };
                 let context = session::Context {
                     subject,
+                    identity: renewed,
                     rulebook,
                     catalogs,
                     recorder,
                     ends: told,
                 };
-                self.run(session, context, live, ends).await;
+                let watching = self.watch(agent, watching, &ends);
+                self.run(session, context, live, &ends, watching).await;
             }
             Err(not_ready) => {
                 refuse(not_ready.startup, recorder, not_ready.refusal, &refused()).await;
@@ -224,18 +235,12 @@ impl Connection {
         session: Session,
         context: session::Context,
         live: LiveSession,
-        ends: watch::Sender<Option<End>>,
+        ends: &watch::Sender<Option<End>>,
+        watching: impl Future<Output = Infallible>,
     ) {
         let (id, agent) = (live.session, live.agent.clone());
-        let identity = context.subject.identity.clone();
         let _place = self.shared.live.enter(live, ends.clone());
         tracing::info!(session = %id, %agent, "session begins");
-        let token = self.handover.token.clone();
-        let cgroup = &self.handover.process.cgroup;
-        let watching = async {
-            super::identity::watch(self.shared.clone(), agent, identity, token, cgroup, ends).await;
-            std::future::pending::<Infallible>().await
-        };
         let mut running = pin!(session::run(session, context));
         let end = tokio::select! {
             end = &mut running => end,
@@ -244,13 +249,87 @@ impl Connection {
         tracing::info!(session = %id, ?end, "session ended");
     }
 
+    /// Ends the session when its identity does; notes when it holds by grace alone.
+    async fn watch(
+        &self,
+        agent: &Agent,
+        watching: Option<Watching>,
+        ends: &watch::Sender<Option<End>>,
+    ) -> Infallible {
+        let cgroup = &self.handover.process.cgroup;
+        let Some(mut watching) = watching else {
+            // Observe mode, and nobody is proved: only an operator's word ends it.
+            let reason = self.shared.identities.until_suspended(agent, cgroup).await;
+            tell(ends, End::Identity(reason.to_string()));
+            return std::future::pending().await;
+        };
+        let mut grace = None;
+        loop {
+            let held = watching.held.borrow_and_update().clone();
+            if held.grace != grace {
+                grace.clone_from(&held.grace);
+                let (kind, detail) = match held.grace {
+                    Some(why) => (
+                        "identity_grace",
+                        format!("goes on without the issuer: {why}"),
+                    ),
+                    None => ("identity_confirmed", "the issuer confirms it again".into()),
+                };
+                let detail = format!("{}: {detail}", agent.name);
+                report(&self.shared.tell, kind, detail, Some(self.session));
+            }
+            if let Some(why) = held.lost {
+                self.lost(agent, why, ends).await;
+            }
+            if watching.held.changed().await.is_err() {
+                // The task that watched is gone, which it never should be.
+                tell(
+                    ends,
+                    End::Identity("nobody watches its identity any more".into()),
+                );
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    /// In observe mode the session goes on, and the ledger says that it would have ended.
+    async fn lost(&self, agent: &Agent, why: String, ends: &watch::Sender<Option<End>>) {
+        let cgroup = &self.handover.process.cgroup;
+        if agent.mode != Mode::Enforce {
+            let detail = format!("{}: would have ended: {why}", agent.name);
+            report(
+                &self.shared.tell,
+                "identity_lost",
+                detail,
+                Some(self.session),
+            );
+            let reason = self.shared.identities.until_suspended(agent, cgroup).await;
+            tell(ends, End::Identity(reason.to_string()));
+        } else {
+            self.rules.verifier.metrics().ended();
+            tell(ends, End::Identity(why));
+        }
+        std::future::pending().await
+    }
+
+    fn claim(&self, agent: &Agent) -> Claim {
+        Claim {
+            agent: agent.name.clone(),
+            cgroup: self.handover.process.cgroup.clone(),
+            token: self.handover.token.clone(),
+        }
+    }
+
+    async fn identify(&self, agent: &Agent) -> Result<Proved, IdentityError> {
+        let (token, cgroup) = (&self.handover.token, &self.handover.process.cgroup);
+        self.shared
+            .identify(agent, token, cgroup, Occasion::Opening)
+            .await
+    }
+
     /// Egress that passes unterminated: counted, and recorded as a session without exchanges.
     async fn relay(&self, stream: TcpStream, agent: &Agent, pass: &Pass) {
-        let verified = self
-            .rules
-            .verifier
-            .verify(agent, &self.handover.token, &self.handover.process.cgroup)
-            .await;
+        let verified = self.identify(agent).await;
         let header = self.header(Some(agent), &verified, None, None);
         let mut recorder = match self.shared.store.session(header) {
             Ok(recorder) => recorder,
@@ -261,7 +340,13 @@ impl Connection {
         };
         let counts = forward::Counts::default();
         let config = self.rules.config.clone();
+        let suspended = &self.shared.identities;
         let end = tokio::select! {
+            biased;
+            // Before a byte of it passes, and while it lives.
+            reason = suspended.until_suspended(agent, &self.handover.process.cgroup) => {
+                End::Identity(reason.to_string())
+            }
             relayed = forward::relay(stream, pass, &config, &self.shared.resolver, &counts) => {
                 match &relayed.outcome {
                     Ok(()) => End::Finished,
@@ -276,12 +361,7 @@ impl Connection {
     /// A connection that leads nowhere: told so if it speaks a protocol that hoop speaks, reset if not.
     async fn turn_away(&self, stream: TcpStream, agent: Option<&Agent>, refusal: Refusal) {
         let nobody = match agent {
-            Some(agent) => {
-                self.rules
-                    .verifier
-                    .verify(agent, &self.handover.token, &self.handover.process.cgroup)
-                    .await
-            }
+            Some(agent) => self.identify(agent).await,
             None => Err(IdentityError {
                 agent: "none".into(),
                 reason: crate::identify::Reason::NotConfigured,
@@ -324,7 +404,7 @@ impl Connection {
     fn header(
         &self,
         agent: Option<&Agent>,
-        identity: &Result<Arc<Identity>, IdentityError>,
+        identity: &Result<Proved, IdentityError>,
         resource: Option<&Resource>,
         startup: Option<&Startup>,
     ) -> Header {
@@ -413,9 +493,20 @@ impl session::Catalogs for SessionCatalog {
     }
 }
 
-fn note(identity: &Result<Arc<Identity>, IdentityError>) -> IdentityNote {
-    match identity {
-        Ok(identity) => IdentityNote::Verified {
+fn note(proved: &Result<Proved, IdentityError>) -> IdentityNote {
+    match proved {
+        Ok(Proved {
+            identity, standing, ..
+        }) => IdentityNote::Verified {
+            kind: identity.kind(),
+            confirmed: match standing {
+                Standing::Confirmed { at } | Standing::Grace { confirmed: at, .. } => Some(*at),
+                Standing::Unasked => None,
+            },
+            grace: match standing {
+                Standing::Grace { why, .. } => Some(why.clone()),
+                _ => None,
+            },
             issuer: identity.issuer().to_string(),
             subject: identity.subject().to_owned(),
             client_id: identity.client_id().to_owned(),

@@ -5,6 +5,7 @@
 //! [`connection`].
 
 mod connection;
+mod console;
 mod identity;
 mod keys;
 pub mod live;
@@ -26,6 +27,7 @@ use tokio::task::{self, JoinSet};
 
 use crate::config::Bundle;
 use crate::handover::{Channel, ChannelError, FromWorker, Handover, LiveSession, Side, ToWorker};
+use crate::identify::Suspensions;
 use crate::ids::SessionId;
 use crate::terminate::End;
 
@@ -70,6 +72,7 @@ async fn serve(socket: OwnedFd) -> Result<(), WorkerError> {
     let telling = tokio::spawn(pass_on(channel.clone(), heard));
     let mut worker = Worker {
         shared: None,
+        suspended: Suspensions::default(),
         tell,
         connections: JoinSet::new(),
         sessions: HashMap::new(),
@@ -94,6 +97,8 @@ async fn pass_on(channel: Arc<Channel>, mut heard: mpsc::Receiver<FromWorker>) {
 
 struct Worker {
     shared: Option<Arc<Shared>>,
+    /// As the keeper said last; it says so before the first configuration.
+    suspended: Suspensions,
     tell: mpsc::Sender<FromWorker>,
     connections: JoinSet<()>,
     /// Which session each of [`Worker::connections`] is, to name it should its task panic.
@@ -128,7 +133,19 @@ impl Worker {
                     self.connection(*handover, socket);
                 }
             }
+            ToWorker::Console => {
+                if let (Some(shared), Some(socket)) = (&self.shared, socket) {
+                    shared.serve_console(TcpStream::from(socket));
+                }
+            }
             ToWorker::ListSessions => self.list().await,
+            ToWorker::ListAgents => self.list_agents().await,
+            ToWorker::Suspended(suspensions) => self.suspended(suspensions),
+            ToWorker::Token { request, token } => {
+                if let Some(shared) = &self.shared {
+                    shared.identities.token(request, token);
+                }
+            }
             ToWorker::Kill { session, reason } => {
                 let live = self.shared.as_ref().map(|shared| &shared.live);
                 let found = live.is_some_and(|live| live.end(session, End::Killed(reason)));
@@ -150,8 +167,20 @@ impl Worker {
         let shared = Shared::open(epoch, config, tell)
             .await
             .map_err(|error| error.to_string())?;
+        // Before the first connection.
+        shared.identities.set_suspended(self.suspended.clone());
         self.shared = Some(Arc::new(shared));
         Ok(())
+    }
+
+    fn suspended(&mut self, suspensions: Suspensions) {
+        self.suspended = suspensions.clone();
+        if let Some(shared) = &self.shared {
+            let verifier = shared.rules().verifier.clone();
+            for agent in shared.identities.set_suspended(suspensions) {
+                verifier.forget(&agent);
+            }
+        }
     }
 
     fn connection(&mut self, handover: Handover, socket: OwnedFd) {
@@ -209,6 +238,25 @@ impl Worker {
                 .unwrap_or_default();
             let last = parts.peek().is_none();
             self.say(FromWorker::Sessions { part, last }).await;
+            if last {
+                return;
+            }
+        }
+    }
+
+    async fn list_agents(&self) {
+        let (agents, counts) = match &self.shared {
+            None => Default::default(),
+            Some(shared) => {
+                let counts = shared.rules().verifier.metrics().counts();
+                (shared.identities.list(), counts)
+            }
+        };
+        let mut parts = agents.chunks(LISTED_AT_ONCE).peekable();
+        loop {
+            let part = parts.next().map(<[_]>::to_vec).unwrap_or_default();
+            let last = parts.peek().is_none();
+            self.say(FromWorker::Agents { part, counts, last }).await;
             if last {
                 return;
             }

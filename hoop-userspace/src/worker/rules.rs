@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{mpsc, watch};
 
+use super::console::Listener;
+use super::identity::Identities;
 use super::keys::{KeyError, hash_key};
 use super::live::Live;
 use crate::config::{Config, Resource};
@@ -36,6 +38,8 @@ pub enum RulesError {
     Key(#[from] KeyError),
     #[error("the agent_password of {resource} cannot be used: {why}")]
     AgentPassword { resource: ResourceName, why: String },
+    #[error("[console] cannot be served: {0}")]
+    Console(String),
     #[error("{0} cannot change in a reload: restart hoop")]
     Fixed(&'static str),
 }
@@ -49,6 +53,7 @@ pub struct Shared {
     pub cancels: Cancels,
     pub store: Arc<Store>,
     pub live: Live,
+    pub identities: Identities,
     pub tell: mpsc::Sender<FromWorker>,
     hash_key: HashKey,
     stopping: watch::Sender<bool>,
@@ -63,17 +68,24 @@ pub struct Rules {
     pub config: Arc<Config>,
     pub verifier: Arc<Verifier>,
     pub passwords: HashMap<ResourceName, AgentPassword>,
+    console: Option<Arc<Listener>>,
     decider: Arc<Decider>,
 }
 
 impl Rules {
-    fn new(epoch: u64, config: Config) -> Result<Self, RulesError> {
+    fn new(epoch: u64, config: Config, before: Option<&Verifier>) -> Result<Self, RulesError> {
+        let verifier = match before {
+            Some(before) => before.after(&config)?,
+            None => Verifier::new(&config)?,
+        };
+        let console = config.console.as_ref().map(Listener::new).transpose();
         let passwords = config.resources.iter().filter_map(agent_password);
         Ok(Self {
             epoch,
             decider: Arc::new(Decider::new(&config)?),
-            verifier: Arc::new(Verifier::new(&config)?),
+            verifier: Arc::new(verifier),
             passwords: passwords.collect::<Result<_, _>>()?,
+            console: console.map_err(RulesError::Console)?.map(Arc::new),
             config: Arc::new(config),
         })
     }
@@ -94,7 +106,7 @@ impl Shared {
         config: Config,
         tell: mpsc::Sender<FromWorker>,
     ) -> Result<Self, RulesError> {
-        let rules = Rules::new(epoch, config)?;
+        let rules = Rules::new(epoch, config, None)?;
         let config = rules.config.clone();
         let authority = Authority::open(&config.worker.state, &Destinations::of(&config))?;
         let resolver = Resolver::new(&config);
@@ -110,6 +122,7 @@ impl Shared {
                 SealingKey::open(&config.worker.state.join(SealingKey::FILE))?,
             )?,
             live: Live::default(),
+            identities: Identities::default(),
             stopping: watch::Sender::new(false),
             hash_key: hash_key(&config.worker.state)?,
             tell,
@@ -137,6 +150,13 @@ impl Shared {
             .await;
     }
 
+    /// Serves a connection to the console, if there is one.
+    pub fn serve_console(self: &Arc<Self>, stream: std::net::TcpStream) {
+        if let Some(console) = &self.rules().console {
+            console.serve(self.clone(), stream);
+        }
+    }
+
     /// What new connections go by.
     pub fn rules(&self) -> Arc<Rules> {
         self.rules.borrow().clone()
@@ -152,7 +172,7 @@ impl Shared {
     /// failure nothing has changed.
     pub fn reload(&self, epoch: u64, config: Config) -> Result<(), RulesError> {
         self.check_fixed(&config)?;
-        let rules = Rules::new(epoch, config)?;
+        let rules = Rules::new(epoch, config, Some(&self.rules().verifier))?;
         let config = rules.config.clone();
         if self.offers.authority().cover(&Destinations::of(&config))? {
             self.offers.clear();
@@ -160,6 +180,8 @@ impl Shared {
         self.resolver.set_config(&config);
         self.rules.send_replace(Arc::new(rules));
         self.write_books();
+        // A mapping or an issuer may have changed under live sessions.
+        self.identities.alarm();
         let resolver = self.resolver.clone();
         tokio::spawn(async move { resolver.refresh().await });
         self.live.end_where(|session| {

@@ -47,6 +47,7 @@ impl Parser<'_> {
         let named = raw.client_id.is_some();
         let token = raw.token.as_ref();
         let token = token.and_then(|token| self.token(token, named));
+        let kind = self.kind(raw, span.clone());
         self.identity_keys(span, raw, mode);
         let egress = raw
             .egress_allow
@@ -66,6 +67,7 @@ impl Parser<'_> {
             cgroup: raw.cgroup.get_ref().clone(),
             issuer: issuer.filter(|name| issuers.contains_key(name)),
             client_id: raw.client_id.as_ref().map(|id| id.get_ref().clone()),
+            kind,
             token,
             instance_claim: self.instance_claim(raw),
             required_claims: self.required_claims(raw),

@@ -15,6 +15,7 @@ use super::{Capture, ClaimNames, Config, Durability, Issuer, Mask, Policy, Recor
 use crate::ids::IssuerName;
 
 mod agent;
+mod console;
 mod resource;
 mod token;
 
@@ -76,6 +77,7 @@ impl Parser<'_> {
             policy: self.policy(&file.policy),
             record: self.record(&file.record),
             worker: self.worker(&file.worker),
+            console: file.console.as_ref().and_then(|raw| self.console(raw)),
         }
     }
 
@@ -147,6 +149,10 @@ impl Parser<'_> {
             scopes: self.claims(raw.claims.scopes.as_ref(), &["scp", "scope"]),
         };
         let algorithms = self.algorithms(raw.algorithms.as_ref());
+        let introspection = self.introspection(raw.introspection.as_ref());
+        let recheck = self.recheck(raw.recheck.as_ref());
+        let grace = self.grace(raw.unreachable.as_ref());
+        let events = self.events(&raw.events);
         let ca = self.certificates(raw.ca.as_ref());
         Some(Issuer {
             name: name.into(),
@@ -157,6 +163,11 @@ impl Parser<'_> {
             skew,
             algorithms,
             claims,
+            introspection,
+            userinfo: raw.userinfo.unwrap_or(false),
+            recheck,
+            events,
+            grace,
         })
     }
 

@@ -1,11 +1,12 @@
-//! `token`, `instance_claim` and `required_claims` of `[[agent]]`.
+//! `token`, `instance_claim` and `required_claims` of `[[agent]]`, and how `[issuer]` is asked
+//! whether a token still holds.
 
 use std::time::Duration;
 
 use toml::Spanned;
 
 use super::super::bundle::UNREAD;
-use super::super::{ClientAuth, Exec, RequiredClaim, TokenSource, raw, text};
+use super::super::{ClientAuth, Exec, Introspection, Kind, RequiredClaim, TokenSource, raw, text};
 use super::Parser;
 use crate::identify::SigningKey;
 
@@ -13,6 +14,12 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_REFRESH: Duration = Duration::from_secs(24 * 3600);
 const MAX_SCOPE: usize = 1000;
 const MAX_CLAIMS: usize = 32;
+const RECHECK: Duration = Duration::from_secs(2);
+const SHORTEST_RECHECK: Duration = Duration::from_secs(1);
+const LONGEST_RECHECK: Duration = Duration::from_secs(300);
+const MAX_GRACE: Duration = Duration::from_secs(3600);
+/// Claims that tell one user from another.
+const PERSONAL: [&str; 4] = ["sub", "uid", "email", "preferred_username"];
 
 /// What `client_credentials` and `saml` have in common.
 struct Proof<'r> {
@@ -191,6 +198,87 @@ impl Parser<'_> {
             (None, None) => {}
         }
         None
+    }
+
+    pub(super) fn introspection(
+        &mut self,
+        written: Option<&Spanned<raw::Introspection>>,
+    ) -> Introspection {
+        let Some(written) = written else {
+            return Introspection::Own;
+        };
+        let raw = match written.get_ref() {
+            raw::Introspection::Off => return Introspection::Off,
+            raw::Introspection::As(client) => client,
+        };
+        let proof = Proof {
+            key: raw.key.as_ref(),
+            alg: raw.alg,
+            kid: raw.kid.as_ref(),
+            audience: raw.audience,
+            secret: raw.secret.as_ref(),
+            auth: raw.auth,
+        };
+        if raw.client_id.get_ref().is_empty() {
+            self.problems
+                .add(raw.client_id.span(), "the client id is empty");
+        }
+        if raw.key.is_none() && raw.secret.is_none() {
+            let what = "give `key` (better) or `secret`: an issuer tells nobody else about tokens";
+            self.problems.add(written.span(), what);
+        }
+        match self.client(written.span(), &proof) {
+            Some(auth) => Introspection::As {
+                client_id: raw.client_id.get_ref().clone(),
+                auth,
+            },
+            // A problem says why.
+            None => Introspection::Own,
+        }
+    }
+
+    pub(super) fn recheck(&mut self, written: Option<&Spanned<raw::Span>>) -> Duration {
+        let recheck = self.span(written, RECHECK, LONGEST_RECHECK);
+        if let Some(written) = written.filter(|_| recheck < SHORTEST_RECHECK) {
+            let what = "`recheck` is at least 1s: every token in use costs the issuer a question";
+            self.problems.add(written.span(), what);
+        }
+        recheck
+    }
+
+    pub(super) fn grace(
+        &mut self,
+        written: Option<&Spanned<raw::Unreachable>>,
+    ) -> Option<Duration> {
+        let written = written?;
+        let raw::Unreachable::Grace(grace) = written.get_ref() else {
+            return None;
+        };
+        if grace.0.is_zero() || grace.0 > MAX_GRACE {
+            let what = "`grace` is more than 0 and at most 1h";
+            self.problems.add(written.span(), what);
+        }
+        Some(grace.0)
+    }
+
+    /// A user's token comes from an application that many use.
+    pub(super) fn kind(&mut self, raw: &raw::Agent, span: std::ops::Range<usize>) -> Kind {
+        let kind = raw.kind.unwrap_or_default();
+        let pinned = raw.required_claims.as_ref().is_some_and(|claims| {
+            let mut names = claims.get_ref().keys();
+            names.any(|name| PERSONAL.contains(&name.as_str()))
+        });
+        if kind == Kind::User && !pinned && raw.instance_claim.is_none() {
+            self.problems.add_with_fix(
+                span,
+                format!(
+                    "agent `{}` acts for a user, and every user of that client would be taken for this one",
+                    raw.name.get_ref()
+                ),
+                "name the user: required_claims = { sub = \"ada@acme.example\" }",
+            );
+        }
+        kind
     }
 
     fn scope(&mut self, written: Option<&raw::Text>) -> Option<String> {

@@ -61,6 +61,63 @@ pub(in crate::config) struct Saml {
     pub auth: Option<SecretAuth>,
 }
 
+/// `introspection` of `[issuer]`: the client in whose name hoop asks, or `"off"`.
+pub(in crate::config) enum Introspection {
+    Off,
+    As(IntrospectionClient),
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct IntrospectionClient {
+    pub client_id: Text,
+    pub key: Option<Spanned<KeyRef>>,
+    pub alg: Option<SigningAlgorithm>,
+    pub kid: Option<Text>,
+    pub audience: Option<AssertionAudience>,
+    pub secret: Option<Spanned<SecretRef>>,
+    pub auth: Option<SecretAuth>,
+}
+
+impl Introspection {
+    /// The secrets that it refers to, with their places.
+    pub fn secrets(&self) -> Vec<Spanned<SecretRef>> {
+        let Self::As(client) = self else {
+            return Vec::new();
+        };
+        let key = client.key.as_ref().map(KeyRef::spanned);
+        key.into_iter().chain(client.secret.clone()).collect()
+    }
+}
+
+impl<'de> Deserialize<'de> for Introspection {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(IntrospectionVisitor)
+    }
+}
+
+struct IntrospectionVisitor;
+
+impl<'de> Visitor<'de> for IntrospectionVisitor {
+    type Value = Introspection;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("\"off\" or { client_id = \"…\", key = \"…\" }")
+    }
+
+    fn visit_str<E: de::Error>(self, written: &str) -> Result<Introspection, E> {
+        match written {
+            "off" => Ok(Introspection::Off),
+            other => Err(de::Error::unknown_variant(other, &["off"])),
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Introspection, A::Error> {
+        let map = de::value::MapAccessDeserializer::new(map);
+        IntrospectionClient::deserialize(map).map(Introspection::As)
+    }
+}
+
 impl Token {
     /// The secrets that it refers to, with their places.
     pub fn secrets(&self) -> Vec<Spanned<SecretRef>> {

@@ -32,6 +32,7 @@ pub(super) fn agent(identity: &Identity) -> Result<(EntityUid, Vec<Entity>), Una
     let mut attributes = Attributes::from([
         text("name", identity.agent().as_str()),
         text("issuer", identity.issuer().as_str()),
+        text("kind", identity.kind().name()),
         text("subject", identity.subject()),
         text("client_id", identity.client_id()),
         (

@@ -17,10 +17,11 @@ const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer
 /// An assertion serves one request, which takes seconds.
 const ASSERTION_LIFE: Duration = Duration::from_secs(60);
 
-/// Where a token is asked for.
-pub(super) struct Endpoint<'e> {
+/// Where something is asked for.
+pub(in crate::identify) struct Endpoint<'e> {
     pub issuer: &'e str,
-    pub token: &'e str,
+    /// Of the token endpoint, or whichever the request goes to.
+    pub url: &'e str,
 }
 
 /// The body of a request, and its `Authorization` if that is how the client proves itself.
@@ -30,7 +31,7 @@ pub(in crate::identify) struct Request {
 }
 
 /// The client with its key ready.
-pub(super) enum Client {
+pub(in crate::identify) enum Client {
     Key {
         key: Box<SigningKey>,
         kid: Option<String>,
@@ -69,7 +70,7 @@ impl Client {
         })
     }
 
-    /// Adds the client's proof to a grant.
+    /// Adds the client's proof to a grant, or to a question about a token.
     pub fn request(
         &self,
         id: &str,
@@ -98,7 +99,7 @@ impl Client {
             }
             Self::Key { key, kid, audience } => {
                 let audience = match audience {
-                    AssertionAudience::TokenEndpoint => endpoint.token,
+                    AssertionAudience::TokenEndpoint => endpoint.url,
                     AssertionAudience::Issuer => endpoint.issuer,
                 };
                 let assertion = assertion(key, kid.as_deref(), id, audience, now)?;

@@ -15,15 +15,15 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::digest;
 use zeroize::Zeroizing;
 
-pub(super) use client::Request;
+pub(super) use client::{Client as Proof, Endpoint, Request};
 pub use key::SigningKey;
 
-use self::client::{Client as Proof, Endpoint};
+use super::discovery::Discovery;
 use super::error::Quoted;
 use super::http::Client;
-use super::keys::discover;
+use super::metrics::Metrics;
 use super::token::MAX_TOKEN;
-use crate::config::{Agent, Issuer, TokenSource};
+use crate::config::{Agent, TokenSource};
 
 const SAML_BEARER: &str = "urn:ietf:params:oauth:grant-type:saml2-bearer";
 /// Discovery and the request together.
@@ -43,10 +43,11 @@ pub(super) struct Obtainer(Arc<Inner>);
 
 struct Inner {
     client: Client,
-    issuer: String,
+    discovery: Arc<Discovery>,
     client_id: String,
     scope: Option<String>,
-    proof: Proof,
+    proof: Arc<Proof>,
+    metrics: Arc<Metrics>,
     first_pause: Duration,
     known: Mutex<Known>,
     /// Held while the issuer is asked, so that it is asked once for all who wait.
@@ -70,33 +71,65 @@ struct Held {
 
 impl Obtainer {
     /// `None` if the keeper finds the agent's token and nothing has to be obtained.
-    pub fn new(agent: &Agent, issuer: &Issuer) -> Result<Option<Self>, String> {
-        Self::with_pause(agent, issuer, FIRST_PAUSE)
+    pub fn new(
+        agent: &Agent,
+        client: &Client,
+        discovery: &Arc<Discovery>,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Option<Self>, String> {
+        Self::with_pause(agent, client, discovery, metrics, FIRST_PAUSE)
     }
 
     pub(super) fn with_pause(
         agent: &Agent,
-        issuer: &Issuer,
+        client: &Client,
+        discovery: &Arc<Discovery>,
+        metrics: &Arc<Metrics>,
         first_pause: Duration,
     ) -> Result<Option<Self>, String> {
         let (auth, scope) = match &agent.token {
-            Some(TokenSource::ClientCredentials { client, scope }) => (Some(client), scope),
-            Some(TokenSource::Saml { client, scope, .. }) => (client.as_ref(), scope),
+            Some(TokenSource::ClientCredentials {
+                client: auth,
+                scope,
+            }) => (Some(auth), scope),
+            Some(TokenSource::Saml {
+                client: auth,
+                scope,
+                ..
+            }) => (auth.as_ref(), scope),
             _ => return Ok(None),
         };
         let Some(client_id) = &agent.client_id else {
             return Ok(None);
         };
         Ok(Some(Self(Arc::new(Inner {
-            client: Client::new(issuer.ca.as_deref())?,
-            issuer: issuer.identifier.clone(),
+            client: client.clone(),
+            discovery: discovery.clone(),
             client_id: client_id.clone(),
             scope: scope.clone(),
-            proof: Proof::new(auth)?,
+            proof: Arc::new(Proof::new(auth)?),
+            metrics: metrics.clone(),
             first_pause,
             known: Mutex::default(),
             asking: tokio::sync::Mutex::new(()),
         }))))
+    }
+
+    /// In whose name the token is obtained, where the issuer can know that it is the client.
+    pub fn own_proof(&self) -> Option<(String, Arc<Proof>)> {
+        let proof = match *self.0.proof {
+            Proof::Public => return None,
+            _ => self.0.proof.clone(),
+        };
+        Some((self.0.client_id.clone(), proof))
+    }
+
+    /// Forgets the token in any case: whoever may obtain the next one was asked.
+    pub fn forget(&self) {
+        let mut known = self.0.known();
+        known.held = None;
+        known.failures = 0;
+        known.failed = None;
     }
 
     /// A token that has not run out, or why there is none. `assertion` is the SAML assertion, if
@@ -171,6 +204,7 @@ impl Inner {
         let obtained = Instant::now();
         let answer = tokio::time::timeout(WITHIN, self.request(assertion)).await;
         let answer = answer.unwrap_or_else(|_| Err("the issuer is too slow".to_owned()));
+        self.metrics.obtained(answer.is_ok());
         let mut known = self.known();
         match answer {
             Ok((token, life)) => {
@@ -207,15 +241,7 @@ impl Inner {
         &self,
         assertion: Option<&str>,
     ) -> Result<(Zeroizing<String>, Duration), String> {
-        let metadata = discover(&self.client, &self.issuer).await?;
-        let endpoint = metadata
-            .token_endpoint()
-            .ok_or_else(|| format!("{} names no token endpoint", self.issuer))?;
-        let url = endpoint.url();
-        let own = url::Url::parse(&self.issuer).is_ok_and(|own| own.origin() == url.origin());
-        if url.scheme() != "https" && !own {
-            return Err(format!("the token endpoint {url} is not https"));
-        }
+        let url = self.discovery.token().await?;
         let assertion = assertion.map(|text| Zeroizing::new(URL_SAFE_NO_PAD.encode(text)));
         let mut grant = match &assertion {
             Some(assertion) => vec![("grant_type", SAML_BEARER), ("assertion", assertion)],
@@ -225,16 +251,16 @@ impl Inner {
             grant.push(("scope", scope));
         }
         let place = Endpoint {
-            issuer: &self.issuer,
-            token: endpoint.as_str(),
+            issuer: self.discovery.issuer(),
+            url: url.as_str(),
         };
         let now = SystemTime::now();
         let request = self.proof.request(&self.client_id, &place, &grant, now)?;
-        let (status, body) = self.client.post(url, request).await?;
-        if status != 200 {
-            return Err(refusal(status, &body));
+        let answer = self.client.post(&url, request).await?;
+        if answer.status != http::StatusCode::OK {
+            return Err(refusal(answer.status.as_u16(), &answer.body));
         }
-        granted(&body)
+        granted(&answer.body)
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, Known> {

@@ -45,7 +45,10 @@ fn config(issuer: &str, token: &str, secrets: &[(&str, &str)]) -> Config {
 
 fn obtainer(config: &Config, pause: Duration) -> Obtainer {
     let issuer = config.issuers.values().next().unwrap();
-    let made = Obtainer::with_pause(&config.agents[0], issuer, pause);
+    let client = Client::new(None).unwrap();
+    let discovery = Arc::new(Discovery::new(client.clone(), &issuer.identifier));
+    let metrics = Arc::default();
+    let made = Obtainer::with_pause(&config.agents[0], &client, &discovery, &metrics, pause);
     made.unwrap().unwrap()
 }
 

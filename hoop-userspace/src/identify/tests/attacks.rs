@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::issuer::{Issuer, Key, encode, now};
 use super::{QUICK, config, verify};
-use crate::identify::{Reason, Verifier};
+use crate::identify::{Reason, Verifier, jwt};
 
 /// One attack: its name, the token, and the name of the reason that must refuse it.
 type Attack = (&'static str, String, &'static str);
@@ -376,7 +376,9 @@ fn what_a_token_says_of_itself_is_quoted_short_and_plain() {
 proptest::proptest! {
     #[test]
     fn no_token_panics(token in "([A-Za-z0-9_-]{0,40}\\.?){0,5}", bytes: Vec<u8>) {
-        let _ = crate::identify::jwt::Unverified::parse(&token);
-        let _ = crate::identify::jwt::Unverified::parse(&format!("{}.{}.", encode(&bytes), token));
+        for kind in [jwt::Kind::Access, jwt::Kind::Event] {
+            let _ = jwt::Unverified::parse(&token, kind);
+            let _ = jwt::Unverified::parse(&format!("{}.{}.", encode(&bytes), token), kind);
+        }
     }
 }

@@ -23,7 +23,9 @@ async fn answered(
     cgroup: &str,
 ) -> Result<(), String> {
     let token = TokenText::Found(token.to_owned().into());
-    let answer = verifier.verify(&config.agents[0], &token, cgroup).await;
+    let answer = verifier
+        .verify(&config.agents[0], &token, cgroup, Occasion::Opening)
+        .await;
     answer.map(drop).map_err(|error| error.reason.to_string())
 }
 

@@ -1,6 +1,6 @@
 //! An issuer in a few lines: keys made on the spot, discovery and key set over HTTP, faults.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -146,6 +146,12 @@ struct State {
     taken: AtomicUsize,
     /// What the token endpoint answers: status and body.
     grant: Mutex<(u16, String)>,
+    /// What the introspection and userinfo endpoints answer: status, headers and body.
+    word: Mutex<(u16, String, String)>,
+    /// Requests that these two had.
+    questions: Mutex<Vec<String>>,
+    /// Whether the description leaves the introspection endpoint out.
+    silent: AtomicBool,
     /// What the token endpoint was sent, head and body.
     requests: Mutex<Vec<String>>,
 }
@@ -203,6 +209,21 @@ impl Issuer {
     /// The requests that the token endpoint had.
     pub fn requests(&self) -> Vec<String> {
         self.state.requests.lock().unwrap().clone()
+    }
+
+    /// What it says of tokens from now on; `headers` as they stand in the answer.
+    pub fn say(&self, status: u16, headers: &str, body: impl ToString) {
+        *self.state.word.lock().unwrap() = (status, headers.to_owned(), body.to_string());
+    }
+
+    /// The questions about tokens that it had.
+    pub fn questions(&self) -> Vec<String> {
+        self.state.questions.lock().unwrap().clone()
+    }
+
+    /// From now on it describes no introspection endpoint.
+    pub fn hide_introspection(&self) {
+        self.state.silent.store(true, Ordering::SeqCst);
     }
 
     /// Claims as Okta's custom authorisation servers write them.
@@ -273,14 +294,24 @@ fn answer(url: &str, state: &State, request: &str) -> String {
                 Some(Fault::KeysElsewhere) => "http://elsewhere.example/keys".to_owned(),
                 _ => format!("{url}/v1/keys"),
             };
-            json!({
+            let mut description = json!({
                 "issuer": issuer, "jwks_uri": jwks,
                 "authorization_endpoint": format!("{url}/v1/authorize"),
                 "token_endpoint": format!("{url}/v1/token"),
+                "introspection_endpoint": format!("{url}/v1/introspect"),
+                "userinfo_endpoint": format!("{url}/v1/userinfo"),
                 "response_types_supported": ["code"],
                 "subject_types_supported": ["public"],
                 "id_token_signing_alg_values_supported": ["RS256"],
-            })
+            });
+            if state.silent.load(Ordering::SeqCst) {
+                let members = description.as_object_mut().unwrap();
+                members.remove("introspection_endpoint");
+            }
+            description
+        }
+        "/.well-known/ssf-configuration/oauth2/aus1" => {
+            json!({ "issuer": url, "jwks_uri": format!("{url}/v1/keys") })
         }
         "/oauth2/aus1/v1/keys" => {
             state.asked.fetch_add(1, Ordering::SeqCst);
@@ -291,6 +322,17 @@ fn answer(url: &str, state: &State, request: &str) -> String {
             let (status, body) = state.grant.lock().unwrap().clone();
             return format!(
                 "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\nlocation: /oauth2/aus1/v1/keys\r\nconnection: close\r\n\r\n{body}",
+                body.len()
+            );
+        }
+        "/oauth2/aus1/v1/introspect" | "/oauth2/aus1/v1/userinfo" => {
+            state.questions.lock().unwrap().push(request.to_owned());
+            let (status, headers, body) = state.word.lock().unwrap().clone();
+            if status == 0 {
+                return String::new();
+            }
+            return format!(
+                "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\n{headers}content-length: {}\r\nconnection: close\r\n\r\n{body}",
                 body.len()
             );
         }

@@ -28,6 +28,9 @@ fn header() -> Header {
         agent: Some("billing-bot".into()),
         mode: Mode::Enforce,
         identity: IdentityNote::Verified {
+            kind: crate::config::Kind::Service,
+            confirmed: Some(started),
+            grace: None,
             issuer: "okta".into(),
             subject: "0oa1abcd".into(),
             client_id: "0oa1abcd".into(),

@@ -120,6 +120,7 @@ struct World {
     store: Arc<Store>,
     journal: Journal,
     rulebook: watch::Sender<Arc<Rulebook>>,
+    identities: watch::Sender<Arc<Identity>>,
     ends: watch::Sender<Option<End>>,
     context: Option<Context>,
 }
@@ -141,8 +142,11 @@ impl World {
             journal: journal.clone(),
             known: Arc::default(),
         };
+        let subject = subject();
+        let (identities, renewed) = watch::channel(subject.identity.clone());
         let context = Context {
-            subject: subject(),
+            subject,
+            identity: renewed,
             rulebook: reloads,
             catalogs: Arc::new(catalogs),
             recorder: store.session(header()).unwrap(),
@@ -153,6 +157,7 @@ impl World {
             store,
             journal,
             rulebook,
+            identities,
             ends,
             context: Some(context),
         }

@@ -1,0 +1,275 @@
+//! The HTTP listener: what issuers report by themselves.
+//!
+//! The keeper accepts and hands sockets over as it does with agents' connections; TLS, HTTP and all
+//! that a stranger may send end here. Every connection is bounded in time, number and size, and an
+//! answer tells a stranger nothing but that it was not proved.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ServerConfig;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use serde_json::json;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+
+use super::report;
+use super::rules::Shared;
+use crate::config::{Agent, Console};
+use crate::identify::By;
+use crate::identify::events::{self, Report};
+use crate::ids::IssuerName;
+
+/// Connections at once; what is above is closed.
+const AT_ONCE: usize = 32;
+/// A connection's whole life.
+const LIFE: Duration = Duration::from_secs(15);
+const HEADERS_WITHIN: Duration = Duration::from_secs(5);
+/// Of a request's body.
+const MAX_BODY: usize = 256 << 10;
+/// What Okta sends to learn whether the address is ours.
+const CHALLENGE: &str = "x-okta-verification-challenge";
+
+/// One console, for as long as its configuration holds.
+pub struct Listener {
+    tls: Option<TlsAcceptor>,
+    places: Arc<Semaphore>,
+}
+
+impl Listener {
+    pub fn new(console: &Console) -> Result<Self, String> {
+        let tls = console.tls.as_ref().map(|(certificate, key)| {
+            let chain: Result<Vec<_>, _> =
+                CertificateDer::pem_slice_iter(certificate.as_bytes()).collect();
+            let chain = chain.map_err(|error| error.to_string())?;
+            let key = PrivateKeyDer::from_pem_slice(key.expose().as_bytes())
+                .map_err(|_| "its key is no private key in PEM".to_owned())?;
+            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let config = ServerConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()
+                .map_err(|error| error.to_string())?
+                .with_no_client_auth()
+                .with_single_cert(chain, key)
+                .map_err(|error| error.to_string())?;
+            Ok::<_, String>(TlsAcceptor::from(Arc::new(config)))
+        });
+        Ok(Self {
+            tls: tls.transpose()?,
+            places: Arc::new(Semaphore::new(AT_ONCE)),
+        })
+    }
+
+    /// Serves one connection in a task of its own.
+    pub fn serve(self: &Arc<Self>, shared: Arc<Shared>, stream: std::net::TcpStream) {
+        let Ok(place) = self.places.clone().try_acquire_owned() else {
+            return;
+        };
+        let this = self.clone();
+        tokio::spawn(async move {
+            let _place = place;
+            tokio::select! {
+                served = tokio::time::timeout(LIFE, this.one(shared.clone(), stream)) => {
+                    if let Ok(Err(error)) = served {
+                        tracing::debug!(error, "a connection to the console failed");
+                    }
+                }
+                () = shared.stopped() => {}
+            }
+        });
+    }
+
+    async fn one(&self, shared: Arc<Shared>, stream: std::net::TcpStream) -> Result<(), String> {
+        let stream = stream
+            .set_nonblocking(true)
+            .and_then(|()| TcpStream::from_std(stream))
+            .map_err(|error| error.to_string())?;
+        match &self.tls {
+            None => http(shared, stream).await,
+            Some(tls) => {
+                let stream = tls
+                    .accept(stream)
+                    .await
+                    .map_err(|error| error.to_string())?;
+                http(shared, stream).await
+            }
+        }
+    }
+}
+
+async fn http<S>(shared: Arc<Shared>, stream: S) -> Result<(), String>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(move |request| {
+        let shared = shared.clone();
+        async move { Ok::<_, Infallible>(answer(&shared, request).await) }
+    });
+    http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS_WITHIN)
+        .max_headers(64)
+        .serve_connection(TokioIo::new(stream), service)
+        .await
+        .map_err(|error| error.to_string())
+}
+
+type Answer = Response<Full<Bytes>>;
+
+async fn answer(shared: &Shared, request: Request<Incoming>) -> Answer {
+    let (head, body) = request.into_parts();
+    let mut path = head.uri.path().split('/').skip(1);
+    let (Some("events"), Some(issuer), Some(kind), None) =
+        (path.next(), path.next(), path.next(), path.next())
+    else {
+        return plain(StatusCode::NOT_FOUND);
+    };
+    let issuer = IssuerName::from(issuer);
+    match (&head.method, kind) {
+        (&Method::GET, "hook") => challenge(shared, &issuer, &head.headers),
+        (&Method::POST, "hook") => hook(shared, &issuer, &head.headers, body).await,
+        (&Method::POST, "set") => set(shared, &issuer, body).await,
+        _ => plain(StatusCode::NOT_FOUND),
+    }
+}
+
+/// Okta asks once whether whoever registered the hook owns the address.
+fn challenge(shared: &Shared, issuer: &IssuerName, headers: &HeaderMap) -> Answer {
+    let rules = shared.rules();
+    if rules.verifier.hook(issuer).is_none() {
+        return plain(StatusCode::NOT_FOUND);
+    }
+    match headers.get(CHALLENGE).and_then(|value| value.to_str().ok()) {
+        Some(value) => json_of(StatusCode::OK, &json!({ "verification": value })),
+        None => plain(StatusCode::BAD_REQUEST),
+    }
+}
+
+async fn hook(shared: &Shared, issuer: &IssuerName, headers: &HeaderMap, body: Incoming) -> Answer {
+    let rules = shared.rules();
+    let Some(secret) = rules.verifier.hook(issuer) else {
+        return plain(StatusCode::NOT_FOUND);
+    };
+    let sent = headers.get(http::header::AUTHORIZATION);
+    if !secret.is(sent.map(http::HeaderValue::as_bytes)) {
+        note(
+            shared,
+            "event_refused",
+            format!("{issuer}: a hook with a wrong secret"),
+        );
+        return plain(StatusCode::UNAUTHORIZED);
+    }
+    let Some(body) = whole(body).await else {
+        return plain(StatusCode::PAYLOAD_TOO_LARGE);
+    };
+    match events::read_hook(&body) {
+        Some(report) => {
+            act(shared, issuer, &report);
+            plain(StatusCode::NO_CONTENT)
+        }
+        None => plain(StatusCode::BAD_REQUEST),
+    }
+}
+
+/// RFC 8935 §2.
+async fn set(shared: &Shared, issuer: &IssuerName, body: Incoming) -> Answer {
+    let Some(body) = whole(body).await else {
+        return plain(StatusCode::PAYLOAD_TOO_LARGE);
+    };
+    let token = String::from_utf8_lossy(&body);
+    let verifier = shared.rules().verifier.clone();
+    match verifier.take_event(issuer, token.trim()).await {
+        None => plain(StatusCode::NOT_FOUND),
+        Some(Ok(report)) => {
+            act(shared, issuer, &report);
+            plain(StatusCode::ACCEPTED)
+        }
+        Some(Err(error)) => {
+            note(shared, "event_refused", format!("{issuer}: {error}"));
+            let status = if error.passing {
+                StatusCode::SERVICE_UNAVAILABLE
+            } else {
+                StatusCode::BAD_REQUEST
+            };
+            // What exactly is wrong with it is in the ledger, not for whoever sent it.
+            json_of(
+                status,
+                &json!({ "err": error.code, "description": "not taken" }),
+            )
+        }
+    }
+}
+
+/// Takes away what the report takes away, and looks at everything else again.
+fn act(shared: &Shared, issuer: &IssuerName, report: &Report) {
+    let rules = shared.rules();
+    let standings = shared.identities.list();
+    for agent in rules
+        .config
+        .agents
+        .iter()
+        .filter(|a| a.issuer.as_ref() == Some(issuer))
+    {
+        let names = |whom: &std::collections::BTreeSet<String>| {
+            let own = agent.client_id.as_ref().is_some_and(|id| whom.contains(id));
+            let mut seen = standings.iter().filter(|s| s.agent == agent.name);
+            own || seen.any(|s| {
+                let known = [&s.subject, &s.client_id];
+                known.into_iter().flatten().any(|name| whom.contains(name))
+            })
+        };
+        if names(&report.revoked) {
+            suspend(shared, agent);
+        } else if names(&report.changed) {
+            rules.verifier.renew(&agent.name);
+        }
+    }
+    let detail = format!(
+        "{issuer}: {} revoked, {} changed",
+        report.revoked.len(),
+        report.changed.len()
+    );
+    note(shared, "event", detail);
+    shared.identities.alarm();
+}
+
+fn suspend(shared: &Shared, agent: &Agent) {
+    let why = "its issuer reports that it may go on no more".to_owned();
+    // Of all instances: a report names a client or a user, who may be behind several.
+    shared.suspend_all(agent, By::Event, why);
+}
+
+fn note(shared: &Shared, kind: &str, detail: String) {
+    report(&shared.tell, kind, detail, None);
+}
+
+async fn whole(body: Incoming) -> Option<Bytes> {
+    let body = Limited::new(body, MAX_BODY).collect().await;
+    body.ok().map(http_body_util::Collected::to_bytes)
+}
+
+fn plain(status: StatusCode) -> Answer {
+    let mut answer = Response::new(Full::default());
+    *answer.status_mut() = status;
+    answer
+}
+
+fn json_of(status: StatusCode, value: &serde_json::Value) -> Answer {
+    let mut answer = Response::new(Full::from(value.to_string()));
+    *answer.status_mut() = status;
+    let kind = http::HeaderValue::from_static("application/json");
+    answer
+        .headers_mut()
+        .insert(http::header::CONTENT_TYPE, kind);
+    answer
+}
