@@ -5,7 +5,7 @@
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use hoop_tests::{ASKS, AgentSettings, PATIENCE, READER, Ran, Settings, WRITER, Who, World};
+use hoop_tests::{ASKS, AgentSettings, PATIENCE, Place, READER, Ran, Settings, WRITER, Who, World};
 use serde_json::Value;
 
 /// What the issue of revocation promises by default.
@@ -14,9 +14,11 @@ const BOUND: Duration = Duration::from_secs(5);
 const OBTAINED: &str = "basic-bot";
 const OWN: &str = "{ client_credentials = { secret = { file = \"FOLDER/etc/clients/basic-bot\" }, scope = \"orders\" } }";
 
-fn settings() -> Settings {
+fn settings(console: &str) -> Settings {
     let mut settings = Settings::default();
-    settings.issuer = ASKS.to_owned();
+    settings.issuer =
+        format!("{ASKS}\nevents = {{ hook = {{ file = \"FOLDER/etc/clients/hoop-asks\" }} }}");
+    settings.more = format!("\n[console]\nlisten = \"{console}\"\n");
     settings.agents.push(AgentSettings {
         token: OWN,
         ..AgentSettings::new(OBTAINED)
@@ -69,7 +71,10 @@ impl Sleeping {
             since: Instant::now(),
         };
         while asleep(world) == 0 {
-            assert!(sleeping.since.elapsed() < PATIENCE, "the query does not start");
+            assert!(
+                sleeping.since.elapsed() < PATIENCE,
+                "the query does not start"
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
         sleeping
@@ -136,7 +141,9 @@ fn revoke(world: &World, agent: &str) {
 /// One test, since the world's issuer is one.
 #[test]
 fn a_revoked_token_ends_what_lives_under_it() {
-    let mut world = World::start(settings()).unwrap();
+    let place = Place::make().unwrap();
+    let console = format!("{}:8443", place.address(30));
+    let mut world = World::start_in(place, settings(&console)).unwrap();
     for agent in [READER, WRITER, OBTAINED] {
         passes(&world, agent);
     }
@@ -152,6 +159,7 @@ fn a_revoked_token_ends_what_lives_under_it() {
     what_hoop_obtains_is_not_renewed(&world);
     by_hand(&world);
     away_for_a_moment(&world);
+    reported(&world, &console);
     nothing_leaks(&world);
 }
 
@@ -180,7 +188,17 @@ fn rotation_is_no_revocation(world: &World) {
     assert_eq!(asleep(world), 1, "the session ended with its first token");
     assert!(!is_suspended(world, READER));
     passes(world, READER);
-    let killed = hoop(world, &["sessions", "kill", "--agent", READER, "--reason", "enough of it"]);
+    let killed = hoop(
+        world,
+        &[
+            "sessions",
+            "kill",
+            "--agent",
+            READER,
+            "--reason",
+            "enough of it",
+        ],
+    );
     assert!(killed.stdout.contains("was told to end"), "{killed:?}");
     let (_, said) = sleeping.end(Instant::now());
     assert!(said.contains("enough of it"), "{said}");
@@ -200,10 +218,16 @@ fn cut_within_the_bound(world: &World) {
     let recording = world
         .recording(|session| session["agent"] == READER && session["end"] == "identity")
         .unwrap();
-    let end = recording.events.iter().find(|event| event["event"] == "end");
+    let end = recording
+        .events
+        .iter()
+        .find(|event| event["event"] == "end");
     let end = end.expect("an end");
     assert_eq!(end["outcome"], "cancelled", "{end:#}");
-    assert!(end["reason"].as_str().unwrap().contains("revoked"), "{end:#}");
+    assert!(
+        end["reason"].as_str().unwrap().contains("revoked"),
+        "{end:#}"
+    );
     refused(world, READER, &["suspended", "hoop agent resume"]);
     assert!(is_suspended(world, READER));
     let counted = &status(world)["identity"];
@@ -211,7 +235,11 @@ fn cut_within_the_bound(world: &World) {
     let metrics = hoop(world, &["metrics"]).stdout;
     assert!(metrics.contains("hoop_revoke_total 1\n"), "{metrics}");
     let whoami = world
-        .hoop(&["whoami", "--cgroup", &format!("{}/{READER}.service", world.place.slice)])
+        .hoop(&[
+            "whoami",
+            "--cgroup",
+            &format!("{}/{READER}.service", world.place.slice),
+        ])
         .unwrap();
     assert_eq!(whoami.code, Some(3), "{whoami:?}");
     assert!(whoami.stdout.contains("suspended since"), "{whoami:?}");
@@ -253,17 +281,26 @@ fn what_hoop_obtains_is_not_renewed(world: &World) {
 
 /// Needs no issuer.
 fn by_hand(world: &World) {
-    world.issuer.fail(Some(503)).unwrap();
     let sleeping = Sleeping::start(world, READER);
-    hoop(world, &["agent", "suspend", READER, "--reason", "incident 7"]);
+    world.issuer.fail(Some(503)).unwrap();
+    hoop(
+        world,
+        &["agent", "suspend", READER, "--reason", "incident 7"],
+    );
     let (took, said) = sleeping.end(Instant::now());
-    assert!(took < BOUND && said.contains("incident 7"), "{took:?}: {said}");
+    assert!(
+        took < BOUND && said.contains("incident 7"),
+        "{took:?}: {said}"
+    );
     refused(world, READER, &["incident 7"]);
     world.issuer.fail(None).unwrap();
     hoop(world, &["agent", "resume", READER]);
     passes(world, READER);
     let nobody = world.hoop(&["agent", "suspend", "nobody"]).unwrap();
-    assert!(nobody.code != Some(0) && nobody.stderr.contains(READER), "{nobody:?}");
+    assert!(
+        nobody.code != Some(0) && nobody.stderr.contains(READER),
+        "{nobody:?}"
+    );
 }
 
 /// New connections are refused at once, live ones wait a while, and all goes on afterwards.
@@ -281,6 +318,36 @@ fn away_for_a_moment(world: &World) {
     passes(world, READER);
     hoop(world, &["sessions", "kill", "--agent", READER]);
     sleeping.end(Instant::now());
+}
+
+/// What the issuer reports counts at once, if it knows the secret.
+fn reported(world: &World, console: &str) {
+    let post = |secret: &str| {
+        let script = format!(
+            "const answer = await fetch('http://{console}/events/okta/hook', {{ method: 'POST', \
+               headers: {{ authorization: '{secret}' }}, body: JSON.stringify({{ data: {{ events: [ \
+                 {{ eventType: 'application.lifecycle.deactivate', target: [{{ id: '{WRITER}' }}] }} ] }} }}) }}); \
+             console.log(answer.status)"
+        );
+        let mut node = std::process::Command::new("node");
+        node.args(["--input-type=module", "-e", &script]);
+        hoop_tests::run(&mut node, "", PATIENCE).unwrap().stdout
+    };
+    let sleeping = Sleeping::start(world, WRITER);
+    assert_eq!(post("guessed"), "401\n");
+    assert!(!is_suspended(world, WRITER));
+    assert_eq!(post("hoop-asks-secret"), "204\n");
+    let (took, said) = sleeping.end(Instant::now());
+    assert!(
+        took < BOUND && said.contains("its issuer reports"),
+        "{took:?}: {said}"
+    );
+    refused(world, WRITER, &["suspended"]);
+    hoop(world, &["agent", "resume", WRITER]);
+    passes(world, WRITER);
+    let events = world.events().unwrap();
+    let refused = |event: &Value| event.to_string().contains("a hook with a wrong secret");
+    assert!(events.iter().any(refused), "{events:#?}");
 }
 
 /// No token is in a log, a recording, a ledger, or what other processes can read.
