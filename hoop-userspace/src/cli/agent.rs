@@ -72,7 +72,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         println!("{answer}");
     } else if !suspend {
         println!("{shown} may go on");
-    } else if answer["changed"] == true {
+    } else if answer.get("changed").is_some_and(|changed| changed == true) {
         println!("{shown} is suspended until `hoop agent resume`");
     } else {
         println!("{shown} was suspended already");

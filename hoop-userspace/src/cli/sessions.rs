@@ -130,10 +130,13 @@ fn kill(kill: Kill) -> Result<ExitCode> {
         println!("{answer}");
         return Ok(ExitCode::SUCCESS);
     }
-    match answer["killed"].as_array() {
+    match answer.get("killed").and_then(|killed| killed.as_array()) {
         None => println!(
             "{} was told to end",
-            answer["session"].as_str().unwrap_or("?")
+            answer
+                .get("session")
+                .and_then(|id| id.as_str())
+                .unwrap_or("?")
         ),
         Some(killed) if killed.is_empty() => println!("no session of it goes on now"),
         Some(killed) => {

@@ -184,6 +184,7 @@ impl World {
                 Noted::Replies(_) => "replies".into(),
                 Noted::Bulk(_) => "bulk".into(),
                 Noted::Cancel(exchange) => format!("cancel {exchange:?}"),
+                Noted::Renewed(note) => format!("renewed {}", note.identity_epoch),
                 Noted::End(note) => format!("end {}", note.kind),
                 _ => continue,
             });
@@ -272,6 +273,29 @@ async fn a_reload_counts_from_the_next_statement() {
     world.play(steps).await;
     let told = world.journal.all();
     assert_eq!((forwarded(&told).len(), refusals(&told)), (1, 1));
+}
+
+#[tokio::test]
+async fn a_renewed_identity_counts_from_the_next_statement_and_is_recorded() {
+    let writers = "permit (principal in Group::\"writers\", action, resource);";
+    let mut world = World::new(Durability::Kernel, rules(1, writers, &[]));
+    let identities = world.identities.clone();
+    let renewed = Identity::for_test("billing-bot", &["writers"]);
+    let renew = move || drop(identities.send_replace(Arc::new(renewed)));
+    let delete = "DELETE FROM users WHERE id = 1";
+    let steps = vec![
+        query(1, delete),
+        Step::Do(Box::new(renew)),
+        query(2, delete),
+    ];
+    world.play(steps).await;
+    let told = world.journal.all();
+    assert_eq!((forwarded(&told).len(), refusals(&told)), (1, 1));
+    let recorded = world.recorded();
+    assert_eq!(
+        recorded,
+        ["refused 1", "renewed 5", "permitted 2", "end finished"]
+    );
 }
 
 #[tokio::test]
