@@ -57,7 +57,8 @@ async fn disowned(shared: &Shared, agent: &AgentName, token: &TokenText, cgroup:
         let Some(agent) = rules.config.agents.iter().find(|a| a.name == *agent) else {
             return "the agent is no longer configured".into();
         };
-        match rules.verifier.verify(agent, token, cgroup).await {
+        // Boxed, because it seldom runs and the task would hold its room all the time.
+        match Box::pin(rules.verifier.verify(agent, token, cgroup)).await {
             Err(error) if !error.is_passing() => return error.reason.to_string(),
             // An issuer that cannot be asked takes nothing away before the token expires.
             _ => {}
