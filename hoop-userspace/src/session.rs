@@ -9,7 +9,7 @@
 mod tests;
 
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -88,7 +88,8 @@ pub async fn run<P: Protocol>(protocol: P, context: Context) -> End {
         mut recorder,
         ..
     } = session;
-    let outcome = protocol.stop(&end).await;
+    // Boxed: until then the task need not have room for it.
+    let outcome = Box::pin(protocol.stop(&end)).await;
     if let Err(error) = recorder.ended(&end, outcome) {
         // Nothing is left to stop; the missing seal is itself what `hoop verify` reports.
         tracing::error!(%error, "the end of a session could not be recorded");
@@ -128,6 +129,9 @@ struct Stalled {
 
 impl<P: Protocol> Session<P> {
     async fn until_end(&mut self, ends: &mut watch::Receiver<Option<End>>) -> End {
+        // One wait for the whole session: a new one for each statement would be a new place in the
+        // channel's list.
+        let mut told = pin!(told_to_end(ends));
         loop {
             let gate = Gate {
                 client: if self.held.is_some() {
@@ -139,7 +143,7 @@ impl<P: Protocol> Session<P> {
             };
             let step = tokio::select! {
                 biased;
-                end = told_to_end(ends) => return end,
+                end = &mut told => return end,
                 durable = on_disk(&mut self.held) => self.release(durable),
                 catalog = looked_up(&mut self.stalled) => self.resume(&catalog),
                 event = self.protocol.next(gate) => match event {

@@ -8,6 +8,7 @@ mod agent;
 pub mod certificates;
 mod daemon;
 mod files;
+pub mod idle;
 mod interrupt;
 mod issuer;
 mod place;

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use hoop_tests::{State, Who, enter, janitor};
+use hoop_tests::{State, Who, enter, idle, janitor};
 
 #[derive(Parser)]
 struct Arguments {
@@ -27,10 +27,9 @@ enum Command {
         stay: bool,
     },
     /// Compare with direct connections and other proxies
-    Bench {
-        #[arg(long)]
-        quick: bool,
-    },
+    Bench(bench::Arguments),
+    /// Open idle sessions, say so, and hold them until standard input ends
+    Hold { count: usize },
     /// Run a command as an agent of the world that stays
     Agent {
         #[arg(long)]
@@ -51,7 +50,8 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Demo { stay } => demo::run(stay),
-        Command::Bench { quick } => bench::run(quick),
+        Command::Bench(arguments) => bench::run(&arguments),
+        Command::Hold { count } => idle::hold(count),
         Command::Agent {
             direct,
             agent,

@@ -7,6 +7,9 @@ use crate::{setup, shell};
 
 #[derive(clap::Args)]
 pub struct Arguments {
+    /// Of the bench itself: see `cargo xtask bench -- --help`
+    #[arg(last = true)]
+    more: Vec<String>,
     /// Three short rounds instead of five longer ones
     #[arg(long)]
     quick: bool,
@@ -17,7 +20,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     setup::ensure_for_bench()?;
     products::build(Profile::Release)?;
     let mut world = shell::command(products::program(Profile::Release, "hoop-world"));
-    world.arg("bench");
+    world.arg("bench").args(&arguments.more);
     if arguments.quick {
         world.arg("--quick");
     }

@@ -12,6 +12,7 @@ use crate::ids::{ResourceName, SessionId};
 use crate::terminate::SqlText;
 
 use super::decider::Verdict;
+use super::sql::Shape;
 use super::{Facts, RelationName, Subject};
 
 /// Bytes that texts and their facts may take, as estimated by [`Facts::weight`].
@@ -20,6 +21,8 @@ const FACTS: usize = 64 << 20;
 const SMALL: usize = 16 << 10;
 /// Texts longer than this are not kept: they come once.
 const LONGEST: usize = 128 << 10;
+/// Each is 2 KiB at most, and small facts.
+const SHAPES: NonZeroUsize = NonZeroUsize::MIN.saturating_add(2_047);
 const ALIKE: NonZeroUsize = NonZeroUsize::MIN.saturating_add(2_047);
 const VERDICTS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(16_383);
 const SESSIONS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1_023);
@@ -90,8 +93,10 @@ type ProcessKey = (
 
 pub(super) struct Cache {
     facts: LruCache<Text, (Known, usize)>,
-    /// Texts that differ in constants only have equal facts, and so one verdict: what drivers that
-    /// write values into the text send is parsed each time, and decided once.
+    /// By what is left of texts without the values that drivers write into them.
+    shapes: LruCache<Box<[u8]>, Known>,
+    /// Texts that differ in constants only have equal facts, and so one verdict: those that have no
+    /// shape are parsed each time, and decided once.
     alike: LruCache<Arc<Facts>, u64>,
     weight: usize,
     next: u64,
@@ -105,6 +110,7 @@ impl Default for Cache {
     fn default() -> Self {
         Self {
             facts: LruCache::unbounded(),
+            shapes: LruCache::new(SHAPES),
             alike: LruCache::new(ALIKE),
             weight: 0,
             next: 0,
@@ -123,10 +129,25 @@ impl Cache {
         Some(known.clone())
     }
 
-    pub(super) fn keep_facts(&mut self, text: &Arc<SqlText>, facts: Facts) -> Known {
+    /// What is known of all texts of this shape.
+    pub(super) fn shaped(&mut self, shape: &Shape) -> Option<Known> {
+        self.shapes.get(&**shape).cloned()
+    }
+
+    pub(super) fn keep_facts(
+        &mut self,
+        text: &Arc<SqlText>,
+        shape: Option<Shape>,
+        facts: Facts,
+    ) -> Known {
         let weight = text.text.len() + facts.weight();
+        // What the parser says of a text that it does not understand quotes the text.
+        let shape = shape.filter(|_| weight <= SMALL && facts.unparsable.is_none());
         let known = self.known(facts, weight <= SMALL);
-        if text.text.len() <= LONGEST {
+        if let Some(shape) = shape {
+            // Not by its text as well: the next one is another.
+            self.shapes.push(shape.into_boxed_slice(), known.clone());
+        } else if text.text.len() <= LONGEST {
             self.weight += weight;
             let entry = (known.clone(), weight);
             if let Some((_, (_, old))) = self.facts.push(Text(text.clone()), entry) {

@@ -13,7 +13,7 @@ use super::cache::{Cache, Known};
 use super::cedar::{Answer, Asks, Place, Policies, PolicyProblem, Query};
 use super::masks::Masks;
 use super::outcome::{Ask, Outcome};
-use super::sql::{Limits, Parser};
+use super::sql::{Limits, Parser, shape};
 use super::words::{self, Words};
 use super::{
     Access, Action, Code, Decided, Facts, Flag, Object, Permitted, PermittedUnit, Question,
@@ -243,8 +243,14 @@ impl Decider {
         if let Some(known) = self.lock().facts(text) {
             return known;
         }
+        let shape = shape(&text.text);
+        if let Some(shape) = &shape
+            && let Some(known) = self.lock().shaped(shape)
+        {
+            return known;
+        }
         let facts = self.parser.facts(&text.text);
-        self.lock().keep_facts(text, facts)
+        self.lock().keep_facts(text, shape, facts)
     }
 
     fn verdict(&self, subject: &Subject, known: &Known) -> Arc<Verdict> {

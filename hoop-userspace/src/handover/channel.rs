@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut, Read, Seek, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::ioctl_fionbio;
@@ -20,7 +21,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 /// Bytes of a message that travel in the packet itself.
 pub const INLINE: usize = 64 * 1024;
@@ -62,6 +63,9 @@ pub struct Channel {
     /// Used for its readiness alone: every read and write is a whole packet, made here.
     socket: UnixStream,
     side: Side,
+    /// What a packet is received into. Wiped after each, as far as it was filled: all of it, for
+    /// each, would cost more than the rest of a handover.
+    packet: Mutex<Vec<u8>>,
 }
 
 /// The two ends, neither of which survives an exec: the worker's becomes its standard input.
@@ -82,6 +86,7 @@ impl Channel {
         Ok(Self {
             socket: UnixStream::from_std(socket.into())?,
             side,
+            packet: Mutex::new(vec![0; INLINE + 1]),
         })
     }
 
@@ -106,25 +111,32 @@ impl Channel {
     pub async fn receive<T: DeserializeOwned>(
         &self,
     ) -> Result<Option<(T, Option<OwnedFd>)>, ChannelError> {
-        let mut packet = Zeroizing::new(vec![0; INLINE + 1]);
         let received = self
             .socket
-            .async_io(Interest::READABLE, || {
-                receive(self.socket.as_fd(), &mut packet)
-            })
+            .async_io(Interest::READABLE, || self.take())
             .await;
-        let (length, descriptors) = match received {
+        let (packet, descriptors) = match received {
             Ok(received) => received,
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        if length == 0 {
+        if packet.is_empty() {
             return Ok(None);
         }
         if self.side == Side::Keeper && !descriptors.is_empty() {
             return Err(ChannelError::Malformed("a descriptor from the worker"));
         }
-        unpack(packet.get(..length).unwrap_or_default(), descriptors).map(Some)
+        unpack(&packet, descriptors).map(Some)
+    }
+
+    fn take(&self) -> io::Result<(Zeroizing<Vec<u8>>, Vec<OwnedFd>)> {
+        // A panic while it is held leaves bytes that the next packet overwrites.
+        let mut whole = self.packet.lock().unwrap_or_else(PoisonError::into_inner);
+        let (length, descriptors) = receive(self.socket.as_fd(), &mut whole)?;
+        let filled = whole.get_mut(..length).unwrap_or_default();
+        let packet = Zeroizing::new(filled.to_vec());
+        filled.zeroize();
+        Ok((packet, descriptors))
     }
 }
 

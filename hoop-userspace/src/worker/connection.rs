@@ -70,38 +70,38 @@ impl Connection {
         let named = self.handover.agent.as_ref();
         let Some(agent) = named.and_then(|name| config.agents.iter().find(|a| a.name == *name))
         else {
-            return self
-                .turn_away(stream, None, refusals::no_agent(&self.handover))
-                .await;
+            let refusal = refusals::no_agent(&self.handover);
+            return Box::pin(self.turn_away(stream, None, refusal)).await;
         };
         let destination = self.handover.destination;
         let observed = &self.handover.observed;
         let resolver = &self.shared.resolver;
-        match forward::route(resolver, &config, agent, destination, observed).await {
+        let route = forward::route(resolver, &config, agent, destination, observed);
+        match Box::pin(route).await {
             // Only a connection from before the mode changed can be here: it passes as the rest do.
             _ if agent.mode == Mode::Discover => {
-                self.relay(stream, agent, &Pass::Destination(destination))
-                    .await;
+                Box::pin(self.relay(stream, agent, &Pass::Destination(destination))).await;
             }
             Route::Resource(target) => self.resource(stream, agent, &target).await,
-            Route::Egress(pass) => self.relay(stream, agent, &pass).await,
+            Route::Egress(pass) => Box::pin(self.relay(stream, agent, &pass)).await,
             Route::Refused(why) if agent.mode == Mode::Observe => {
                 tracing::info!(%why, agent = %agent.name, "would have been refused");
-                self.relay(stream, agent, &Pass::Destination(destination))
-                    .await;
+                Box::pin(self.relay(stream, agent, &Pass::Destination(destination))).await;
             }
             Route::Refused(why) => {
-                self.turn_away(stream, Some(agent), refusals::unroutable(&why))
-                    .await;
+                let refusal = refusals::unroutable(&why);
+                Box::pin(self.turn_away(stream, Some(agent), refusal)).await;
             }
         }
     }
 
     async fn resource(&self, stream: TcpStream, agent: &Agent, target: &Target<'_>) {
-        let Some(startup) = self.meet(stream, agent, target).await else {
+        // What happens once is boxed: a task is as large as the largest thing that it may hold, for
+        // as long as the session lives.
+        let Some(startup) = Box::pin(self.meet(stream, agent, target)).await else {
             return;
         };
-        let verified = self.identify(agent).await;
+        let verified = Box::pin(self.identify(agent)).await;
         let header = self.header(
             Some(agent),
             &verified,
@@ -183,7 +183,8 @@ impl Connection {
             database: startup.database().to_owned(),
             parameters: passed_on(startup.parameters()),
         };
-        let upstream = match self.shared.connector.connect(target, &asked).await {
+        let connecting = Box::pin(self.shared.connector.connect(target, &asked));
+        let upstream = match connecting.await {
             Ok(upstream) => upstream,
             Err(error) => {
                 let refusal = refusals::upstream(&error);
@@ -565,4 +566,21 @@ async fn speaks_postgres(stream: &TcpStream) -> bool {
     let code = u32::from_be_bytes(code);
     // Version 3.x, or 1234.5678 to 1234.5680: CancelRequest, SSLRequest, GSSENCRequest.
     code >> 16 == 3 || (code >> 16 == 1234 && (5678..=5680).contains(&(code & 0xffff)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn future_of<A, B, C, D, F>(_: impl FnOnce(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// It is held for as long as a session lives, whatever it does.
+    #[test]
+    fn a_connections_task_is_small() {
+        let size = future_of(serve);
+        println!("{size} bytes");
+        assert!(size <= 12 * 1024, "{size} bytes");
+    }
 }

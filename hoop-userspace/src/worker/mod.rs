@@ -13,6 +13,7 @@ pub mod privileges;
 mod refusals;
 mod rules;
 pub mod seccomp;
+mod threads;
 
 use std::collections::HashMap;
 use std::io;
@@ -33,6 +34,7 @@ use crate::terminate::End;
 
 pub use privileges::PrivilegeError;
 use rules::Shared;
+use threads::Threads;
 
 /// What sessions have after they were told to end: cancel upstream, wait for it, seal.
 const LAST_WORDS: Duration = Duration::from_secs(8);
@@ -56,16 +58,19 @@ pub enum WorkerError {
 pub fn run(user: &str) -> Result<(), WorkerError> {
     let socket = io::stdin().as_fd().try_clone_to_owned()?;
     privileges::drop_all(user)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    let threads = Threads::start()?;
+    // This thread's own: connections are taken here and handed on.
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let served = runtime.block_on(serve(socket));
+    let served = runtime.block_on(serve(socket, &threads));
+    drop(threads);
     // Look-ups that hang in the C library must not keep the process.
     runtime.shutdown_timeout(Duration::from_millis(500));
     served
 }
 
-async fn serve(socket: OwnedFd) -> Result<(), WorkerError> {
+async fn serve(socket: OwnedFd, threads: &Threads) -> Result<(), WorkerError> {
     let channel = Arc::new(Channel::new(socket, Side::Worker)?);
     let (tell, heard) = mpsc::channel(256);
     // A task of its own: a full socket must not keep the worker from reading.
@@ -74,6 +79,7 @@ async fn serve(socket: OwnedFd) -> Result<(), WorkerError> {
         shared: None,
         suspended: Suspensions::default(),
         tell,
+        threads,
         connections: JoinSet::new(),
         sessions: HashMap::new(),
     };
@@ -95,17 +101,18 @@ async fn pass_on(channel: Arc<Channel>, mut heard: mpsc::Receiver<FromWorker>) {
     }
 }
 
-struct Worker {
+struct Worker<'t> {
     shared: Option<Arc<Shared>>,
     /// As the keeper said last; it says so before the first configuration.
     suspended: Suspensions,
     tell: mpsc::Sender<FromWorker>,
+    threads: &'t Threads,
     connections: JoinSet<()>,
     /// Which session each of [`Worker::connections`] is, to name it should its task panic.
     sessions: HashMap<task::Id, SessionId>,
 }
 
-impl Worker {
+impl Worker<'_> {
     /// Returns the deadline of the drain that the keeper asked for; `None` if the keeper is gone.
     async fn until_told(&mut self, channel: &Channel) -> Result<Option<Duration>, ChannelError> {
         loop {
@@ -203,7 +210,7 @@ impl Worker {
             return tracing::error!("the system has no randomness; a connection was reset");
         };
         let serving = connection::serve(shared, handover, session, stream);
-        let task = self.connections.spawn(serving);
+        let task = self.threads.spawn(serving, &mut self.connections);
         self.sessions.insert(task.id(), session);
     }
 
@@ -334,7 +341,7 @@ mod tests {
     async fn a_configuration_is_answered_and_a_keeper_that_goes_ends_it() {
         let (ours, theirs) = handover::pair().unwrap();
         let keeper = Channel::new(ours, Side::Keeper).unwrap();
-        let worker = tokio::spawn(serve(theirs));
+        let worker = tokio::spawn(async move { serve(theirs, &Threads::start()?).await });
         let broken = Bundle::from_text("hoop.toml".as_ref(), "nonsense = 1");
         let bundle = broken.to_wire().to_vec();
         keeper
@@ -363,7 +370,7 @@ mod tests {
     async fn a_connection_before_any_configuration_is_reset() {
         let (ours, theirs) = handover::pair().unwrap();
         let keeper = Channel::new(ours, Side::Keeper).unwrap();
-        let worker = tokio::spawn(serve(theirs));
+        let worker = tokio::spawn(async move { serve(theirs, &Threads::start()?).await });
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (accepted, _) = listener.accept().unwrap();

@@ -1,17 +1,19 @@
-//! What is measured: pgbench in its three protocols, new connections, one large result.
+//! What is measured: pgbench in its three protocols, new connections, large results, COPY.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use hoop_tests::World;
 
 use super::Plan;
-use super::routes::Route;
+use super::routes::{Route, Way};
 
 pub struct Load {
     pub name: &'static str,
     kind: Kind,
+    pub way: Way,
 }
 
 enum Kind {
@@ -21,41 +23,58 @@ enum Kind {
     Connect(u32),
     /// All accounts in one result.
     Large,
+    /// All accounts out, and in again.
+    CopyOut,
+    CopyIn,
+}
+
+const fn load(name: &'static str, kind: Kind, way: Way) -> Load {
+    Load { name, kind, way }
 }
 
 pub const LOADS: &[Load] = &[
-    Load {
-        name: "simple, 1 client",
-        kind: Kind::Select("simple", 1),
-    },
-    Load {
-        name: "simple, 8 clients",
-        kind: Kind::Select("simple", 8),
-    },
-    Load {
-        name: "extended, 1 client",
-        kind: Kind::Select("extended", 1),
-    },
-    Load {
-        name: "extended, 8 clients",
-        kind: Kind::Select("extended", 8),
-    },
-    Load {
-        name: "prepared, 1 client",
-        kind: Kind::Select("prepared", 1),
-    },
-    Load {
-        name: "prepared, 8 clients",
-        kind: Kind::Select("prepared", 8),
-    },
-    Load {
-        name: "connection per transaction, 8",
-        kind: Kind::Connect(8),
-    },
-    Load {
-        name: "one large result",
-        kind: Kind::Large,
-    },
+    load("simple, 1 client", Kind::Select("simple", 1), Way::Plain),
+    load("simple, 8 clients", Kind::Select("simple", 8), Way::Plain),
+    load(
+        "extended, 1 client",
+        Kind::Select("extended", 1),
+        Way::Plain,
+    ),
+    load(
+        "extended, 8 clients",
+        Kind::Select("extended", 8),
+        Way::Plain,
+    ),
+    load(
+        "prepared, 1 client",
+        Kind::Select("prepared", 1),
+        Way::Plain,
+    ),
+    load(
+        "prepared, 8 clients",
+        Kind::Select("prepared", 8),
+        Way::Plain,
+    ),
+    load(
+        "prepared over TLS, 1 client",
+        Kind::Select("prepared", 1),
+        Way::Tls,
+    ),
+    load(
+        "prepared over TLS, 8 clients",
+        Kind::Select("prepared", 8),
+        Way::Tls,
+    ),
+    load(
+        "connection per transaction, 8",
+        Kind::Connect(8),
+        Way::Plain,
+    ),
+    load("the same over TLS", Kind::Connect(8), Way::Tls),
+    load("one large result", Kind::Large, Way::Plain),
+    load("one large result over TLS", Kind::Large, Way::Tls),
+    load("COPY out", Kind::CopyOut, Way::Plain),
+    load("COPY in", Kind::CopyIn, Way::Writer),
 ];
 
 #[derive(Clone, Copy, Debug)]
@@ -67,75 +86,100 @@ pub struct Measured {
 }
 
 impl Load {
+    /// Whether the CPU time is that of a whole run and not of one transaction.
+    pub fn is_whole(&self) -> bool {
+        matches!(self.kind, Kind::Large | Kind::CopyOut | Kind::CopyIn)
+    }
+
     pub fn run(&self, world: &World, route: &Route, plan: &Plan) -> Result<Measured> {
-        let before = cpu(route.between.as_deref());
+        let between = route.between(self.way);
+        let before = cpu(between);
         let (rate, count) = match self.kind {
             Kind::Select(protocol, clients) => {
-                pgbench(world, route, plan, protocol, clients, false)?
+                let clients = (protocol, clients, false);
+                self.pgbench(world, route, plan, clients)?
             }
-            Kind::Connect(clients) => pgbench(world, route, plan, "simple", clients, true)?,
-            Kind::Large => large(world, route, plan)?,
+            Kind::Connect(clients) => {
+                self.pgbench(world, route, plan, ("simple", clients, true))?
+            }
+            Kind::Large => self.psql(world, route, plan, "SELECT * FROM pgbench_accounts")?,
+            Kind::CopyOut => self.psql(world, route, plan, "COPY pgbench_accounts TO STDOUT")?,
+            Kind::CopyIn => {
+                world.postgres.ask("TRUNCATE bench_copies")?;
+                let from = copied(world);
+                let copy = format!("\\copy bench_copies FROM '{}'", from.display());
+                self.psql(world, route, plan, &copy)?
+            }
         };
-        let after = cpu(route.between.as_deref());
+        let after = cpu(between);
         let cpu = before
             .zip(after)
             .map(|(before, after)| (after - before) / count);
         Ok(Measured { rate, cpu })
     }
-}
 
-/// Transactions a second, and how many there were.
-fn pgbench(
-    world: &World,
-    route: &Route,
-    plan: &Plan,
-    protocol: &str,
-    clients: u32,
-    reconnect: bool,
-) -> Result<(f64, f64)> {
-    let tool = world.postgres.tool("pgbench");
-    let mut pgbench = world.state.command(route.who, tool)?;
-    pgbench.args(["-n", "-S", "-M", protocol, "-c", &clients.to_string()]);
-    pgbench.args([
-        "-j",
-        if clients > 1 { "2" } else { "1" },
-        "-T",
-        &plan.seconds.to_string(),
-    ]);
-    if reconnect {
-        pgbench.arg("-C");
+    /// Transactions a second, and how many there were.
+    fn pgbench(
+        &self,
+        world: &World,
+        route: &Route,
+        plan: &Plan,
+        (protocol, clients, reconnect): (&str, u32, bool),
+    ) -> Result<(f64, f64)> {
+        let mut pgbench = self.client(world, route, world.postgres.tool("pgbench"))?;
+        pgbench.args(["-n", "-S", "-M", protocol, "-c", &clients.to_string()]);
+        let threads = if clients > 1 { "2" } else { "1" };
+        pgbench.args(["-j", threads, "-T", &plan.seconds.to_string()]);
+        if reconnect {
+            pgbench.arg("-C");
+        }
+        let ran = hoop_tests::run(&mut pgbench, "", Duration::from_secs(60))?.ok()?;
+        let rate = number(&ran.stdout, "tps = ").context("pgbench printed no rate")?;
+        let count = number(&ran.stdout, "number of transactions actually processed: ");
+        Ok((rate, count.context("pgbench printed no count")?))
     }
-    pgbench
-        .env("PGHOST", &route.host)
-        .env("PGSSLMODE", "disable");
-    let ran = hoop_tests::run(&mut pgbench, "", Duration::from_secs(60))?.ok()?;
-    let rate = number(&ran.stdout, "tps = ").context("pgbench printed no rate")?;
-    let count = number(&ran.stdout, "number of transactions actually processed: ");
-    Ok((rate, count.context("pgbench printed no count")?))
+
+    /// Rows a second, and 1: the CPU time is for all of them.
+    fn psql(&self, world: &World, route: &Route, plan: &Plan, sql: &str) -> Result<(f64, f64)> {
+        let mut psql = self.client(world, route, "psql".into())?;
+        psql.args(["-X", "-A", "-t", "-q", "-o", "/dev/null", "-c", sql]);
+        let started = Instant::now();
+        hoop_tests::run(&mut psql, "", Duration::from_secs(120))?.ok()?;
+        let rows = f64::from(plan.scale) * 100_000.0;
+        Ok((rows / started.elapsed().as_secs_f64(), 1.0))
+    }
+
+    fn client(&self, world: &World, route: &Route, program: PathBuf) -> Result<Command> {
+        let mut client = world.state.command(route.who(self.way), program)?;
+        // No route's certificate is verified: a relay's is for another name.
+        let tls = if self.way == Way::Tls {
+            "require"
+        } else {
+            "disable"
+        };
+        client
+            .env("PGHOST", route.host(self.way))
+            .env("PGSSLMODE", tls)
+            .env_remove("PGSSLROOTCERT");
+        Ok(client)
+    }
 }
 
-/// Rows a second, and 1: the CPU time is for the whole result.
-fn large(world: &World, route: &Route, plan: &Plan) -> Result<(f64, f64)> {
-    let mut psql = world.state.command(route.who, "psql")?;
-    psql.args([
-        "-X",
-        "-A",
-        "-t",
-        "-o",
-        "/dev/null",
-        "-c",
-        "SELECT * FROM pgbench_accounts",
-    ]);
-    psql.env("PGHOST", &route.host).env("PGSSLMODE", "disable");
-    let started = Instant::now();
-    hoop_tests::run(&mut psql, "", Duration::from_secs(120))?.ok()?;
-    Ok((
-        f64::from(plan.scale) * 100_000.0 / started.elapsed().as_secs_f64(),
-        1.0,
-    ))
+/// What COPY in sends.
+fn copied(world: &World) -> PathBuf {
+    world.place.path("accounts.copy")
 }
 
-fn number(text: &str, before: &str) -> Option<f64> {
+/// Makes what COPY reads and writes.
+pub fn prepare(world: &World) -> Result<()> {
+    let ask = |sql: &str| world.postgres.ask(sql);
+    ask("CREATE UNLOGGED TABLE bench_copies (LIKE pgbench_accounts);
+         GRANT ALL ON bench_copies TO orders_app")?;
+    let rows = ask("COPY pgbench_accounts TO STDOUT")?;
+    std::fs::write(copied(world), rows + "\n").context("cannot write what COPY shall read")
+}
+
+pub fn number(text: &str, before: &str) -> Option<f64> {
     let at = text.rfind(before)? + before.len();
     text.get(at..)?.split([' ', '\n', '/']).next()?.parse().ok()
 }

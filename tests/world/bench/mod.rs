@@ -1,19 +1,38 @@
 //! The bench: the same load over every route, in interleaved rounds of one run.
 //!
-//! Absolute figures drift with the machine's other work; the ratio to the direct connection of the
-//! same round does not, so ratios are what the table shows.
+//! Absolute figures drift with the machine's other work; ratios within a round do not, so ratios
+//! are what the table shows.
 
 mod load;
+mod memory;
 mod routes;
 mod table;
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
-use hoop_tests::{Interrupt, Place, READER, Settings, World};
+use anyhow::{Context, Result, ensure};
+use hoop_tests::{Interrupt, Place, Settings, World, idle};
 
-use load::{LOADS, Measured};
+use load::{LOADS, Load, Measured};
 use routes::Route;
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Three short rounds instead of five longer ones
+    #[arg(long)]
+    quick: bool,
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// How long each load runs over each route
+    #[arg(long)]
+    seconds: Option<u32>,
+    /// Only loads whose names hold this; `memory` and `1 GB` are two more
+    #[arg(long)]
+    load: Vec<String>,
+    /// Only these routes
+    #[arg(long)]
+    route: Vec<String>,
+}
 
 pub struct Plan {
     pub rounds: usize,
@@ -22,34 +41,48 @@ pub struct Plan {
     pub scale: u32,
 }
 
-pub fn run(quick: bool) -> Result<()> {
+pub fn run(arguments: &Arguments) -> Result<()> {
     let interrupt = Interrupt::hold()?;
-    let plan = if quick {
-        Plan {
-            rounds: 3,
-            seconds: 1,
-            scale: 2,
-        }
+    let (rounds, seconds, scale) = if arguments.quick {
+        (3, 1, 2)
     } else {
-        Plan {
-            rounds: 5,
-            seconds: 3,
-            scale: 4,
-        }
+        (5, 3, 4)
     };
+    let plan = Plan {
+        rounds: arguments.rounds.unwrap_or(rounds).max(1),
+        seconds: arguments.seconds.unwrap_or(seconds).max(1),
+        scale,
+    };
+    let wanted = |name: &str| {
+        arguments.load.is_empty() || arguments.load.iter().any(|part| name.contains(&**part))
+    };
+    let loads: Vec<&Load> = LOADS.iter().filter(|load| wanted(load.name)).collect();
     let place = Place::make()?;
     interrupt.end_process(place.janitor());
+    let at_rest = idle::Resource::of(&place);
+    place.set_hosts(&(routes::hosts(&place) + &at_rest.hosts))?;
     let settings = Settings {
         upstream_tls: "disable",
         log: "warn",
+        more: routes::resource(&place) + &at_rest.config,
         ..Settings::default()
     };
     let world = World::start_in(place, settings)?;
     fill(&world, &plan).context("cannot prepare pgbench's tables")?;
-    let routes = routes::start(&world)?;
+    let mut routes = routes::start(&world)?;
+    routes.retain(|r| {
+        arguments.route.is_empty() || arguments.route.iter().any(|name| *name == r.name)
+    });
+    ensure!(!routes.is_empty(), "there is no such route");
     let started = Instant::now();
-    let results = measure(&world, &routes, &plan)?;
-    let text = table::markdown(&plan, &routes, &results, started.elapsed());
+    let results = measure(&world, &routes, &loads, &plan)?;
+    let mut text = table::markdown(&plan, &routes, &loads, &results, started.elapsed());
+    if wanted(memory::IDLE) {
+        text += &memory::idle(&world)?;
+    }
+    if wanted(memory::LARGE) {
+        text += &memory::large(&world)?;
+    }
     println!("{text}");
     let file = hoop_tests::target()?.join("bench.md");
     std::fs::write(&file, &text).with_context(|| format!("cannot write {}", file.display()))?;
@@ -71,14 +104,19 @@ fn fill(world: &World, plan: &Plan) -> Result<()> {
     world
         .postgres
         .ask("GRANT SELECT ON ALL TABLES IN SCHEMA public TO orders_app")?;
-    Ok(())
+    load::prepare(world)
 }
 
 /// `results[load][route]` holds one measurement for each round.
-fn measure(world: &World, routes: &[Route], plan: &Plan) -> Result<Vec<Vec<Vec<Measured>>>> {
-    let mut results = vec![vec![Vec::new(); routes.len()]; LOADS.len()];
+fn measure(
+    world: &World,
+    routes: &[Route],
+    loads: &[&Load],
+    plan: &Plan,
+) -> Result<Vec<Vec<Vec<Measured>>>> {
+    let mut results = vec![vec![Vec::new(); routes.len()]; loads.len()];
     for round in 1..=plan.rounds {
-        for (load, of_load) in LOADS.iter().zip(&mut results) {
+        for (load, of_load) in loads.iter().zip(&mut results) {
             eprintln!("round {round}/{}: {}", plan.rounds, load.name);
             for (route, measured) in routes.iter().zip(of_load) {
                 let one = load.run(world, route, plan);
@@ -88,6 +126,3 @@ fn measure(world: &World, routes: &[Route], plan: &Plan) -> Result<Vec<Vec<Vec<M
     }
     Ok(results)
 }
-
-/// The agent whose way the loads take through hoop.
-const AGENT: &str = READER;

@@ -9,6 +9,7 @@ mod functions;
 mod query;
 mod scan;
 mod settings;
+mod shape;
 mod unbounded;
 mod utility;
 mod walk;
@@ -20,6 +21,7 @@ use crate::decide::{Access, Action, Copied, Facts, Flag, Object, Statement, Verb
 use functions::Functions;
 pub(crate) use scan::Limits;
 pub use settings::keeps_grammar;
+pub(super) use shape::{Shape, shape};
 use walk::Walk;
 
 /// Texts longer than this are parsed on a thread with a stack of its own.

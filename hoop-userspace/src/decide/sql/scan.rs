@@ -5,6 +5,9 @@
 
 use ring::digest::{Context, SHA256};
 
+/// What is digested at once.
+const DIGESTED: usize = 4 * 1024;
+
 /// What is accepted for parsing.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
@@ -45,23 +48,27 @@ pub(super) fn scan(text: &str, limits: Limits) -> Result<String, TooMuch> {
     }
     let mut depth = Depth::default();
     let mut digest = Context::new(&SHA256);
+    let mut normal = Vec::with_capacity(text.len().min(DIGESTED) + 64);
     for token in Lexer::new(text) {
         depth.count(&token);
         if depth.total > limits.depth {
             return Err(TooMuch::Depth(limits.depth));
         }
-        token.digest(&mut digest);
+        token.append(&mut normal);
+        if normal.len() > DIGESTED {
+            digest.update(&normal);
+            normal.clear();
+        }
     }
+    digest.update(&normal);
     Ok(hex(digest.finish().as_ref().get(..16).unwrap_or_default()))
 }
 
 fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
+    digits
+        .filter_map(|digit| char::from_digit(digit.into(), 16))
+        .collect()
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,17 +87,18 @@ enum Token<'a> {
 }
 
 impl Token<'_> {
-    fn digest(&self, digest: &mut Context) {
+    /// What the fingerprint is made from.
+    fn append(&self, normal: &mut Vec<u8>) {
         match self {
             // Unquoted names are the same in any case, in ASCII.
-            Self::Word(word) => digest.update(word.to_ascii_lowercase().as_bytes()),
+            Self::Word(word) => normal.extend(word.bytes().map(|b| b.to_ascii_lowercase())),
             Self::Quoted(text) | Self::Parameter(text) | Self::Operator(text) => {
-                digest.update(text.as_bytes());
+                normal.extend_from_slice(text.as_bytes());
             }
-            Self::Constant => digest.update(b"?"),
-            Self::Mark(mark) => digest.update(&[*mark]),
+            Self::Constant => normal.push(b'?'),
+            Self::Mark(mark) => normal.push(*mark),
         }
-        digest.update(b" ");
+        normal.push(b' ');
     }
 }
 

@@ -26,6 +26,9 @@ use crate::wire::scram::{
 /// cheap to guess passwords from (RFC 7677 §4).
 const MIN_ITERATIONS_PLAIN: u32 = 4096;
 
+/// Bytes that one read is offered.
+const READ: usize = 2048;
+
 const NONCE_BYTES: usize = 18;
 
 const CACHED_KEYS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
@@ -96,10 +99,16 @@ impl Channel {
                 Some(Answer::Error(error)) => return Err(refused(error)),
                 Some(Answer::Notice) => {}
                 Some(answer) => return Ok(answer),
-                None if self.stream.read_buf(&mut self.input).await? > 0 => {}
+                None if self.read().await? > 0 => {}
                 None => return Err(ForwardError::Io(std::io::ErrorKind::UnexpectedEof.into())),
             }
         }
+    }
+
+    async fn read(&mut self) -> std::io::Result<usize> {
+        // The greeting is some hundred bytes; left to itself, an empty buffer takes 64 at a time.
+        self.input.reserve(READ);
+        self.stream.read_buf(&mut self.input).await
     }
 
     /// Authenticates and reads on until ReadyForQuery.

@@ -76,7 +76,7 @@ struct Opened {
 pub struct Connector {
     resolver: Resolver,
     keys: KeyCache,
-    roots: tls::SystemRoots,
+    tls: tls::KnownTls,
 }
 
 impl Connector {
@@ -84,7 +84,7 @@ impl Connector {
         Self {
             resolver,
             keys: KeyCache::new(),
-            roots: tls::SystemRoots::default(),
+            tls: tls::KnownTls::default(),
         }
     }
 
@@ -148,12 +148,7 @@ impl Connector {
             .addresses
             .first()
             .map_or(address.ip(), SocketAddr::ip);
-        let tls = ServerTls::of(
-            target.resource,
-            target.name.as_deref(),
-            claimed,
-            &self.roots,
-        )?;
+        let tls = ServerTls::of(target.resource, target.name.as_deref(), claimed, &self.tls)?;
         let mut channel = Channel::open(stream, tls.as_ref()).await?;
         let greeting = channel.log_in(login, &startup, &self.keys).await?;
         Ok((

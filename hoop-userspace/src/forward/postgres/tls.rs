@@ -1,11 +1,13 @@
 //! TLS toward the server: verified by default, down to the name.
 
 use std::net::IpAddr;
-use std::sync::{Arc, OnceLock};
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use lru::LruCache;
 use ring::digest::{self, Algorithm};
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
@@ -33,45 +35,17 @@ impl ServerTls {
         resource: &Resource,
         name: Option<&str>,
         address: IpAddr,
-        system: &SystemRoots,
+        known: &KnownTls,
     ) -> Result<Option<Self>, ForwardError> {
         if resource.tls == UpstreamTls::Disable {
             return Ok(None);
         }
-        let settings = |error: &dyn std::fmt::Display| ForwardError::TlsSettings(error.to_string());
-        let provider = Arc::new(default_provider());
-        let roots = roots(resource.ca.as_deref(), system)?;
-        let mut verifier: Arc<dyn ServerCertVerifier> =
-            WebPkiServerVerifier::builder_with_provider(roots, provider.clone())
-                .build()
-                .map_err(|e| settings(&e))?;
-        if resource.tls == UpstreamTls::VerifyCa {
-            verifier = Arc::new(AnyName(verifier));
-        }
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|e| settings(&e))?
-            .dangerous()
-            .with_custom_certificate_verifier(verifier);
-        let config = match &resource.login.certificate {
-            None => builder.with_no_client_auth(),
-            Some((chain, key)) => {
-                let chain = certificates(chain)?;
-                let key = PrivateKeyDer::from_pem_slice(key.expose().as_bytes())
-                    .map_err(|_| settings(&"the login's private key is no usable PEM"))?;
-                builder
-                    .with_client_auth_cert(chain, key)
-                    .map_err(|e| settings(&e))?
-            }
-        };
         let name = match name {
             Some(name) => ServerName::try_from(name.to_owned()).map_err(|e| settings(&e))?,
             None => ServerName::from(address),
         };
-        Ok(Some(Self {
-            config: config.into(),
-            name,
-        }))
+        let config = known.config(resource)?;
+        Ok(Some(Self { config, name }))
     }
 
     pub async fn handshake(&self, stream: TcpStream) -> Result<TlsStream<TcpStream>, ForwardError> {
@@ -90,31 +64,93 @@ fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, ForwardError>
         })
 }
 
-fn roots(ca: Option<&str>, system: &SystemRoots) -> Result<Arc<RootCertStore>, ForwardError> {
-    let Some(ca) = ca else {
-        return system.get();
-    };
-    let mut store = RootCertStore::empty();
-    for certificate in certificates(ca)? {
-        store.add(certificate).map_err(|error| {
-            ForwardError::TlsSettings(format!("a certificate of the configured CA: {error}"))
-        })?;
-    }
-    if store.is_empty() {
-        return Err(ForwardError::TlsSettings(
-            "the configured CA holds no certificate".into(),
-        ));
-    }
-    Ok(store.into())
+fn settings(error: &dyn std::fmt::Display) -> ForwardError {
+    ForwardError::TlsSettings(error.to_string())
 }
 
-/// The system's CA bundle, read once, when it is first needed: it is some hundred certificates.
-#[derive(Default)]
-pub struct SystemRoots(OnceLock<Arc<RootCertStore>>);
+/// What was made for connections before: reading a CA again for each would cost more than the rest
+/// of its login, and every session that can cancel holds one.
+pub struct KnownTls {
+    /// The system's CA bundle, read once, when it is first needed: it is some hundred certificates.
+    system: OnceLock<Arc<RootCertStore>>,
+    /// By the digest of everything that they are made from.
+    configs: Mutex<LruCache<[u8; 32], Arc<ClientConfig>>>,
+}
 
-impl SystemRoots {
-    fn get(&self) -> Result<Arc<RootCertStore>, ForwardError> {
-        let roots = self.0.get_or_init(|| {
+const KNOWN_CONFIGS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+
+impl Default for KnownTls {
+    fn default() -> Self {
+        Self {
+            system: OnceLock::new(),
+            configs: Mutex::new(LruCache::new(KNOWN_CONFIGS)),
+        }
+    }
+}
+
+impl KnownTls {
+    fn config(&self, resource: &Resource) -> Result<Arc<ClientConfig>, ForwardError> {
+        let key = made_from(resource);
+        let configs = || self.configs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(config) = configs().get(&key) {
+            return Ok(config.clone());
+        }
+        let config = Arc::new(self.make(resource)?);
+        configs().put(key, config.clone());
+        Ok(config)
+    }
+
+    fn make(&self, resource: &Resource) -> Result<ClientConfig, ForwardError> {
+        let provider = Arc::new(default_provider());
+        let roots = self.roots(resource.ca.as_deref())?;
+        let mut verifier: Arc<dyn ServerCertVerifier> =
+            WebPkiServerVerifier::builder_with_provider(roots, provider.clone())
+                .build()
+                .map_err(|e| settings(&e))?;
+        if resource.tls == UpstreamTls::VerifyCa {
+            verifier = Arc::new(AnyName(verifier));
+        }
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|e| settings(&e))?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier);
+        let mut config = match &resource.login.certificate {
+            None => builder.with_no_client_auth(),
+            Some((chain, key)) => {
+                let chain = certificates(chain)?;
+                let key = PrivateKeyDer::from_pem_slice(key.expose().as_bytes())
+                    .map_err(|_| settings(&"the login's private key is no usable PEM"))?;
+                builder
+                    .with_client_auth_cert(chain, key)
+                    .map_err(|e| settings(&e))?
+            }
+        };
+        // PostgreSQL resumes no session, so that each connection proves the server anew.
+        config.resumption = Resumption::disabled();
+        Ok(config)
+    }
+
+    fn roots(&self, ca: Option<&str>) -> Result<Arc<RootCertStore>, ForwardError> {
+        let Some(ca) = ca else {
+            return self.system();
+        };
+        let mut store = RootCertStore::empty();
+        for certificate in certificates(ca)? {
+            store.add(certificate).map_err(|error| {
+                ForwardError::TlsSettings(format!("a certificate of the configured CA: {error}"))
+            })?;
+        }
+        if store.is_empty() {
+            return Err(ForwardError::TlsSettings(
+                "the configured CA holds no certificate".into(),
+            ));
+        }
+        Ok(store.into())
+    }
+
+    fn system(&self) -> Result<Arc<RootCertStore>, ForwardError> {
+        let roots = self.system.get_or_init(|| {
             let mut store = RootCertStore::empty();
             store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
             store.into()
@@ -125,6 +161,24 @@ impl SystemRoots {
         }
         Ok(roots.clone())
     }
+}
+
+fn made_from(resource: &Resource) -> [u8; 32] {
+    let (chain, key) = match &resource.login.certificate {
+        Some((chain, key)) => (Some(chain.as_str()), Some(key.expose())),
+        None => (None, None),
+    };
+    let mut digest = digest::Context::new(&digest::SHA256);
+    digest.update(&[u8::from(resource.tls == UpstreamTls::VerifyCa)]);
+    for part in [resource.ca.as_deref(), chain, key] {
+        // Lengths, so that no part can pass for the end of the one before it.
+        let length = part.map_or(u64::MAX, |part| part.len() as u64);
+        digest.update(&length.to_be_bytes());
+        digest.update(part.unwrap_or_default().as_bytes());
+    }
+    let mut name = [0; 32];
+    name.copy_from_slice(digest.finish().as_ref());
+    name
 }
 
 /// libpq's `verify-ca`: everything is verified but the name.

@@ -13,9 +13,12 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use crate::wire::postgres::WireError;
 use crate::wire::postgres::frame::Boundary;
 
-/// Room that a read is offered, and the least that is left before more is made.
-const ROOM: usize = 64 * 1024;
-const LEAST_ROOM: usize = 8 * 1024;
+/// Room that a read is offered: little while little comes, and what a session at rest keeps.
+const LITTLE: usize = 4 * 1024;
+/// The same while reads fill what they are offered.
+const MUCH: usize = 64 * 1024;
+/// With less than this left, more is made.
+const LEAST_ROOM: usize = 2 * 1024;
 
 /// A growing message doubles the buffer up to this much at a time: a claimed length alone
 /// allocates nothing.
@@ -32,6 +35,10 @@ pub struct Pipe<S> {
     pub input: BytesMut,
     /// No more input will come.
     pub ended: bool,
+    /// What the next buffer will hold, between [`LITTLE`] and [`MUCH`].
+    room: usize,
+    /// The buffer of `input` may hold more than [`LITTLE`].
+    large: bool,
     output: VecDeque<Bytes>,
     queued: usize,
     unflushed: bool,
@@ -42,8 +49,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pipe<S> {
     pub fn new(stream: S, input: BytesMut) -> Self {
         Self {
             stream,
+            large: input.capacity() > LITTLE,
             input,
             ended: false,
+            room: LITTLE,
             output: VecDeque::new(),
             queued: 0,
             unflushed: false,
@@ -127,23 +136,56 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pipe<S> {
         }
     }
 
-    /// Reads once. `Ready(true)`: something came or the input ended.
+    /// Reads once. Ready: something came, or the input ended.
     pub fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.ended {
             return Poll::Pending;
         }
-        if self.input.capacity() - self.input.len() < LEAST_ROOM {
-            self.input.reserve(self.input.len().clamp(ROOM, MOST_ROOM));
-        }
+        self.make_room();
+        let offered = self.input.capacity() - self.input.len();
         // Cancel-safe: a read that is not ready leaves nothing behind when it is dropped.
-        let read = pin!(self.stream.read_buf(&mut self.input));
-        match read.poll(context) {
+        let read = pin!(self.stream.read_buf(&mut self.input)).poll(context);
+        match read {
             Poll::Ready(Ok(count)) => {
                 self.ended = count == 0;
+                self.adapt(count, offered);
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => Poll::Pending,
+            Poll::Pending => {
+                self.rest();
+                Poll::Pending
+            }
+        }
+    }
+
+    fn make_room(&mut self) {
+        let length = self.input.len();
+        if self.input.capacity() - length >= LEAST_ROOM {
+            return;
+        }
+        if length > 0 {
+            self.input.reserve(length.clamp(self.room, MOST_ROOM));
+        } else if !self.input.try_reclaim(self.room) {
+            // Not `reserve`, which remembers how large the buffer has been.
+            self.input = BytesMut::with_capacity(self.room);
+        }
+        self.large |= self.input.capacity() > LITTLE;
+    }
+
+    fn adapt(&mut self, count: usize, offered: usize) {
+        if count == offered {
+            self.room = (self.room * 4).min(MUCH);
+        } else if count < self.room / 4 {
+            self.room = (self.room / 2).max(LITTLE);
+        }
+    }
+
+    /// Nothing is there to be read: a large buffer is given back.
+    fn rest(&mut self) {
+        if self.large && self.input.is_empty() {
+            self.input = BytesMut::new();
+            self.large = false;
         }
     }
 }
