@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 
 use super::control::DaemonArg;
-use super::status::shown;
+use crate::keeper::status::stamp;
 use crate::keeper::control::Ask;
 use crate::keeper::seen::{Row, Verdict};
 
@@ -60,6 +60,6 @@ fn line(row: &Row) -> String {
         row.key.executable,
         row.key.how,
         row.key.destination,
-        shown(row.last),
+        stamp(row.last),
     )
 }

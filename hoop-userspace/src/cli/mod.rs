@@ -4,6 +4,7 @@
 //! whose keys are kept. Exit codes: 0 done or allowed, 1 failed, 2 wrong usage, 3 refused,
 //! 4 would ask a human.
 
+mod approvals;
 mod capture;
 mod check;
 mod control;
@@ -64,6 +65,8 @@ enum Command {
     Verify(verify::Args),
     /// Show what the daemon noted outside any session
     Events(events::Args),
+    /// Answer what agents may do only with somebody's approval
+    Approvals(approvals::Args),
     /// End a session that goes on now
     Kill(kill::Args),
     /// Start a program by hand in an agent's cgroup
@@ -104,6 +107,7 @@ pub fn main() -> ExitCode {
         Command::Replay(args) => replay::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Events(args) => events::run(args),
+        Command::Approvals(args) => approvals::run(args),
         Command::Kill(args) => kill::run(args),
         Command::Exec(args) => exec::run(args),
         Command::Trust(args) => trust::run(args),

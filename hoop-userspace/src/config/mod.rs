@@ -44,6 +44,8 @@ pub struct Config {
     pub agents: Vec<Agent>,
     pub resources: Vec<Resource>,
     pub masks: Vec<Mask>,
+    pub approvers: Vec<Approver>,
+    pub approvals: Approvals,
     pub policy: Policy,
     pub record: Record,
     pub worker: Worker,
@@ -121,6 +123,8 @@ pub struct Agent {
     pub instance_claim: Option<String>,
     pub required_claims: Vec<RequiredClaim>,
     pub egress: Vec<Egress>,
+    /// People who may not approve what this agent asks, by the names of `[[approver]]`.
+    pub owners: Vec<String>,
     pub mode: Mode,
     /// Local ports on which the agent may accept connections.
     pub listen: Vec<u16>,
@@ -222,6 +226,41 @@ pub enum How {
     Hash,
     Null,
     Fixed(String),
+}
+
+/// `[[approver]]`: a person who may approve.
+#[derive(Clone, Debug)]
+pub struct Approver {
+    pub name: String,
+    /// The account on this host. Default: the name.
+    pub user: String,
+    pub groups: Vec<String>,
+}
+
+/// `[approvals]`
+#[derive(Clone, Debug)]
+pub struct Approvals {
+    /// How long an answer is waited for where the rule does not say. Default 15 min.
+    pub wait: Duration,
+    /// At most, inside an open transaction. Default 60 s.
+    pub wait_in_transaction: Duration,
+    /// How long an approval may be used whose client is gone. Default 15 min.
+    pub answer_for: Duration,
+    pub on_hangup: OnHangup,
+    /// How often a client that waits is told so. Default 30 s.
+    pub remind: Duration,
+    /// Groups of approvers by the groups of this host whose members are in them.
+    pub groups: BTreeMap<String, Vec<String>>,
+}
+
+/// What becomes of a question whose client goes away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnHangup {
+    #[default]
+    Cancel,
+    /// The same request joins it, or uses its answer once.
+    Keep,
 }
 
 /// `[policy]`

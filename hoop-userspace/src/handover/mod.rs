@@ -10,6 +10,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::ask::{Heard, ToDesk};
 use crate::attribute::Process;
 use crate::config::Mode;
 use crate::ids::{AgentName, ResourceName, SessionId};
@@ -27,6 +28,8 @@ pub enum ToWorker {
     ListSessions,
     /// Ends a session; `reason` is shown and recorded.
     Kill { session: SessionId, reason: String },
+    /// What became of a question that a client waits for.
+    Heard(Heard),
     /// Take nothing new, let sessions finish until the deadline, in milliseconds, then end them and exit.
     Drain { within: u64 },
 }
@@ -43,6 +46,8 @@ pub enum FromWorker {
     Sessions { part: Vec<LiveSession>, last: bool },
     /// The answer to [`ToWorker::Kill`].
     Killed { session: SessionId, found: bool },
+    /// A question for people, or one taken back.
+    Question(ToDesk),
     /// Something that belongs into the keeper's ledger, because no session's recording has it.
     Event {
         kind: String,

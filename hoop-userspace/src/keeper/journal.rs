@@ -70,13 +70,25 @@ pub enum Entry {
         reason: String,
         found: bool,
     },
+    /// One person approved alone, in an emergency.
+    BreakGlass {
+        question: String,
+        agent: String,
+        resource: String,
+        who: String,
+        reason: String,
+    },
+    /// People cannot be asked, or what an earlier log approved is void.
+    Approvals {
+        problem: String,
+    },
     Seen(Row),
 }
 
 impl Entry {
     fn is_bad(&self) -> bool {
         match self {
-            Self::WorkerDied { .. } => true,
+            Self::WorkerDied { .. } | Self::BreakGlass { .. } | Self::Approvals { .. } => true,
             Self::Reload { error: problem, .. } | Self::Capture { problem, .. } => {
                 problem.is_some()
             }

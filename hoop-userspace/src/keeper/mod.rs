@@ -4,6 +4,7 @@
 //! This file puts the keeper together and lives its life: start, reload, stop. On exit the pinned
 //! programs stay, so what was governed is refused until a keeper is back.
 
+pub mod approvals;
 pub mod cgroups;
 pub mod control;
 pub mod folders;
@@ -12,6 +13,7 @@ mod handing;
 pub mod journal;
 pub mod names;
 pub mod notify;
+pub mod people;
 mod questions;
 pub mod seen;
 pub mod status;
@@ -26,6 +28,7 @@ use std::time::{Duration, Instant, SystemTime};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Uid, User};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 
 use crate::accept::AcceptError;
 use crate::attribute::{Cgroups, cgroup2_mount};
@@ -33,6 +36,7 @@ use crate::capture::CaptureError;
 use crate::config::{Bundle, Config, ConfigError};
 use crate::record::{Ledger, RecordError};
 use crate::worker::privileges::{self, PrivilegeError};
+use approvals::Clerk;
 use governing::Governor;
 use journal::{Entry, Journal};
 use notify::Notify;
@@ -77,6 +81,7 @@ pub struct Parts {
     cgroups: Cgroups,
     worker: Worker,
     journal: Arc<Journal>,
+    clerk: Arc<Clerk>,
     counters: Counters,
     config: Mutex<Arc<Config>>,
     reload: Mutex<Reload>,
@@ -168,13 +173,20 @@ impl Keeper {
         account: &User,
         notify: Notify,
     ) -> Result<Self, KeeperError> {
-        let ledger = Ledger::open(&config.worker.state.join(folders::KEEPER), "keeper")?;
+        let folder = config.worker.state.join(folders::KEEPER);
+        let ledger = Ledger::open(&folder, "keeper")?;
         let journal = Arc::new(Journal::new(ledger));
         let recipe = Recipe {
             user: config.worker.user.clone(),
             arguments: start.worker_arguments.clone(),
         };
-        let worker = supervise::start(recipe, journal.clone());
+        let (desk, asked) = mpsc::channel(256);
+        let worker = supervise::start(recipe, journal.clone(), desk);
+        let config = Arc::new(config);
+        // Before the first client can ask.
+        let clerk = Clerk::open(&folder, config.clone(), worker.clone(), journal.clone())?;
+        let clerk = Arc::new(clerk);
+        tokio::spawn(clerk.clone().serve(asked));
         let epoch = 1;
         worker
             .configure(candidate(epoch, bundle))
@@ -185,13 +197,13 @@ impl Keeper {
             at: time::OffsetDateTime::now_utc(),
             error: None,
         };
-        let config = Arc::new(config);
         let parts = Arc::new(Parts {
             start,
             since: SystemTime::now(),
             cgroups: Cgroups::new(cgroup2_mount()),
             worker,
             journal,
+            clerk,
             counters: Counters::default(),
             config: Mutex::new(config.clone()),
             reload: Mutex::new(reload),
@@ -288,7 +300,9 @@ impl Keeper {
             .worker
             .configure(candidate(epoch, &bundle))
             .await?;
-        *lock(&self.parts.config) = Arc::new(config);
+        let config = Arc::new(config);
+        self.parts.clerk.set_config(config.clone());
+        *lock(&self.parts.config) = config;
         self.governor.apply();
         Ok(())
     }

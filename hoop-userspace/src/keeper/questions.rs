@@ -9,11 +9,14 @@ use time::OffsetDateTime;
 use super::control::{Answer, Answers, Ask};
 use super::governing::Governor;
 use super::journal::Entry;
-use super::status::{AgentStatus, CountersStatus, SessionStatus, Status, WorkerStatus};
+use super::people::Peer;
+use super::status::{AgentStatus, ApprovalsStatus, CountersStatus, SessionStatus, Status, WorkerStatus};
 use super::{Parts, lock};
+use crate::ask::Ballot;
 use crate::config::Mode;
 use crate::handover::LiveSession;
 use crate::identify::agent_for;
+use crate::ids::{BadQuestionId, QuestionId};
 
 pub struct Questions {
     pub parts: Arc<Parts>,
@@ -21,11 +24,17 @@ pub struct Questions {
 }
 
 impl Answers for Questions {
-    async fn answer(&self, ask: Ask) -> Answer {
+    async fn answer(&self, ask: Ask, peer: Peer) -> Answer {
         match ask {
             Ask::Status => value(&self.status().await),
             Ask::Discover => value(&lock(&self.parts.seen).rows()),
             Ask::Kill { session, reason } => self.kill(&session, reason).await,
+            Ask::Approvals { .. } | Ask::Approval { .. } | Ask::Vote { .. } | Ask::Revoke { .. } => {
+                match self.approvals(ask, peer).await {
+                    Ok(value) => Answer::Ok(value),
+                    Err(why) => Answer::Error(why),
+                }
+            }
         }
     }
 }
@@ -37,17 +46,53 @@ fn value(value: &impl serde::Serialize) -> Answer {
     }
 }
 
+fn id(question: &str) -> Result<QuestionId, String> {
+    let parsed = question.parse();
+    parsed.map_err(|error: BadQuestionId| format!("{question:?} is {error}"))
+}
+
+/// What a person wrote, as it may be shown in a terminal and in a refusal.
+fn spoken(text: &str, most: usize) -> String {
+    let shown: String = text.chars().filter(|c| !c.is_control()).take(most).collect();
+    shown.trim().to_owned()
+}
+
 impl Questions {
+    /// What people see of questions, and say to them: only those whom nothing governs.
+    async fn approvals(&self, ask: Ask, peer: Peer) -> Result<serde_json::Value, String> {
+        let clerk = &self.parts.clerk;
+        let voter = clerk.person(peer).await?;
+        match ask {
+            Ask::Approvals { all } => Ok(clerk.list(all)),
+            Ask::Approval { question } => clerk.show(id(&question)?),
+            Ask::Vote {
+                question,
+                verdict,
+                reason,
+                break_glass,
+            } => {
+                let ballot = Ballot {
+                    voter,
+                    verdict,
+                    reason: spoken(&reason, 1000),
+                    break_glass,
+                };
+                clerk.vote(id(&question)?, ballot).await
+            }
+            Ask::Revoke { question, reason } => {
+                let reason = spoken(&reason, 1000);
+                clerk.revoke(id(&question)?, voter, reason).await
+            }
+            other => Err(format!("{other:?} is not about approvals")),
+        }
+    }
+
     async fn kill(&self, session: &str, reason: String) -> Answer {
         let id = match session.parse() {
             Ok(id) => id,
             Err(error) => return Answer::Error(format!("{session:?} is {error}")),
         };
-        let reason: String = reason
-            .chars()
-            .filter(|c| !c.is_control())
-            .take(200)
-            .collect();
+        let reason = spoken(&reason, 200);
         let found = self.parts.worker.kill(id, reason.clone()).await;
         let session = id.to_string();
         self.parts.journal.write(&Entry::Kill {
@@ -70,12 +115,17 @@ impl Questions {
         let reload = lock(&parts.reload).clone();
         let hooks = self.governor.hooks();
         let ready = now.ready.is_some();
+        let (pending, problem) = parts.clerk.health();
         Status {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
             since: parts.since.into(),
             config: parts.start.config.clone(),
-            well: ready && reload.error.is_none() && hooks.iter().all(|hook| hook.attached),
+            well: ready
+                && reload.error.is_none()
+                && problem.is_none()
+                && hooks.iter().all(|hook| hook.attached),
+            approvals: ApprovalsStatus { pending, problem },
             reload,
             worker: WorkerStatus {
                 pid: now.pid,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// The daemon at one moment. The keys are kept.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -22,6 +23,7 @@ pub struct Status {
     pub hooks: Vec<Hook>,
     pub agents: Vec<AgentStatus>,
     pub sessions: Vec<SessionStatus>,
+    pub approvals: ApprovalsStatus,
     pub counters: CountersStatus,
 }
 
@@ -70,6 +72,22 @@ pub struct SessionStatus {
     pub login: String,
     pub pid: u32,
     pub executable: Option<String>,
+}
+
+/// What people are asked.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct ApprovalsStatus {
+    /// Questions that wait for an answer.
+    pub pending: usize,
+    /// Why nobody can be asked, if that is so.
+    pub problem: Option<String>,
+}
+
+/// RFC 3339 to the second, in UTC.
+pub fn stamp(time: OffsetDateTime) -> String {
+    let whole = time.to_offset(time::UtcOffset::UTC);
+    let whole = whole.replace_nanosecond(0).unwrap_or(whole);
+    whole.format(&Rfc3339).unwrap_or_default()
 }
 
 /// Since the keeper's start.

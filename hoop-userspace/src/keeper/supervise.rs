@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::approvals::ForDesk;
 use super::journal::{Entry, Journal};
 use crate::handover::{self, Channel, ChannelError, FromWorker, LiveSession, Side, ToWorker};
 use crate::ids::SessionId;
@@ -64,12 +65,13 @@ pub struct Recipe {
 }
 
 /// Starts supervising; the task ends after [`Worker::drain`].
-pub fn start(recipe: Recipe, journal: Arc<Journal>) -> Worker {
+pub fn start(recipe: Recipe, journal: Arc<Journal>, desk: mpsc::Sender<ForDesk>) -> Worker {
     let (tell, now) = watch::channel(WorkerNow::default());
     let (wishes, asked) = mpsc::channel(64);
     let supervisor = Supervisor {
         recipe,
         journal,
+        desk,
         tell,
         asked,
         current: None,
@@ -127,6 +129,8 @@ impl Worker {
 struct Supervisor {
     recipe: Recipe,
     journal: Arc<Journal>,
+    /// What people are asked.
+    desk: mpsc::Sender<ForDesk>,
     tell: watch::Sender<WorkerNow>,
     asked: mpsc::Receiver<Wish>,
     /// What every new worker gets.
@@ -164,6 +168,8 @@ impl Supervisor {
             });
             self.lists.clear();
             self.kills.clear();
+            // Gone only when the keeper is.
+            let _ = self.desk.send(ForDesk::WorkerGone).await;
             match ended {
                 Ended::Died(why) => self.journal.write(&Entry::WorkerDied { pid, why }),
                 Ended::Drained(reply) => {
@@ -207,6 +213,11 @@ impl Supervisor {
                 },
                 message = channel.receive() => {
                     let error = match message {
+                        Ok(Some((FromWorker::Question(message), _))) => {
+                            // It waits neither for the disk nor for this worker.
+                            let _ = self.desk.send(ForDesk::Said(message)).await;
+                            continue;
+                        }
                         Ok(Some((message, _))) => {
                             self.heard(message, &mut offered, &channel);
                             continue;
@@ -313,6 +324,7 @@ impl Supervisor {
                 }
             }
             FromWorker::Sessions { part, last } => self.listed(part, last),
+            FromWorker::Question(_) => {}
             FromWorker::Killed { session, found } => {
                 if let Some(at) = self.kills.iter().position(|(id, _)| *id == session) {
                     let _ = self.kills.swap_remove(at).1.send(found);

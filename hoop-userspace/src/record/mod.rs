@@ -16,7 +16,7 @@ mod writer;
 
 pub use anchor::{Anchor, NoAnchor};
 pub use event::{
-    BulkNote, Cut, EndNote, FoundNote, Header, IdentityNote, PermittedNote, RefusalNote,
+    AnsweredNote, AskedNote, BulkNote, Cut, EndNote, FoundNote, Header, IdentityNote, PermittedNote, RefusalNote,
     RepliesNote, SealNote, SpanNote, UnitNote,
 };
 pub use format::{Broken, Frame, Kind, Link, PREAMBLE, Step, Times, Walk};

@@ -209,6 +209,7 @@ fn refusal(exchange: u64) -> Refusal {
         rule: None,
         retry: crate::decide::Retry::Never,
         hint: "ask".into(),
+        approval: None,
         asked: Some(Arc::new(SqlText {
             text: "DELETE FROM users".into(),
             hash: 1,

@@ -9,7 +9,8 @@ use serde::Deserialize;
 
 use crate::ids::SessionId;
 use crate::record::{Anchor, Broken, Frame, Kind, Link, PREAMBLE, Step, Times, Walk};
-use crate::record::{BulkNote, EndNote, Header, PermittedNote, RefusalNote, RepliesNote, SealNote};
+use crate::record::{AnsweredNote, AskedNote, BulkNote, EndNote, Header};
+use crate::record::{PermittedNote, RefusalNote, RepliesNote, SealNote};
 
 /// Bytes read at once; a frame that is larger makes the buffer grow up to its own bound.
 const CHUNK: usize = 256 * 1024;
@@ -72,6 +73,8 @@ pub enum Told {
     Replies(RepliesNote<'static>),
     Bulk(BulkNote<'static>),
     Cancel(Option<u64>),
+    Asked(AskedNote),
+    Answered(AnsweredNote),
     End(EndNote),
     Seal(SealNote, SealState),
     /// A ledger's entry, as JSON.
@@ -221,6 +224,8 @@ impl Told {
             Kind::Replies => Told::Replies(note::<RepliesNote<'_>>(payload)?.into_owned()),
             Kind::Bulk => Told::Bulk(note::<BulkNote<'_>>(payload)?.into_owned()),
             Kind::Cancel => Told::Cancel(note(payload)?),
+            Kind::Asked => Told::Asked(note(payload)?),
+            Kind::Answered => Told::Answered(note(payload)?),
             Kind::End => Told::End(note(payload)?),
             Kind::Seal => {
                 let seal: SealNote = note(payload)?;

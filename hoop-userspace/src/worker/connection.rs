@@ -209,6 +209,7 @@ impl Connection {
                     rulebook,
                     catalogs,
                     recorder,
+                    asker: self.shared.asker.clone(),
                     ends: told,
                 };
                 self.run(session, context, live, ends).await;

@@ -24,6 +24,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::mpsc;
 use tokio::task::{self, JoinSet};
 
+use crate::ask::{Asker, ToDesk};
 use crate::config::Bundle;
 use crate::handover::{Channel, ChannelError, FromWorker, Handover, LiveSession, Side, ToWorker};
 use crate::ids::SessionId;
@@ -66,11 +67,14 @@ pub fn run(user: &str) -> Result<(), WorkerError> {
 async fn serve(socket: OwnedFd) -> Result<(), WorkerError> {
     let channel = Arc::new(Channel::new(socket, Side::Worker)?);
     let (tell, heard) = mpsc::channel(256);
-    // A task of its own: a full socket must not keep the worker from reading.
+    // Tasks of their own: a full socket must not keep the worker from reading.
     let telling = tokio::spawn(pass_on(channel.clone(), heard));
+    let (ask, asked) = mpsc::unbounded_channel();
+    let asking = tokio::spawn(pass_questions_on(channel.clone(), asked));
     let mut worker = Worker {
         shared: None,
         tell,
+        asker: Asker::new(first_ticket()?, ask),
         connections: JoinSet::new(),
         sessions: HashMap::new(),
     };
@@ -80,7 +84,8 @@ async fn serve(socket: OwnedFd) -> Result<(), WorkerError> {
     }
     worker.end_all().await;
     drop(worker);
-    let _ = tokio::time::timeout(Duration::from_secs(1), telling).await;
+    let last_words = async { tokio::join!(telling, asking) };
+    let _ = tokio::time::timeout(Duration::from_secs(1), last_words).await;
     ended.map(|_| ()).map_err(Into::into)
 }
 
@@ -92,7 +97,24 @@ async fn pass_on(channel: Arc<Channel>, mut heard: mpsc::Receiver<FromWorker>) {
     }
 }
 
+async fn pass_questions_on(channel: Arc<Channel>, mut asked: mpsc::UnboundedReceiver<ToDesk>) {
+    while let Some(message) = asked.recv().await {
+        if let Err(error) = channel.send(&FromWorker::Question(message), None).await {
+            tracing::warn!(%error, "a question could not be put to the keeper");
+        }
+    }
+}
+
+/// An answer to a worker before this one must find nobody.
+fn first_ticket() -> io::Result<u64> {
+    let mut random = [0; 8];
+    let filled = SystemRandom::new().fill(&mut random);
+    filled.map_err(|_| io::Error::other("the system has no randomness"))?;
+    Ok(u64::from_ne_bytes(random))
+}
+
 struct Worker {
+    asker: Asker,
     shared: Option<Arc<Shared>>,
     tell: mpsc::Sender<FromWorker>,
     connections: JoinSet<()>,
@@ -134,6 +156,14 @@ impl Worker {
                 let found = live.is_some_and(|live| live.end(session, End::Killed(reason)));
                 self.say(FromWorker::Killed { session, found }).await;
             }
+            ToWorker::Heard(heard) => {
+                let ended = self.asker.hear(heard);
+                for (session, why) in ended {
+                    if let Some(shared) = &self.shared {
+                        shared.live.end(session, End::Killed(why));
+                    }
+                }
+            }
             ToWorker::Drain { .. } => {}
         }
     }
@@ -147,7 +177,7 @@ impl Worker {
                 .map_err(|error| error.to_string());
         }
         let tell = self.tell.clone();
-        let shared = Shared::open(epoch, config, tell)
+        let shared = Shared::open(epoch, config, tell, self.asker.clone())
             .await
             .map_err(|error| error.to_string())?;
         self.shared = Some(Arc::new(shared));

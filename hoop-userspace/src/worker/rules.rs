@@ -7,6 +7,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::keys::{KeyError, hash_key};
 use super::live::Live;
+use crate::ask::Asker;
 use crate::config::{Config, Resource};
 use crate::decide::{DecideError, Decider};
 use crate::forward::postgres::Catalogs;
@@ -50,6 +51,7 @@ pub struct Shared {
     pub store: Arc<Store>,
     pub live: Live,
     pub tell: mpsc::Sender<FromWorker>,
+    pub asker: Asker,
     hash_key: HashKey,
     stopping: watch::Sender<bool>,
     rules: watch::Sender<Arc<Rules>>,
@@ -83,6 +85,7 @@ impl Rules {
             epoch: self.epoch,
             decider: self.decider.clone(),
             masks: Masks::new(&self.config, resource, key),
+            remind: self.config.approvals.remind,
         })
     }
 }
@@ -93,6 +96,7 @@ impl Shared {
         epoch: u64,
         config: Config,
         tell: mpsc::Sender<FromWorker>,
+        asker: Asker,
     ) -> Result<Self, RulesError> {
         let rules = Rules::new(epoch, config)?;
         let config = rules.config.clone();
@@ -113,6 +117,7 @@ impl Shared {
             stopping: watch::Sender::new(false),
             hash_key: hash_key(&config.worker.state)?,
             tell,
+            asker,
             books: Mutex::default(),
             rules: watch::Sender::new(Arc::new(rules)),
         };

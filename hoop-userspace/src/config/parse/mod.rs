@@ -15,6 +15,7 @@ use super::{Capture, ClaimNames, Config, Durability, Issuer, Mask, Policy, Recor
 use crate::ids::IssuerName;
 
 mod agent;
+mod approvals;
 mod resource;
 mod token;
 
@@ -73,6 +74,8 @@ impl Parser<'_> {
             agents,
             resources,
             masks,
+            approvers: self.approvers(&file.approvers),
+            approvals: self.approvals(&file.approvals),
             policy: self.policy(&file.policy),
             record: self.record(&file.record),
             worker: self.worker(&file.worker),

@@ -99,7 +99,7 @@ impl Parser<'_> {
         }
     }
 
-    fn span(
+    pub(super) fn span(
         &mut self,
         written: Option<&Spanned<raw::Span>>,
         default: Duration,

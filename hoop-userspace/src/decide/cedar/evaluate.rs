@@ -1,6 +1,7 @@
 //! One question to the policies, and what they say.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use cedar_policy::{
     AuthorizationError, Context, Decision, Effect, Entities, EntityUid, Request, Response,
@@ -8,11 +9,11 @@ use cedar_policy::{
 };
 
 use crate::attribute::Process;
-use crate::decide::{Access, Action, Facts, Flag, Object, RelationName, Rule, Statement, Verb};
+use crate::decide::{Access, Action, Demand, Facts, Flag, Object, RelationName, Rule, Statement, Verb};
 use crate::identify::Identity;
 
 use super::entities::{self, Place, Unaskable, set, text};
-use super::{Asks, Policies};
+use super::Policies;
 
 /// Everything that a decision about one text depends on.
 #[derive(Clone, Copy)]
@@ -30,7 +31,8 @@ pub(in crate::decide) struct Query<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::decide) enum Answer {
     Permit(Vec<Rule>),
-    Ask(Vec<Rule>, Asks),
+    /// Each of these rules must have its approvals.
+    Ask(Vec<Rule>, Vec<Arc<Demand>>),
     Forbid(Rule),
     /// No permit. `qualify` if one would cover the object in a schema of its own.
     Silent {
@@ -171,16 +173,12 @@ impl Policies {
         let permits: Vec<_> = reasons().filter(|a| counts(a.names_unknown)).collect();
         let mut rules: Vec<_> = permits.iter().map(|a| a.rule.clone()).collect();
         rules.sort();
-        let asks = permits
-            .iter()
-            .filter_map(|a| a.asks.as_ref().map(|asks| (&a.rule, asks)));
-        match (
-            asks.min_by_key(|(rule, _)| (*rule).clone()),
-            rules.is_empty(),
-        ) {
+        let mut asks: Vec<_> = permits.iter().filter_map(|a| a.asks.clone()).collect();
+        asks.sort_by(|a, b| a.rule.cmp(&b.rule));
+        match (asks.is_empty(), rules.is_empty()) {
             (_, true) => Answer::Silent { qualify: false },
-            (Some((_, asks)), _) => Answer::Ask(rules, asks.clone()),
-            (None, _) => Answer::Permit(rules),
+            (false, _) => Answer::Ask(rules, asks),
+            (true, _) => Answer::Permit(rules),
         }
     }
 }
@@ -211,9 +209,27 @@ fn severer(one: Answer, other: Answer) -> Answer {
             one.dedup();
             Answer::Permit(one)
         }
+        // It may be either object, so the approvals for both are needed.
+        (Answer::Ask(mut rules, mut asks), Answer::Ask(more, others)) => {
+            rules.extend(more);
+            rules.sort();
+            rules.dedup();
+            join(&mut asks, others);
+            Answer::Ask(rules, asks)
+        }
         (one, other) if severity(&other) > severity(&one) => other,
         (one, _) => one,
     }
+}
+
+/// Adds the demands of other rules.
+pub(in crate::decide) fn join(
+    demands: &mut Vec<Arc<Demand>>,
+    more: impl IntoIterator<Item = Arc<Demand>>,
+) {
+    demands.extend(more);
+    demands.sort_by(|a, b| a.rule.cmp(&b.rule));
+    demands.dedup_by(|a, b| a.rule == b.rule);
 }
 
 fn context(query: Query<'_>, statement: &Statement, access: &Access) -> Result<Context, Unaskable> {

@@ -197,6 +197,11 @@ fn mistakes_have_their_place() {
         "@approvers(\"dba\") @ttl(\"5 minutes\")\npermit (principal, action, resource);",
         "@approvers(\"dba\") @min_approvals(\"0\")\npermit (principal, action, resource);",
         "@approvers(\"dba\") @scope(\"forever\")\npermit (principal, action, resource);",
+        "@approvers(\"dba & \")\npermit (principal, action, resource);",
+        "@approvers(\"dba & oncall\") @min_approvals(\"1\")\npermit (principal, action, resource);",
+        "@approvers(\"dba\") @lasts(\"5m\")\npermit (principal, action, resource);",
+        "@approvers(\"dba\") @reason(\"maybe\")\npermit (principal, action, resource);",
+        "@break_glass(\"dba\")\npermit (principal, action, resource);",
         "permit (principal == ?principal, action, resource);",
         "permit (principal, action, resource) when { context.process.executable == \"/x\" };",
     ];

@@ -1,5 +1,6 @@
 //! The loop alone: a protocol that plays a script, and real rules, masks and recordings.
 
+mod asking;
 mod scripted;
 
 use std::collections::BTreeMap;
@@ -7,7 +8,10 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
+use tokio::sync::mpsc;
+
 use super::*;
+use crate::ask::ToDesk;
 use crate::attribute::Process;
 use crate::config::{self, Bundle, Config, Durability, Mode, PolicyFile};
 use crate::identify::Identity;
@@ -42,6 +46,7 @@ fn rules(epoch: u64, policy: &str, masks: &[&str]) -> Arc<Rulebook> {
         epoch,
         decider: Arc::new(decider),
         masks,
+        remind: Duration::from_secs(60),
     })
 }
 
@@ -121,6 +126,8 @@ struct World {
     journal: Journal,
     rulebook: watch::Sender<Arc<Rulebook>>,
     ends: watch::Sender<Option<End>>,
+    questions: Option<mpsc::UnboundedReceiver<ToDesk>>,
+    asker: Asker,
     context: Option<Context>,
 }
 
@@ -136,6 +143,7 @@ impl World {
         let store = Store::open(&settings, key).unwrap();
         let (rulebook, reloads) = watch::channel(rules);
         let (ends, told) = watch::channel(None);
+        let (ask, questions) = mpsc::unbounded_channel();
         let journal = Journal::default();
         let catalogs = Hidden {
             journal: journal.clone(),
@@ -146,6 +154,7 @@ impl World {
             rulebook: reloads,
             catalogs: Arc::new(catalogs),
             recorder: store.session(header()).unwrap(),
+            asker: Asker::new(1, ask),
             ends: told,
         };
         Self {
@@ -154,6 +163,8 @@ impl World {
             journal,
             rulebook,
             ends,
+            questions: Some(questions),
+            asker: context.asker.clone(),
             context: Some(context),
         }
     }
@@ -179,6 +190,8 @@ impl World {
                 Noted::Replies(_) => "replies".into(),
                 Noted::Bulk(_) => "bulk".into(),
                 Noted::Cancel(exchange) => format!("cancel {exchange:?}"),
+                Noted::Asked(note) => format!("asked {}", note.exchange),
+                Noted::Answered(note) => note.outcome,
                 Noted::End(note) => format!("end {}", note.kind),
                 _ => continue,
             });

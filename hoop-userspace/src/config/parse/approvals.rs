@@ -1,0 +1,61 @@
+//! `[[approver]]` and `[approvals]`: who may approve, and how long is waited.
+
+use std::time::Duration;
+
+use toml::Spanned;
+
+use super::super::{Approvals, Approver, raw};
+use super::Parser;
+
+const DAY: Duration = Duration::from_secs(86_400);
+const QUARTER: Duration = Duration::from_secs(15 * 60);
+const MINUTE: Duration = Duration::from_secs(60);
+
+impl Parser<'_> {
+    pub(super) fn approvers(&mut self, raw: &[Spanned<raw::Approver>]) -> Vec<Approver> {
+        let raw = raw.iter().map(Spanned::get_ref);
+        self.unique(raw.clone().map(|a| &a.name), "approver");
+        self.unique(raw.clone().filter_map(|a| a.user.as_ref()), "user");
+        raw.map(|approver| {
+            let name = approver.name.get_ref();
+            self.name(&approver.name, "an approver");
+            let groups = approver.groups.get_ref();
+            if groups.is_empty() {
+                let what = "an approver in no group can approve nothing";
+                self.problems.add(approver.groups.span(), what);
+            }
+            groups.iter().for_each(|group| self.group(group));
+            let user = approver.user.as_ref().map(|user| user.get_ref());
+            Approver {
+                name: name.clone(),
+                user: user.unwrap_or(name).clone(),
+                groups: groups.iter().map(|g| g.get_ref().clone()).collect(),
+            }
+        })
+        .collect()
+    }
+
+    pub(super) fn approvals(&mut self, raw: &raw::Approvals) -> Approvals {
+        let groups = raw.groups.iter().map(|(name, of)| {
+            let of = of.get_ref().iter().map(|group| group.get_ref().clone());
+            (name.clone(), of.collect())
+        });
+        Approvals {
+            groups: groups.collect(),
+            wait: self.span(raw.wait.as_ref(), QUARTER, DAY),
+            wait_in_transaction: self.span(raw.wait_in_transaction.as_ref(), MINUTE, DAY),
+            answer_for: self.span(raw.answer_for.as_ref(), QUARTER, DAY),
+            on_hangup: raw.on_hangup.unwrap_or_default(),
+            remind: self.span(raw.remind.as_ref(), MINUTE / 2, DAY),
+        }
+    }
+
+    /// What no annotation can name is in no rule.
+    fn group(&mut self, written: &raw::Text) {
+        let name = written.get_ref();
+        if name.trim() != name || name.is_empty() || name.contains([',', '&']) {
+            let what = format!("{name:?} cannot name a group of approvers");
+            self.problems.add(written.span(), what);
+        }
+    }
+}
