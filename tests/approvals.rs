@@ -156,7 +156,11 @@ impl Client {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break status;
             }
-            assert!(Instant::now() < until, "the client still waits: {}", self.said());
+            assert!(
+                Instant::now() < until,
+                "the client still waits: {}",
+                self.said()
+            );
             std::thread::sleep(Duration::from_millis(10));
         };
         Ran {
@@ -186,7 +190,9 @@ fn wait<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
 }
 
 fn questions(world: &World) -> Vec<Value> {
-    let list = world.hoop(&["approvals", "list", "--all", "--json"]).unwrap();
+    let list = world
+        .hoop(&["approvals", "list", "--all", "--json"])
+        .unwrap();
     list.ok().unwrap().json_lines().unwrap()
 }
 
@@ -204,7 +210,9 @@ fn held(world: &World, marker: &str) -> String {
 }
 
 fn state(world: &World, question: &str) -> String {
-    let show = world.hoop(&["approvals", "show", question, "--json"]).unwrap();
+    let show = world
+        .hoop(&["approvals", "show", question, "--json"])
+        .unwrap();
     let shown = show.ok().unwrap().json_lines().unwrap().remove(0);
     shown["state"].as_str().unwrap().to_owned()
 }
@@ -212,9 +220,20 @@ fn state(world: &World, question: &str) -> String {
 /// `hoop approvals …` as that person.
 fn by(world: &World, person: &str, arguments: &[&str]) -> Ran {
     let mut setpriv = world.place.command("outside", None, "setpriv").unwrap();
-    setpriv.args(["--reuid", account(person), "--regid", "nogroup", "--clear-groups", "--"]);
-    setpriv.arg(hoop_tests::program("hoop").unwrap()).arg("approvals");
-    setpriv.args(arguments).env("HOOP_CONFIG", &world.state.config);
+    setpriv.args([
+        "--reuid",
+        account(person),
+        "--regid",
+        "nogroup",
+        "--clear-groups",
+        "--",
+    ]);
+    setpriv
+        .arg(hoop_tests::program("hoop").unwrap())
+        .arg("approvals");
+    setpriv
+        .args(arguments)
+        .env("HOOP_CONFIG", &world.state.config);
     hoop_tests::run(&mut setpriv, "", PATIENCE).unwrap()
 }
 
@@ -233,26 +252,51 @@ fn approved_refused_expired_and_cancelled_in_the_simple_protocol() {
     let insert = |n: u32| format!("INSERT INTO once VALUES ({n}, 'simple {n}') RETURNING note");
     let client = Client::psql(world, &[&insert(1), "SELECT 'goes on'"]);
     let question = held(world, "simple 1");
-    wait("the notice", || client.said().contains(&question).then_some(()));
+    wait("the notice", || {
+        client.said().contains(&question).then_some(())
+    });
     assert_eq!(rows(world, "once", "id = 1"), "0");
     approve(world, &question);
     let ran = client.end();
-    assert_eq!(ran.stdout, "simple 1\nINSERT 0 1\ngoes on\n", "{}", ran.stderr);
-    assert!(ran.stderr.contains("NOTICE") && ran.stderr.contains("approval of dba"), "{}", ran.stderr);
+    assert_eq!(
+        ran.stdout, "simple 1\nINSERT 0 1\ngoes on\n",
+        "{}",
+        ran.stderr
+    );
+    assert!(
+        ran.stderr.contains("NOTICE") && ran.stderr.contains("approval of dba"),
+        "{}",
+        ran.stderr
+    );
     assert_eq!(state(world, &question), "used");
 
     let client = Client::psql(world, &[&insert(2)]);
     let question = held(world, "simple 2");
-    by(world, "bob", &["refuse", &question, "--reason", "not on a Friday"]).ok().unwrap();
+    by(
+        world,
+        "bob",
+        &["refuse", &question, "--reason", "not on a Friday"],
+    )
+    .ok()
+    .unwrap();
     let ran = client.end();
-    for word in ["42501", "bob refused: not on a Friday", "approval_refused", &question] {
+    for word in [
+        "42501",
+        "bob refused: not on a Friday",
+        "approval_refused",
+        &question,
+    ] {
         assert!(ran.stderr.contains(word), "{word}: {}", ran.stderr);
     }
     assert_eq!(ran.code, Some(1));
 
     let client = Client::psql(world, &["INSERT INTO brief VALUES (3)", "SELECT 'goes on'"]);
     let ran = client.end();
-    assert!(ran.stderr.contains("nobody answered in time"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("nobody answered in time"),
+        "{}",
+        ran.stderr
+    );
     assert!(ran.stderr.contains("approval_expired"), "{}", ran.stderr);
     assert_eq!(ran.stdout, "goes on\n");
 
@@ -281,7 +325,9 @@ fn approved_refused_expired_and_cancelled_in_the_extended_protocol() {
 
     let client = Client::driver(world, &[&insert(2)]);
     let question = held(world, "extended 2");
-    by(world, "bob", &["refuse", &question, "--reason", "no"]).ok().unwrap();
+    by(world, "bob", &["refuse", &question, "--reason", "no"])
+        .ok()
+        .unwrap();
     let last = client.last();
     assert_eq!(last["sqlstate"], "42501", "{last}");
     assert_eq!(last["detail"]["code"], "approval_refused");
@@ -305,11 +351,25 @@ fn two_groups_two_people_and_never_oneself() {
     let world = shared();
     let client = Client::psql(world, &["INSERT INTO two VALUES (1)"]);
     let question = held(world, "two VALUES (1)");
-    let vote = |person| by(world, person, &["approve", &question, "--reason", "reviewed"]);
+    let vote = |person| {
+        by(
+            world,
+            person,
+            &["approve", &question, "--reason", "reviewed"],
+        )
+    };
     let silent = by(world, "ada", &["approve", &question]);
-    assert!(silent.stderr.contains("needs a reason"), "{}", silent.stderr);
+    assert!(
+        silent.stderr.contains("needs a reason"),
+        "{}",
+        silent.stderr
+    );
     let first = vote("ada").ok().unwrap();
-    assert!(first.stdout.contains("still needs security"), "{}", first.stdout);
+    assert!(
+        first.stdout.contains("still needs security"),
+        "{}",
+        first.stdout
+    );
     for (person, why) in [
         ("ada", "one person counts once"),
         ("olga", "own agent"),
@@ -324,13 +384,25 @@ fn two_groups_two_people_and_never_oneself() {
     client.end().ok().unwrap();
     let late = vote("bob");
     assert!(late.stderr.contains("is used already"), "{}", late.stderr);
-    let shown = world.hoop(&["approvals", "show", &question]).unwrap().ok().unwrap();
-    for word in ["INSERT INTO two VALUES (1)", "by ada", "by sue", "reviewed", "etl-bot", "psql"] {
+    let shown = world
+        .hoop(&["approvals", "show", &question])
+        .unwrap()
+        .ok()
+        .unwrap();
+    for word in [
+        "INSERT INTO two VALUES (1)",
+        "by ada",
+        "by sue",
+        "reviewed",
+        "etl-bot",
+        "psql",
+    ] {
         assert!(shown.stdout.contains(word), "{word}: {}", shown.stdout);
     }
     // Who tried is written down.
     let events = world.events().unwrap();
-    let tried = |e: &&Value| e["entry"]["event"] == "approval_rejected" && e["entry"]["who"] == "olga";
+    let tried =
+        |e: &&Value| e["entry"]["event"] == "approval_rejected" && e["entry"]["who"] == "olga";
     assert!(events.iter().any(|e| tried(&e)), "{events:#?}");
 }
 
@@ -339,11 +411,18 @@ fn an_emergency_is_answered_alone_and_raises_an_alert() {
     let world = shared();
     let client = Client::psql(world, &["INSERT INTO two VALUES (2)"]);
     let question = held(world, "two VALUES (2)");
-    let glass = ["approve", &question, "--break-glass", "--reason", "the site is down"];
+    let glass = [
+        "approve",
+        &question,
+        "--break-glass",
+        "--reason",
+        "the site is down",
+    ];
     by(world, "joe", &glass).ok().unwrap();
     client.end().ok().unwrap();
     let events = world.events().unwrap();
-    let alert = |e: &Value| e["entry"]["event"] == "break_glass" && e["entry"]["question"] == question;
+    let alert =
+        |e: &Value| e["entry"]["event"] == "break_glass" && e["entry"]["question"] == question;
     assert!(events.iter().any(alert), "{events:#?}");
 }
 
@@ -355,7 +434,10 @@ fn what_is_governed_can_neither_see_nor_answer() {
     let hoop = hoop_tests::program("hoop").unwrap().display().to_string();
     for arguments in [vec!["list"], vec!["approve", &question]] {
         let mut command = world.command(Who::Agent(WRITER), &hoop).unwrap();
-        command.arg("approvals").args(arguments).env("HOOP_CONFIG", &world.state.config);
+        command
+            .arg("approvals")
+            .args(arguments)
+            .env("HOOP_CONFIG", &world.state.config);
         let ran = hoop_tests::run(&mut command, "", PATIENCE).unwrap();
         assert_eq!(ran.code, Some(1), "{}", ran.stdout);
         assert!(ran.stderr.contains("is governed"), "{}", ran.stderr);
@@ -367,11 +449,19 @@ fn what_is_governed_can_neither_see_nor_answer() {
 #[test]
 fn a_transaction_waits_less_and_is_left_as_the_client_is_told() {
     let world = shared();
-    let statements = ["SELECT 1", "INSERT INTO once VALUES (20, 'locked')", "SELECT 2"];
+    let statements = [
+        "SELECT 1",
+        "INSERT INTO once VALUES (20, 'locked')",
+        "SELECT 2",
+    ];
     let client = Client::driver(world, &[&["--begin"][..], &statements].concat());
     let question = held(world, "locked");
-    wait("the notice", || client.said().contains("transaction is open").then_some(()));
-    by(world, "ada", &["refuse", &question, "--reason", "no"]).ok().unwrap();
+    wait("the notice", || {
+        client.said().contains("transaction is open").then_some(())
+    });
+    by(world, "ada", &["refuse", &question, "--reason", "no"])
+        .ok()
+        .unwrap();
     let lines = client.end().json_lines().unwrap();
     assert_eq!(lines[0]["transaction"], "INTRANS");
     assert_eq!(lines[1]["transaction"], "INERROR", "{lines:?}");
@@ -389,7 +479,11 @@ fn a_transaction_waits_less_and_is_left_as_the_client_is_told() {
 #[test]
 fn what_stands_before_it_in_a_pipeline_runs_and_what_follows_waits() {
     let world = shared();
-    let statements = ["SELECT 'before'", "INSERT INTO once VALUES (30, 'piped')", "SELECT 'after'"];
+    let statements = [
+        "SELECT 'before'",
+        "INSERT INTO once VALUES (30, 'piped')",
+        "SELECT 'after'",
+    ];
     let client = Client::driver(world, &[&["--pipeline"][..], &statements].concat());
     let question = held(world, "piped");
     approve(world, &question);
@@ -400,7 +494,9 @@ fn what_stands_before_it_in_a_pipeline_runs_and_what_follows_waits() {
 
     let client = Client::driver(world, &[&["--pipeline"][..], &statements].concat());
     let question = held(world, "piped");
-    by(world, "ada", &["refuse", &question, "--reason", "no"]).ok().unwrap();
+    by(world, "ada", &["refuse", &question, "--reason", "no"])
+        .ok()
+        .unwrap();
     assert_eq!(client.last()["sqlstate"], "42501");
     assert_eq!(rows(world, "once", "note = 'piped'"), "1");
 }
@@ -409,7 +505,11 @@ fn what_stands_before_it_in_a_pipeline_runs_and_what_follows_waits() {
 fn copy_waits_before_its_data() {
     let world = shared();
     let script = world.place.path("copy.sql");
-    std::fs::write(&script, "COPY once FROM STDIN;\n40\tcopied\n\\.\nSELECT 'goes on';\n").unwrap();
+    std::fs::write(
+        &script,
+        "COPY once FROM STDIN;\n40\tcopied\n\\.\nSELECT 'goes on';\n",
+    )
+    .unwrap();
     let mut psql = world.command(Who::Agent(WRITER), "psql").unwrap();
     psql.args(["-X", "-A", "-t", "-q", "-f"]).arg(script);
     let client = Client::start(world, psql);
@@ -427,15 +527,27 @@ fn a_client_that_hangs_up_takes_its_question_with_it() {
     let question = held(world, "left");
     client.child.kill().unwrap();
     client.end();
-    wait("the end of the question", || (state(world, &question) == "cancelled").then_some(()));
+    wait("the end of the question", || {
+        (state(world, &question) == "cancelled").then_some(())
+    });
     let late = by(world, "ada", &["approve", &question]);
-    assert!(late.stderr.contains("is cancelled already"), "{}", late.stderr);
+    assert!(
+        late.stderr.contains("is cancelled already"),
+        "{}",
+        late.stderr
+    );
 }
 
 #[test]
 fn windows_cover_what_their_scope_says() {
     let world = shared();
-    let alike = Client::psql(world, &["INSERT INTO alike VALUES (1)", "INSERT INTO alike VALUES (2)"]);
+    let alike = Client::psql(
+        world,
+        &[
+            "INSERT INTO alike VALUES (1)",
+            "INSERT INTO alike VALUES (2)",
+        ],
+    );
     approve(world, &held(world, "alike VALUES (1)"));
     alike.end().ok().unwrap();
     let later = Client::driver(world, &["INSERT INTO alike VALUES (3)"]);
@@ -445,7 +557,13 @@ fn windows_cover_what_their_scope_says() {
     other.interrupt();
     other.end();
 
-    let first = Client::psql(world, &["INSERT INTO sess VALUES (1)", "DELETE FROM sess WHERE id = 1"]);
+    let first = Client::psql(
+        world,
+        &[
+            "INSERT INTO sess VALUES (1)",
+            "DELETE FROM sess WHERE id = 1",
+        ],
+    );
     approve(world, &held(world, "sess VALUES (1)"));
     first.end().ok().unwrap();
     let second = Client::psql(world, &["INSERT INTO sess VALUES (2)"]);
@@ -461,13 +579,20 @@ fn revoking_ends_what_runs() {
     let client = Client::psql(world, &["INSERT INTO win VALUES (1)", slow]);
     let question = held(world, "win VALUES (1)");
     approve(world, &question);
-    let running = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'UPDATE win%' AND state = 'active'";
-    wait("the slow statement", || (world.postgres.ask(running).unwrap() == "1").then_some(()));
+    let running =
+        "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'UPDATE win%' AND state = 'active'";
+    wait("the slow statement", || {
+        (world.postgres.ask(running).unwrap() == "1").then_some(())
+    });
     let revoke = ["revoke", &question, "--reason", "wrong table"];
     by(world, "bob", &revoke).ok().unwrap();
     let ran = client.end();
     assert_eq!(ran.code, Some(2), "{}", ran.stderr);
-    assert!(ran.stderr.contains("revoked by bob: wrong table"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("revoked by bob: wrong table"),
+        "{}",
+        ran.stderr
+    );
     assert_eq!(rows(world, "win", "id = 2"), "0");
     let again = Client::psql(world, &["DELETE FROM win WHERE id = 1"]);
     held(world, "DELETE FROM win");
@@ -480,11 +605,26 @@ fn questions_and_answers_are_in_the_recording() {
     let world = shared();
     let client = Client::psql(world, &["INSERT INTO once VALUES (60, 'recorded')"]);
     let question = held(world, "recorded");
-    by(world, "ada", &["approve", &question, "--reason", "ticket 7"]).ok().unwrap();
+    by(
+        world,
+        "ada",
+        &["approve", &question, "--reason", "ticket 7"],
+    )
+    .ok()
+    .unwrap();
     client.end().ok().unwrap();
     let recording = world.recording_of("'recorded'").unwrap();
-    assert_eq!(recording.verified.code, Some(0), "{}", recording.verified.stdout);
-    let kinds: Vec<&str> = recording.events.iter().filter_map(|e| e["event"].as_str()).collect();
+    assert_eq!(
+        recording.verified.code,
+        Some(0),
+        "{}",
+        recording.verified.stdout
+    );
+    let kinds: Vec<&str> = recording
+        .events
+        .iter()
+        .filter_map(|e| e["event"].as_str())
+        .collect();
     let place = |kind| kinds.iter().position(|k| *k == kind).unwrap();
     assert!(place("question") < place("answer"), "{kinds:?}");
     assert!(place("answer") < place("request"), "{kinds:?}");
@@ -506,14 +646,18 @@ fn a_question_outlives_worker_and_daemon() {
     let worker = world.daemon.worker().unwrap();
     world.daemon.signal(worker, Signal::SIGKILL).unwrap();
     assert_ne!(client.end().code, Some(0));
-    wait("another worker", || world.daemon.worker().ok().filter(|pid| *pid != worker));
+    wait("another worker", || {
+        world.daemon.worker().ok().filter(|pid| *pid != worker)
+    });
     assert_eq!(state(&world, &question), "pending");
     approve(&world, &question);
     assert_eq!(state(&world, &question), "approved");
-    let retry = || wait("service", || {
-        let ran = Client::psql(&world, &[&insert(1)]).end();
-        (!ran.stderr.contains("Connection refused") && ran.code != Some(2)).then_some(ran)
-    });
+    let retry = || {
+        wait("service", || {
+            let ran = Client::psql(&world, &[&insert(1)]).end();
+            (!ran.stderr.contains("Connection refused") && ran.code != Some(2)).then_some(ran)
+        })
+    };
     assert_eq!(retry().code, Some(0));
     assert_eq!(state(&world, &question), "used");
     assert_eq!(rows(&world, "once", "id = 1"), "1");
@@ -522,7 +666,9 @@ fn a_question_outlives_worker_and_daemon() {
     let question = held(&world, "kept 2");
     world.daemon.kill_keeper().unwrap();
     assert_ne!(client.end().code, Some(0));
-    wait("the end of the worker", || world.daemon_processes().is_empty().then_some(()));
+    wait("the end of the worker", || {
+        world.daemon_processes().is_empty().then_some(())
+    });
     world.start_daemon().unwrap();
     assert_eq!(state(&world, &question), "pending");
     // The same request joins the question that is open.
@@ -535,7 +681,12 @@ fn a_question_outlives_worker_and_daemon() {
     let question = held(&world, "kept 3");
     world.daemon.stop().unwrap();
     let ran = client.end();
-    assert!(ran.stderr.contains(&format!("question {question} stays open")), "{}", ran.stderr);
+    assert!(
+        ran.stderr
+            .contains(&format!("question {question} stays open")),
+        "{}",
+        ran.stderr
+    );
     world.start_daemon().unwrap();
     approve(&world, &question);
     Client::psql(&world, &[&insert(3)]).end().ok().unwrap();
@@ -549,7 +700,9 @@ fn a_question_outlives_worker_and_daemon() {
         find(&world, "kept 4").filter(|q| q["awaited"] == false && q["state"] == "pending")
     });
     approve(&world, &question);
-    Client::driver(&world, &[&insert(4)]).last()["count"].as_i64().unwrap();
+    Client::driver(&world, &[&insert(4)]).last()["count"]
+        .as_i64()
+        .unwrap();
     assert_eq!(state(&world, &question), "used");
     assert_eq!(rows(&world, "once", "note LIKE 'kept%'"), "4");
 }
@@ -564,7 +717,9 @@ fn a_policy_that_changes_meanwhile_counts() {
     // Another rule: the question goes on.
     let client = Client::psql(&world, &[&insert(1)]);
     let question = held(&world, "reload 1");
-    let more = format!("{RULES}\n@id(\"more\") permit (principal, action == Action::\"sql:ddl\", resource);");
+    let more = format!(
+        "{RULES}\n@id(\"more\") permit (principal, action == Action::\"sql:ddl\", resource);"
+    );
     rules(&world, &more);
     world.daemon.reload().unwrap();
     approve(&world, &question);
@@ -575,17 +730,26 @@ fn a_policy_that_changes_meanwhile_counts() {
     rules(&world, "permit (principal, action, resource);");
     world.daemon.reload().unwrap();
     client.end().ok().unwrap();
-    wait("the end of the question", || (state(&world, &question) == "cancelled").then_some(()));
+    wait("the end of the question", || {
+        (state(&world, &question) == "cancelled").then_some(())
+    });
     // It is forbidden now.
     rules(&world, RULES);
     world.daemon.reload().unwrap();
     let client = Client::psql(&world, &[&insert(3)]);
     let question = held(&world, "reload 3");
-    rules(&world, "@id(\"reads\") permit (principal, action == Action::\"sql:read\", resource);");
+    rules(
+        &world,
+        "@id(\"reads\") permit (principal, action == Action::\"sql:read\", resource);",
+    );
     world.daemon.reload().unwrap();
     let ran = client.end();
     assert!(ran.stderr.contains("not_permitted"), "{}", ran.stderr);
     let late = by(&world, "ada", &["approve", &question]);
-    assert!(late.stderr.contains("is cancelled already"), "{}", late.stderr);
+    assert!(
+        late.stderr.contains("is cancelled already"),
+        "{}",
+        late.stderr
+    );
     assert_eq!(rows(&world, "once", "note LIKE 'reload%'"), "2");
 }

@@ -5,6 +5,7 @@
 //! on: a request whose verdict is on its way to the disk holds the client, so does one that people
 //! are asked about, and replies whose tables are being looked up hold the server.
 
+pub mod activity;
 mod asking;
 
 #[cfg(test)]
@@ -27,6 +28,7 @@ use crate::record::{RecordError, Recorded, SessionRecorder};
 use crate::terminate::{
     Bulk, ClientGate, End, Event, Gate, Grant, Protocol, Replies, Request, SessionError, Side,
 };
+use activity::Watched;
 use asking::{Asked, Running};
 
 /// Where the masks learn which table and column a result's column is.
@@ -55,6 +57,8 @@ pub struct Context {
     pub recorder: SessionRecorder,
     /// Puts questions to people.
     pub asker: Asker,
+    /// Counts what the session does.
+    pub watched: Watched,
     /// Revocation, kill and drain arrive here.
     pub ends: watch::Receiver<Option<End>>,
 }
@@ -67,6 +71,7 @@ pub async fn run<P: Protocol>(protocol: P, context: Context) -> End {
         catalogs,
         recorder,
         asker,
+        watched,
         mut ends,
     } = context;
     let rules = rulebook.borrow_and_update().clone();
@@ -83,6 +88,7 @@ pub async fn run<P: Protocol>(protocol: P, context: Context) -> End {
         catalogs,
         recorder,
         asker,
+        watched,
         grants: Vec::new(),
         held: None,
         asked: None,
@@ -114,6 +120,7 @@ struct Session<P> {
     catalogs: Arc<dyn Catalogs>,
     recorder: SessionRecorder,
     asker: Asker,
+    watched: Watched,
     /// Requests that may still send more, oldest first; seldom more than one.
     grants: Vec<Grant>,
     held: Option<Held>,
@@ -200,6 +207,9 @@ impl<P: Protocol> Session<P> {
         if !Arc::ptr_eq(&self.subject.derived, derived) {
             self.subject.derived = derived.clone();
         }
+        if self.rules.decider.watches() {
+            self.subject.activity = self.watched.now();
+        }
         let decided = self.rules.decider.decide(&self.subject, request);
         self.decided(decided)
     }
@@ -219,6 +229,13 @@ impl<P: Protocol> Session<P> {
         refusal: Option<Refusal>,
         question: Option<Box<Question>>,
     ) -> Result<(), Ended> {
+        let watches = self.rules.decider.watches();
+        if let Some(permitted) = permitted.as_ref().filter(|_| watches) {
+            self.watched.permitted(permitted);
+        }
+        if refusal.is_some() && watches {
+            self.watched.refused();
+        }
         let permitted = permitted.map(|p| self.recorder.permitted(p)).transpose()?;
         let refusal = refusal.map(|r| self.recorder.refusal(r)).transpose()?;
         if self.recorder.waits_for_disk() && (permitted.is_some() || refusal.is_some()) {
@@ -247,10 +264,14 @@ impl<P: Protocol> Session<P> {
     /// A reload may have come between two statements.
     fn take_new_rules(&mut self) {
         if self.rulebook.has_changed().unwrap_or(false) {
-            self.rules = self.rulebook.borrow_and_update().clone();
-            self.subject.epochs.policy = self.rules.epoch;
-            self.masker.set_rules(self.rules.masks.clone());
+            self.take_rules();
         }
+    }
+
+    fn take_rules(&mut self) {
+        self.rules = self.rulebook.borrow_and_update().clone();
+        self.subject.epochs.policy = self.rules.epoch;
+        self.masker.set_rules(self.rules.masks.clone());
     }
 
     /// The verdict has reached the disk.
@@ -312,6 +333,9 @@ impl<P: Protocol> Session<P> {
         match self.masker.mask(replies, catalog) {
             Masking::Done(masked) => {
                 let done = masked.done();
+                if self.rules.decider.watches() {
+                    self.watched.replied(&masked);
+                }
                 let recorded = self.recorder.masked(masked)?;
                 self.protocol.reply(recorded)?;
                 if let Some(done) = done {

@@ -168,6 +168,12 @@ impl Asker {
         }
     }
 
+    /// The sessions whose clients wait for people.
+    pub fn held(&self) -> Vec<SessionId> {
+        let state = self.state();
+        state.waiting.values().map(|w| w.session).collect()
+    }
+
     /// Takes what the keeper said. Returns sessions that must end, and why.
     pub fn hear(&self, heard: Heard) -> Vec<(SessionId, String)> {
         let mut state = self.state();

@@ -116,7 +116,10 @@ pub enum Answer {
         /// By one person in an emergency.
         break_glass: bool,
     },
-    Refused { by: String, reason: String },
+    Refused {
+        by: String,
+        reason: String,
+    },
     Expired,
     /// Nobody can be asked.
     Unavailable(String),

@@ -420,7 +420,7 @@ impl Desk {
 }
 
 /// Until when a live question stays as it is.
-fn deadline(case: &Case) -> OffsetDateTime {
+pub(super) fn deadline(case: &Case) -> OffsetDateTime {
     match case.standing.state {
         State::Approved => case.standing.until.unwrap_or(case.until),
         _ => case.until,

@@ -12,9 +12,9 @@ mod case;
 mod count;
 mod desk;
 mod log;
-mod voting;
 #[cfg(test)]
 mod tests;
+mod voting;
 
 pub use asker::{Approval, Asker, News, Outcome, Pending, Under};
 pub use asking::{Answer, Asking, Caller, Heard, Said, Shown, Ticket, ToDesk, TooLong, Withdrawn};

@@ -127,7 +127,13 @@ fn counting() {
     let each: &[&[&str]] = &[DBA, SEC];
     // Which groups, how many people; who approves in this order; how many votes are taken, and
     // whether they suffice. Olga owns the agent.
-    type Row<'a> = (&'a [&'a [&'a str]], u8, &'a [(&'a str, &'a [&'a str])], usize, bool);
+    type Row<'a> = (
+        &'a [&'a [&'a str]],
+        u8,
+        &'a [(&'a str, &'a [&'a str])],
+        usize,
+        bool,
+    );
     let table: &[Row<'_>] = &[
         (&[DBA], 1, &[("ada", DBA)], 1, true),
         (&[DBA], 1, &[("sue", SEC)], 0, false),
@@ -151,7 +157,13 @@ fn counting() {
         (each, 2, &[("sue", SEC), ("ada", BOTH)], 2, true),
         (each, 2, &[("sue", SEC), ("olga", DBA)], 1, false),
         (each, 3, &[("ada", DBA), ("sue", SEC)], 2, false),
-        (each, 3, &[("ada", DBA), ("sue", SEC), ("bob", DBA)], 3, true),
+        (
+            each,
+            3,
+            &[("ada", DBA), ("sue", SEC), ("bob", DBA)],
+            3,
+            true,
+        ),
     ];
     for (groups, approvals, votes, taken, enough) in table {
         let mut desk = asked(&demand(groups, *approvals));
@@ -160,7 +172,11 @@ fn counting() {
             .map(|(name, groups)| desk.vote(NOW, id(1), approve(name, groups)))
             .collect();
         let row = format!("{groups:?} {approvals} {votes:?}: {outcomes:?}");
-        assert_eq!(outcomes.iter().filter(|o| o.is_ok()).count(), *taken, "{row}");
+        assert_eq!(
+            outcomes.iter().filter(|o| o.is_ok()).count(),
+            *taken,
+            "{row}"
+        );
         let is = state(&desk, 1);
         let wanted = if *enough { State::Used } else { State::Pending };
         assert_eq!(is, wanted, "{row}");
@@ -179,7 +195,9 @@ fn each_of_several_rules_must_be_satisfied() {
     // One person may speak for each of two rules, but for one group within a rule.
     let step = desk.vote(NOW, id(1), approve("ada", &["dba"])).unwrap();
     assert!(step.say.is_empty());
-    let step = desk.vote(NOW, id(1), approve("sue", &["security"])).unwrap();
+    let step = desk
+        .vote(NOW, id(1), approve("sue", &["security"]))
+        .unwrap();
     assert!(approved(&step));
 }
 
@@ -211,9 +229,14 @@ fn a_refusal_needs_a_reason_and_one_is_enough() {
     no.reason = String::new();
     assert_eq!(desk.vote(NOW, id(1), no), Err(VoteError::ReasonNeeded));
     let stranger = ballot(Verdict::Refuse, "ivan", &[]);
-    assert!(matches!(desk.vote(NOW, id(1), stranger), Err(VoteError::NotAsked(..))));
+    assert!(matches!(
+        desk.vote(NOW, id(1), stranger),
+        Err(VoteError::NotAsked(..))
+    ));
     // Whose agent it is may refuse, though not approve.
-    let step = desk.vote(NOW, id(1), ballot(Verdict::Refuse, "olga", &[])).unwrap();
+    let step = desk
+        .vote(NOW, id(1), ballot(Verdict::Refuse, "olga", &[]))
+        .unwrap();
     let no = Answer::Refused {
         by: "olga".into(),
         reason: "because".into(),
@@ -228,12 +251,18 @@ fn nobody_answers_after_the_deadline() {
     assert_eq!(desk.next_deadline(), Some(NOW + TERMS.wait));
     let late = NOW + TERMS.wait;
     let vote = desk.vote(late, id(1), approve("ada", &["dba"]));
-    assert!(matches!(vote, Err(VoteError::Settled(_, State::Expired, _))), "{vote:?}");
+    assert!(
+        matches!(vote, Err(VoteError::Settled(_, State::Expired, _))),
+        "{vote:?}"
+    );
 }
 
 #[test]
 fn an_open_transaction_waits_less() {
-    let mut desk = Desk::new(Terms { keep: true, ..TERMS });
+    let mut desk = Desk::new(Terms {
+        keep: true,
+        ..TERMS
+    });
     let mut locked = asking("DELETE 1", &demand(&[&["dba"]], 1));
     locked.in_transaction = true;
     put(&mut desk, 1, locked);
@@ -262,7 +291,10 @@ fn what_a_hang_up_leaves() {
         ..rule
     };
     let mut desk = asked(&rule);
-    desk.set_terms(Terms { keep: true, ..TERMS });
+    desk.set_terms(Terms {
+        keep: true,
+        ..TERMS
+    });
     desk.withdraw(NOW, Ticket(1), Withdrawn::HungUp);
     assert_eq!(state(&desk, 1), State::Cancelled);
 }
@@ -271,7 +303,10 @@ fn what_a_hang_up_leaves() {
 fn a_retry_joins_or_uses_the_answer_once() {
     let rule = demand(&[&["dba"]], 1);
     let mut desk = asked(&rule);
-    desk.set_terms(Terms { keep: true, ..TERMS });
+    desk.set_terms(Terms {
+        keep: true,
+        ..TERMS
+    });
     // While one waits, another is another question.
     let step = put(&mut desk, 2, asking("DELETE 1", &rule));
     assert!(matches!(step.say[..], [Heard::Asked { joined: false, .. }]));
@@ -364,14 +399,27 @@ fn an_emergency_takes_one_person_with_a_reason() {
         ..approve(name, groups)
     };
     for (ballot, why) in [
-        (alone("ada", &["dba"], "fire"), VoteError::NoBreakGlass("ada".into())),
+        (
+            alone("ada", &["dba"], "fire"),
+            VoteError::NoBreakGlass("ada".into()),
+        ),
         (alone("joe", &["oncall"], ""), VoteError::ReasonNeeded),
-        (alone("olga", &["oncall"], "fire"), VoteError::Own("olga".into())),
+        (
+            alone("olga", &["oncall"], "fire"),
+            VoteError::Own("olga".into()),
+        ),
     ] {
         assert_eq!(desk.vote(NOW, id(1), ballot), Err(why));
     }
-    let step = desk.vote(NOW, id(1), alone("joe", &["oncall"], "fire")).unwrap();
-    let Answer::Approved { break_glass: true, said, .. } = answer(&step) else {
+    let step = desk
+        .vote(NOW, id(1), alone("joe", &["oncall"], "fire"))
+        .unwrap();
+    let Answer::Approved {
+        break_glass: true,
+        said,
+        ..
+    } = answer(&step)
+    else {
         panic!("{step:?}");
     };
     assert_eq!(said[0].reason, "fire");
@@ -386,7 +434,10 @@ fn an_approval_is_revoked_by_those_who_are_asked_and_by_root() {
     let mut desk = asked(&rule);
     let dba = voter("bob", &["dba"]);
     let early = desk.revoke(NOW, id(1), &dba, "no".into());
-    assert!(matches!(early, Err(VoteError::NotRevocable(_, State::Pending))));
+    assert!(matches!(
+        early,
+        Err(VoteError::NotRevocable(_, State::Pending))
+    ));
     desk.vote(NOW, id(1), approve("ada", &["dba"])).unwrap();
     let stranger = desk.revoke(NOW, id(1), &voter("ivan", &[]), "no".into());
     assert!(matches!(stranger, Err(VoteError::NotAsked(..))));
@@ -399,7 +450,10 @@ fn an_approval_is_revoked_by_those_who_are_asked_and_by_root() {
 #[test]
 fn a_log_makes_the_same_desk_again() {
     let rule = demand(&[&["dba"]], 2);
-    let mut desk = Desk::new(Terms { keep: true, ..TERMS });
+    let mut desk = Desk::new(Terms {
+        keep: true,
+        ..TERMS
+    });
     let mut log = Vec::new();
     log.extend(put(&mut desk, 1, asking("DELETE 1", &rule)).entries);
     log.extend(put(&mut desk, 2, asking("DELETE 2", &rule)).entries);
@@ -412,13 +466,19 @@ fn a_log_makes_the_same_desk_again() {
     log.extend(vote(&mut desk, 2, "bob"));
     log.extend(desk.worker_gone(NOW).entries);
     // As it is written.
-    let written = log.iter().map(|entry| serde_json::to_string(entry).unwrap());
+    let written = log
+        .iter()
+        .map(|entry| serde_json::to_string(entry).unwrap());
     let read = written.map(|line| serde_json::from_str::<Entry>(&line).unwrap());
     let mut restored = Desk::new(TERMS);
     restored.restore(read);
     assert_eq!(restored.cases(), desk.cases());
     assert_eq!(restored.pending(), 1);
-    assert_eq!(restored.carried().len(), 1, "what is over is not carried on");
+    assert_eq!(
+        restored.carried().len(),
+        1,
+        "what is over is not carried on"
+    );
     // The vote that was given counts.
     let step = restored.vote(NOW, id(1), approve("bob", &["dba"])).unwrap();
     assert!(step.say.is_empty());
@@ -460,7 +520,11 @@ fn one_agent_cannot_ask_without_end() {
     let mut desk = Desk::new(TERMS);
     let mut last = Step::default();
     for number in 0..=2000 {
-        last = put(&mut desk, number, asking(&format!("DELETE {number}"), &rule));
+        last = put(
+            &mut desk,
+            number,
+            asking(&format!("DELETE {number}"), &rule),
+        );
     }
     assert!(matches!(answer(&last), Answer::Unavailable(_)));
     assert_eq!(desk.pending(), 2000);
@@ -498,7 +562,13 @@ async fn the_asker_binds_an_answer_to_what_it_asked() {
         assert!(worker.hear(heard(Some(id(2)))).is_empty());
     };
     let (news, ()) = tokio::join!(pending.next(), play);
-    let News::Answered(Some(_), Outcome::Approved { approval, under, .. }) = news else {
+    let News::Answered(
+        Some(_),
+        Outcome::Approved {
+            approval, under, ..
+        },
+    ) = news
+    else {
         panic!("{news:?}");
     };
     assert_eq!(approval.digest(), &[9; 32]);
@@ -511,7 +581,10 @@ async fn the_asker_binds_an_answer_to_what_it_asked() {
     drop(under);
     assert!(asker.hear(revoked()).is_empty());
     drop(pending);
-    assert!(keeper.try_recv().is_err(), "what is answered is not taken back");
+    assert!(
+        keeper.try_recv().is_err(),
+        "what is answered is not taken back"
+    );
 }
 
 #[tokio::test]
@@ -524,5 +597,11 @@ async fn a_client_that_goes_away_takes_its_question_back() {
     assert!(matches!(told(&mut keeper).await, ToDesk::Ask { .. }));
     drop(pending);
     let back = told(&mut keeper).await;
-    assert!(matches!(back, ToDesk::Withdraw { how: Withdrawn::HungUp, .. }));
+    assert!(matches!(
+        back,
+        ToDesk::Withdraw {
+            how: Withdrawn::HungUp,
+            ..
+        }
+    ));
 }

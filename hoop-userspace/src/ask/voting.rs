@@ -5,7 +5,7 @@ use time::{Duration, OffsetDateTime};
 use super::asking::{Answer, Heard};
 use super::case::{Case, Entry, Standing, State, Verdict, Vote};
 use super::count::missing;
-use super::desk::{Desk, Step, said};
+use super::desk::{Desk, Step, deadline, said};
 use crate::decide::Scope;
 use crate::ids::QuestionId;
 
@@ -63,9 +63,9 @@ impl Desk {
         id: QuestionId,
         ballot: Ballot,
     ) -> Result<Step, VoteError> {
-        // Its deadline may have passed while nobody looked.
-        let mut step = self.expire(now);
+        let mut step = Step::default();
         let case = self.case_mut(id)?;
+        in_time(case, now)?;
         may_vote(case, &ballot)?;
         let vote = Vote {
             at: now,
@@ -107,8 +107,9 @@ impl Desk {
         voter: &Voter,
         reason: String,
     ) -> Result<Step, VoteError> {
-        let mut step = self.expire(now);
+        let mut step = Step::default();
         let case = self.case_mut(id)?;
+        in_time(case, now)?;
         if !matches!(case.standing.state, State::Approved | State::Used) {
             return Err(VoteError::NotRevocable(id, case.standing.state));
         }
@@ -162,6 +163,14 @@ impl Desk {
 
     fn case_mut(&mut self, id: QuestionId) -> Result<&mut Case, VoteError> {
         self.get_mut(id).ok_or(VoteError::NoSuch(id))
+    }
+}
+
+/// Its deadline may have passed with nobody having looked since.
+fn in_time(case: &Case, now: OffsetDateTime) -> Result<(), VoteError> {
+    match case.standing.state.is_live() && deadline(case) <= now {
+        true => Err(VoteError::Settled(case.id, State::Expired, String::new())),
+        false => Ok(()),
     }
 }
 

@@ -99,7 +99,11 @@ pub fn run(args: Args) -> Result<ExitCode> {
             question,
             reason,
             common,
-        } => (common, vote(question, Verdict::Refuse, reason, false), stands),
+        } => (
+            common,
+            vote(question, Verdict::Refuse, reason, false),
+            stands,
+        ),
         Command::Revoke {
             question,
             reason,
@@ -145,7 +149,10 @@ fn stands(answer: &Value) -> String {
     let (question, state) = (word(answer, "/question"), word(answer, "/state"));
     match words(answer, "/needs").as_slice() {
         [] => format!("{question} is {state}\n"),
-        needs => format!("{question} is {state}: it still needs {}\n", needs.join("; ")),
+        needs => format!(
+            "{question} is {state}: it still needs {}\n",
+            needs.join("; ")
+        ),
     }
 }
 
@@ -198,7 +205,10 @@ fn whole(answer: &Value) -> String {
         lines.push("           its transaction is open and may hold locks".into());
     }
     for statement in each(answer, "/asking/statements") {
-        lines.push(format!("statement  {}", multiline(&word_raw(statement, "/text"))));
+        lines.push(format!(
+            "statement  {}",
+            multiline(&word_raw(statement, "/text"))
+        ));
         for (i, value) in each(statement, "/parameters").enumerate() {
             let value = value.as_str().map_or("NULL".into(), shown);
             lines.push(format!("           ${} = {value}", i + 1));
@@ -295,10 +305,19 @@ mod tests {
             "votes": [], "standing": { "reason": "" },
         });
         let text = whole(&answer);
-        assert!(!text.contains(|c: char| (c.is_control() && c != '\n') || c == '\u{202e}'), "{text}");
-        assert!(text.contains("1 of dba or oncall, for this statement"), "{text}");
+        assert!(
+            !text.contains(|c: char| (c.is_control() && c != '\n') || c == '\u{202e}'),
+            "{text}"
+        );
+        assert!(
+            text.contains("1 of dba or oncall, for this statement"),
+            "{text}"
+        );
         assert!(text.contains("$1 = NULL"), "{text}");
         assert!(text.contains("needs      dba"), "{text}");
-        assert_eq!(stands(&answer), "k3v9t0m2qf is pending: it still needs dba\n");
+        assert_eq!(
+            stands(&answer),
+            "k3v9t0m2qf is pending: it still needs dba\n"
+        );
     }
 }

@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 
 use super::control::DaemonArg;
-use crate::keeper::status::stamp;
 use crate::keeper::control::Ask;
 use crate::keeper::seen::{Row, Verdict};
+use crate::keeper::status::stamp;
 
 #[derive(clap::Args)]
 pub struct Args {

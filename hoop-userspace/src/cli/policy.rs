@@ -210,6 +210,8 @@ impl Test {
             mode: Mode::Enforce,
             // Known to the server alone.
             derived: Arc::default(),
+            // As if nothing had happened yet.
+            activity: Default::default(),
         })
     }
 }

@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
 use super::control::DaemonArg;
 use crate::keeper::control::Ask;
 use crate::keeper::status::{Status, stamp};
+use anyhow::{Context, Result};
 
 #[derive(clap::Args)]
 pub struct Args {

@@ -106,6 +106,11 @@ impl Decider {
         self.epoch
     }
 
+    /// Whether any policy speaks of activity, which is counted only then.
+    pub fn watches(&self) -> bool {
+        self.policies.watches()
+    }
+
     /// Decides every unit of a request, in order, until one is not permitted.
     pub fn decide(&self, subject: &Subject, request: Request) -> Decided {
         self.decide_from(subject, request, 0)
@@ -174,7 +179,10 @@ impl Decider {
     ) -> Decided {
         let at = first + units.len();
         let earlier = request.units.get(first..at).unwrap_or_default();
-        let ran = earlier.iter().rposition(question::runs).map_or(0, |i| i + 1);
+        let ran = earlier
+            .iter()
+            .rposition(question::runs)
+            .map_or(0, |i| i + 1);
         let mut held: Units = units.drain(ran..).collect();
         let mut demands = ask.demands.to_vec();
         held.push(ask.permitted);
@@ -195,9 +203,6 @@ impl Decider {
                 }
             }
         }
-        let mut rules: Vec<Rule> = held.iter().flat_map(|u| u.rules.iter().cloned()).collect();
-        rules.sort();
-        rules.dedup();
         let start = first + ran;
         let waiting = || question::waiting(request.units.get(start..).unwrap_or_default());
         let fingerprints: Vec<_> = waiting()
@@ -210,7 +215,6 @@ impl Decider {
             before: some(permitted(subject, &request, first, units)),
             question: Box::new(Question {
                 otherwise,
-                rules: rules.into(),
                 demands: demands.into(),
                 held: permitted(subject, &request, start, held),
                 fingerprint: fingerprints.join("+"),
@@ -225,6 +229,7 @@ impl Decider {
             Asked::Control => Outcome::Permit(PermittedUnit {
                 statement: None,
                 rules: Arc::default(),
+                runs: false,
                 would_refuse: None,
             }),
             Asked::Sql(asked) => self.sql(subject, asked),
@@ -270,6 +275,10 @@ impl Decider {
     }
 
     fn verdict(&self, subject: &Subject, known: &Known) -> Arc<Verdict> {
+        if self.watches() {
+            // What was said a moment ago holds no more: something has happened since.
+            return Arc::new(self.judge(subject, &known.facts));
+        }
         let who = {
             let mut cache = self.lock();
             let who = cache.who(subject);
@@ -318,6 +327,7 @@ impl Decider {
         let permitted = PermittedUnit {
             statement: Some(Arc::new(facts)),
             rules,
+            runs: true,
             would_refuse: None,
         };
         match refused {
@@ -347,6 +357,7 @@ impl Decider {
             login: &subject.login,
             facts,
             masked: &masked,
+            activity: self.watches().then_some(&subject.activity),
         };
         let mut inquiry = match self.policies.inquiry(query) {
             Ok(inquiry) => inquiry,

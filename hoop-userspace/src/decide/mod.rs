@@ -1,5 +1,6 @@
 //! Stage 6: may it? Pure: no clock, no file, no socket.
 
+mod activity;
 mod cache;
 mod cedar;
 mod decider;
@@ -13,6 +14,7 @@ mod subject;
 mod verdict;
 mod words;
 
+pub use activity::{Activity, Tally};
 pub use cedar::{PACKS, PolicyProblem, SCHEMA};
 pub use decider::{DecideError, Decider, Explained};
 pub use demand::{Demand, Scope};

@@ -40,6 +40,7 @@ impl Outcome {
         let permitted = |rules: &Arc<[Rule]>| PermittedUnit {
             statement: Some(facts.clone()),
             rules: rules.clone(),
+            runs: step != SqlStep::Prepare,
             would_refuse: None,
         };
         match verdict {
@@ -116,6 +117,7 @@ impl Outcome {
             } => Self::Permit(PermittedUnit {
                 statement,
                 rules: Arc::default(),
+                runs: true,
                 would_refuse: mark(&words, asked),
             }),
             Self::Ask(ask) => Self::Permit(PermittedUnit {
@@ -138,6 +140,7 @@ fn join(one: PermittedUnit, two: PermittedUnit) -> PermittedUnit {
     PermittedUnit {
         statement,
         rules: rules.into(),
+        runs: one.runs || two.runs,
         would_refuse: None,
     }
 }

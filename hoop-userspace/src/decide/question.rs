@@ -8,7 +8,7 @@ use crate::ask::Approval;
 use crate::ids::{Epochs, ExchangeId};
 use crate::terminate::{Asked, Parameter, Request, SqlAsked, SqlStep, SqlText, Unit};
 
-use super::{Code, Demand, Permitted, Refusal, Retry, Rule};
+use super::{Code, Demand, Permitted, Refusal, Retry};
 
 /// What is held until people have answered. It becomes a [`Permitted`] by their approval alone, and
 /// then exactly what they were asked about.
@@ -20,7 +20,6 @@ use super::{Code, Demand, Permitted, Refusal, Retry, Rule};
 pub struct Question {
     /// The refusal that stands if nobody can be asked; its message says what is asked for.
     pub(in crate::decide) otherwise: Refusal,
-    pub(in crate::decide) rules: Arc<[Rule]>,
     pub(in crate::decide) demands: Arc<[Arc<Demand>]>,
     pub(in crate::decide) held: Permitted,
     /// The whole request, to be decided again if the rules change meanwhile.
@@ -42,11 +41,6 @@ impl Question {
         &self.otherwise.message
     }
 
-    /// The rules that permit it, those that ask among them.
-    pub fn rules(&self) -> &[Rule] {
-        &self.rules
-    }
-
     /// What the rules that ask demand: all of it.
     pub fn demands(&self) -> &Arc<[Arc<Demand>]> {
         &self.demands
@@ -56,9 +50,9 @@ impl Question {
         self.held.exchange
     }
 
-    /// Whether statements of the same request run before it.
-    pub fn follows(&self) -> bool {
-        self.held.first > 0
+    /// The rules and the identity under which it asks.
+    pub fn epochs(&self) -> Epochs {
+        self.held.epochs
     }
 
     /// The statements that would run.
@@ -90,7 +84,12 @@ impl Question {
     /// The answer where nobody can be asked.
     pub fn unavailable(self, why: &str) -> Refusal {
         let message = format!("{}, and nobody can be asked: {why}", self.message());
-        self.refuse(Code::ApprovalUnavailable, Retry::AfterApproval, message, None)
+        self.refuse(
+            Code::ApprovalUnavailable,
+            Retry::AfterApproval,
+            message,
+            None,
+        )
     }
 
     /// Any other answer that is no approval; `approval` is the question's id.
@@ -103,7 +102,9 @@ impl Question {
     ) -> Refusal {
         let hint = match code {
             Code::ApprovalRefused => "do without it, or talk to whoever refused",
-            Code::ApprovalExpired => "nobody answered in time; ask somebody to be there, then send it again",
+            Code::ApprovalExpired => {
+                "nobody answered in time; ask somebody to be there, then send it again"
+            }
             Code::Cancelled => "send it again to ask anew",
             _ => "ask the operator, or do without it",
         };

@@ -60,6 +60,8 @@ pub struct PermittedUnit {
     pub statement: Option<Arc<crate::decide::Facts>>,
     /// The rules that permitted it.
     pub rules: Arc<[Rule]>,
+    /// Whether it runs something now; a unit may also only prepare a statement.
+    pub runs: bool,
     /// In observe mode: the refusal that enforce mode would have given.
     pub would_refuse: Option<Box<Refusal>>,
 }

@@ -197,7 +197,9 @@ pub(super) fn approval(agent: &AgentName, access: &Access, demands: &[Arc<Demand
             what(access),
             rules.join(" and "),
         ),
-        rule: demands.first().map(|demand| Rule(demand.rule.as_str().into())),
+        rule: demands
+            .first()
+            .map(|demand| Rule(demand.rule.as_str().into())),
         retry: Retry::AfterApproval,
         hint: "wait for the answer, or do without it".into(),
     }

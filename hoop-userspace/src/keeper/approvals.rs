@@ -149,11 +149,7 @@ impl Clerk {
     }
 
     /// Takes a person's answer; says where the question stands then.
-    pub async fn vote(
-        self: &Arc<Self>,
-        id: QuestionId,
-        ballot: Ballot,
-    ) -> Result<Value, String> {
+    pub async fn vote(self: &Arc<Self>, id: QuestionId, ballot: Ballot) -> Result<Value, String> {
         let who = ballot.voter.name.clone();
         let voted = self.change(|desk, now| desk.vote(now, id, ballot));
         self.done(id, who, voted).await
@@ -209,7 +205,9 @@ impl Clerk {
             ToDesk::Ask { ticket, asking } => {
                 let owners = self.owners(&asking).await;
                 let asked = match question_id() {
-                    Some(id) => self.change(|desk, now| Ok(desk.ask(now, id, ticket, *asking, owners))),
+                    Some(id) => {
+                        self.change(|desk, now| Ok(desk.ask(now, id, ticket, *asking, owners)))
+                    }
                     None => Err(Refused::Broken("the system has no randomness".into())),
                 };
                 Ok(asked.unwrap_or_else(|why| nobody(ticket, &why)))
@@ -277,9 +275,9 @@ impl Clerk {
             } => {
                 tracing::info!(%question, state = %standing.state, "approval settled");
                 let case = desk.case(*question);
-                if let Some(case) = case.filter(|_| {
-                    standing.break_glass && standing.state == State::Approved
-                }) {
+                if let Some(case) =
+                    case.filter(|_| standing.break_glass && standing.state == State::Approved)
+                {
                     let vote = case.votes.last();
                     self.journal.write(&Noted::BreakGlass {
                         question: question.to_string(),

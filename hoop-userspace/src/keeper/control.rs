@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::people::Peer;
+use crate::ask::Verdict;
 use nix::unistd::{Uid, User, chown};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use super::people::Peer;
-use crate::ask::Verdict;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 

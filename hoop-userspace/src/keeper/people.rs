@@ -111,7 +111,9 @@ fn host_groups(uid: u32) -> Vec<String> {
         return Vec::new();
     };
     let gids = getgrouplist(&name, user.gid).unwrap_or_default();
-    let groups = gids.into_iter().filter_map(|gid| Group::from_gid(gid).ok()?);
+    let groups = gids
+        .into_iter()
+        .filter_map(|gid| Group::from_gid(gid).ok()?);
     groups.map(|group| group.name).collect()
 }
 

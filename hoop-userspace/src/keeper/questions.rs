@@ -10,7 +10,9 @@ use super::control::{Answer, Answers, Ask};
 use super::governing::Governor;
 use super::journal::Entry;
 use super::people::Peer;
-use super::status::{AgentStatus, ApprovalsStatus, CountersStatus, SessionStatus, Status, WorkerStatus};
+use super::status::{
+    AgentStatus, ApprovalsStatus, CountersStatus, SessionStatus, Status, WorkerStatus,
+};
 use super::{Parts, lock};
 use crate::ask::Ballot;
 use crate::config::Mode;
@@ -29,12 +31,13 @@ impl Answers for Questions {
             Ask::Status => value(&self.status().await),
             Ask::Discover => value(&lock(&self.parts.seen).rows()),
             Ask::Kill { session, reason } => self.kill(&session, reason).await,
-            Ask::Approvals { .. } | Ask::Approval { .. } | Ask::Vote { .. } | Ask::Revoke { .. } => {
-                match self.approvals(ask, peer).await {
-                    Ok(value) => Answer::Ok(value),
-                    Err(why) => Answer::Error(why),
-                }
-            }
+            Ask::Approvals { .. }
+            | Ask::Approval { .. }
+            | Ask::Vote { .. }
+            | Ask::Revoke { .. } => match self.approvals(ask, peer).await {
+                Ok(value) => Answer::Ok(value),
+                Err(why) => Answer::Error(why),
+            },
         }
     }
 }
@@ -53,7 +56,11 @@ fn id(question: &str) -> Result<QuestionId, String> {
 
 /// What a person wrote, as it may be shown in a terminal and in a refusal.
 fn spoken(text: &str, most: usize) -> String {
-    let shown: String = text.chars().filter(|c| !c.is_control()).take(most).collect();
+    let shown: String = text
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(most)
+        .collect();
     shown.trim().to_owned()
 }
 

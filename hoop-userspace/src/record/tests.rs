@@ -146,6 +146,7 @@ fn permitted(sql: &str, exchange: u64) -> Permitted {
         },
         mode: Mode::Enforce,
         derived: Arc::default(),
+        activity: Default::default(),
     };
     match decider.decide(&subject, request) {
         Decided::Permitted(permitted) => permitted,

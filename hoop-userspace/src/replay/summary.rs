@@ -182,7 +182,10 @@ pub fn ledgers(directory: &Path) -> Vec<PathBuf> {
     // Named for what they are about and then for when they were begun.
     let begun = |path: &PathBuf| {
         let name = path.file_stem().map(|n| n.to_string_lossy().into_owned());
-        name.unwrap_or_default().rsplit('-').next().map(str::to_owned)
+        name.unwrap_or_default()
+            .rsplit('-')
+            .next()
+            .map(str::to_owned)
     };
     found.sort_by_cached_key(|path| (begun(path), path.clone()));
     found

@@ -7,7 +7,7 @@ use time::macros::format_description;
 use tokio::time::Instant;
 
 use super::{Ended, Session};
-use crate::ask::{Asking, News, Outcome, Pending, Said, Under, Withdrawn};
+use crate::ask::{Approval, Asking, News, Outcome, Pending, Said, Under, Withdrawn};
 use crate::decide::{Code, Decided, Question, Refusal, Retry, Scope};
 use crate::ids::{ExchangeId, QuestionId};
 use crate::record::{AnsweredNote, AskedNote};
@@ -96,12 +96,7 @@ impl<P: Protocol> Session<P> {
         }
     }
 
-    fn is_asked(
-        &mut self,
-        id: QuestionId,
-        until: SystemTime,
-        joined: bool,
-    ) -> Result<(), Ended> {
+    fn is_asked(&mut self, id: QuestionId, until: SystemTime, joined: bool) -> Result<(), Ended> {
         let Some(asked) = &mut self.asked else {
             return Ok(());
         };
@@ -155,13 +150,9 @@ impl<P: Protocol> Session<P> {
             } => {
                 self.take_new_rules();
                 let running = Running::new(question.exchange(), scope, under);
-                match question.settle(self.subject.epochs, approval) {
-                    Ok(permitted) => {
-                        let permitted = self.recorder.permitted(permitted)?;
-                        self.wait_for_disk(Some(permitted), None, None, Some(running));
-                        Ok(())
-                    }
-                    Err(question) => self.again(*question),
+                match self.still_asks(question) {
+                    Ok(question) => self.settle(*question, approval, running),
+                    Err(decided) => self.decided(*decided),
                 }
             }
             outcome => {
@@ -171,37 +162,72 @@ impl<P: Protocol> Session<P> {
         }
     }
 
-    /// The rules changed while people were being asked: they go on being asked if the new rules
-    /// demand the same of them.
-    pub(super) fn decide_anew(&mut self) -> Result<(), Ended> {
-        self.take_new_rules();
-        let Some(mut asked) = self.asked.take() else {
-            return Ok(());
-        };
-        let demands = asked.question.demands().clone();
-        let changed = asked.plain_note("changed");
-        let exchange = asked.question.exchange();
-        match self.rules.decider.decide_again(&self.subject, *asked.question) {
+    /// The question under what holds now, if the same is still demanded of the same people.
+    /// Otherwise what is decided instead.
+    fn still_asks(&self, question: Box<Question>) -> Result<Box<Question>, Box<Decided>> {
+        if question.epochs() == self.subject.epochs {
+            return Ok(question);
+        }
+        let demands = question.demands().clone();
+        match self.rules.decider.decide_again(&self.subject, *question) {
             Decided::Ask {
                 before: None,
                 question,
-            } if *question.demands() == demands && question.exchange() == exchange => {
-                asked.question = question;
-                self.asked = Some(asked);
-                Ok(())
-            }
-            decided => {
-                self.recorder.answered(&changed)?;
-                let why = "the policy changed, and asks no longer, or others";
-                asked.pending.withdraw(Withdrawn::Cancelled(why.into()));
-                self.decided(decided)
-            }
+            } if *question.demands() == demands => Ok(question),
+            decided => Err(Box::new(decided)),
         }
     }
 
-    fn again(&mut self, question: Question) -> Result<(), Ended> {
-        let decided = self.rules.decider.decide_again(&self.subject, question);
-        self.decided(decided)
+    fn settle(
+        &mut self,
+        question: Question,
+        approval: Approval,
+        running: Running,
+    ) -> Result<(), Ended> {
+        let permitted = match question.settle(self.subject.epochs, approval) {
+            Ok(permitted) => permitted,
+            Err(question) => {
+                let refusal = question.unavailable("the approval was for another request");
+                return self.conclude(None, Some(refusal), None);
+            }
+        };
+        if self.rules.decider.watches() {
+            self.watched.permitted(&permitted);
+        }
+        let permitted = self.recorder.permitted(permitted)?;
+        self.wait_for_disk(Some(permitted), None, None, Some(running));
+        Ok(())
+    }
+
+    /// The rules changed while people were being asked: they go on being asked if the new rules
+    /// demand the same of them.
+    pub(super) fn decide_anew(&mut self) -> Result<(), Ended> {
+        self.take_rules();
+        let Some(asked) = self.asked.take() else {
+            return Ok(());
+        };
+        let changed = asked.plain_note("changed");
+        let Asked {
+            question, pending, ..
+        } = asked;
+        match self.still_asks(question) {
+            Ok(question) => {
+                self.asked = Some(Asked {
+                    question,
+                    pending,
+                    since: asked.since,
+                    known: asked.known,
+                    untold: asked.untold,
+                });
+                Ok(())
+            }
+            Err(decided) => {
+                self.recorder.answered(&changed)?;
+                let why = "the policy changed, and asks no longer, or others";
+                pending.withdraw(Withdrawn::Cancelled(why.into()));
+                self.decided(*decided)
+            }
+        }
     }
 
     /// The client takes its request back.
@@ -281,7 +307,10 @@ impl Asked {
                 break_glass,
                 ..
             } => AnsweredNote {
-                by: said.iter().map(|Said { who, reason }| (who.clone(), reason.clone())).collect(),
+                by: said
+                    .iter()
+                    .map(|Said { who, reason }| (who.clone(), reason.clone()))
+                    .collect(),
                 scope: Some(scope.to_string()),
                 break_glass: *break_glass,
                 ..self.plain_note("approved")

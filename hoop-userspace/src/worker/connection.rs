@@ -210,6 +210,7 @@ impl Connection {
                     catalogs,
                     recorder,
                     asker: self.shared.asker.clone(),
+                    watched: self.shared.activities.of(&agent.name),
                     ends: told,
                 };
                 self.run(session, context, live, ends).await;
@@ -379,6 +380,7 @@ impl Connection {
             },
             mode: agent.mode,
             derived: Arc::default(),
+            activity: Default::default(),
         }
     }
 

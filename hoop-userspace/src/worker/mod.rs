@@ -251,6 +251,10 @@ impl Worker {
         let Some(live) = self.shared.as_ref().map(|shared| shared.live.clone()) else {
             return;
         };
+        // People may take longer than anybody waits for a restart, and their answer is kept.
+        for session in self.asker.held() {
+            live.end(session, End::Drained);
+        }
         tokio::select! {
             _ = live.empty(within) => {}
             _ = self.until_told(channel) => {}

@@ -18,6 +18,7 @@ use crate::ids::ResourceName;
 use crate::mask::{HashKey, Rules as Masks};
 use crate::record::{RecordError, SealingKey, Store};
 use crate::session::Rulebook;
+use crate::session::activity::Activities;
 use crate::terminate::End;
 use crate::terminate::authority::{Authority, AuthorityError, Destinations};
 use crate::terminate::postgres::{AgentPassword, Cancels};
@@ -52,6 +53,7 @@ pub struct Shared {
     pub live: Live,
     pub tell: mpsc::Sender<FromWorker>,
     pub asker: Asker,
+    pub activities: Activities,
     hash_key: HashKey,
     stopping: watch::Sender<bool>,
     rules: watch::Sender<Arc<Rules>>,
@@ -118,6 +120,7 @@ impl Shared {
             hash_key: hash_key(&config.worker.state)?,
             tell,
             asker,
+            activities: Activities::default(),
             books: Mutex::default(),
             rules: watch::Sender::new(Arc::new(rules)),
         };

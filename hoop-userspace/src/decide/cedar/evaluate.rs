@@ -9,11 +9,14 @@ use cedar_policy::{
 };
 
 use crate::attribute::Process;
-use crate::decide::{Access, Action, Demand, Facts, Flag, Object, RelationName, Rule, Statement, Verb};
+use crate::decide::{
+    Access, Action, Activity, Demand, Facts, Flag, Object, RelationName, Rule, Statement, Tally,
+    Verb,
+};
 use crate::identify::Identity;
 
-use super::entities::{self, Place, Unaskable, set, text};
 use super::Policies;
+use super::entities::{self, Place, Unaskable, set, text};
 
 /// Everything that a decision about one text depends on.
 #[derive(Clone, Copy)]
@@ -25,6 +28,8 @@ pub(in crate::decide) struct Query<'a> {
     pub facts: &'a Facts,
     /// Relations with masked columns that the text may touch.
     pub masked: &'a [String],
+    /// `None` where no policy speaks of it.
+    pub activity: Option<&'a Activity>,
 }
 
 /// What the policies say of one access.
@@ -264,6 +269,7 @@ fn context(query: Query<'_>, statement: &Statement, access: &Access) -> Result<C
         text("database", place.database),
         text("login", query.login),
         ("process".into(), process(query.process)?),
+        ("activity".into(), activity(query)?),
     ];
     Context::from_pairs(pairs).map_err(|e| Unaskable(e.to_string()))
 }
@@ -300,6 +306,40 @@ fn process(process: &Process) -> Result<RestrictedExpression, Unaskable> {
             .filter_map(|(name, value)| Some(text(name, value?))),
     );
     RestrictedExpression::new_record(fields).map_err(|e| Unaskable(e.to_string()))
+}
+
+fn activity(query: Query<'_>) -> Result<RestrictedExpression, Unaskable> {
+    let none = Tally::default();
+    let tallies = [
+        ("session", query.activity.map(|a| &a.session)),
+        ("agent", query.activity.map(|a| &a.agent)),
+    ];
+    let mut fields = Vec::new();
+    for (name, tally) in tallies {
+        let new: Vec<String> = match tally {
+            Some(tally) => tally.new_tables(query.facts).map(plain).collect(),
+            None => Vec::new(),
+        };
+        let tally = tally.unwrap_or(&none);
+        let counts = [
+            ("statements", tally.statements),
+            ("rows", tally.rows),
+            ("bytes", tally.bytes),
+            ("refusals", tally.refusals),
+        ];
+        let counts = counts.map(|(name, number)| (name.to_owned(), long(number)));
+        let new = ("new_tables".into(), set(new.iter().map(String::as_str)));
+        let record = RestrictedExpression::new_record(counts.into_iter().chain([new]));
+        fields.push((
+            name.to_owned(),
+            record.map_err(|e| Unaskable(e.to_string()))?,
+        ));
+    }
+    RestrictedExpression::new_record(fields).map_err(|e| Unaskable(e.to_string()))
+}
+
+fn long(number: u64) -> RestrictedExpression {
+    RestrictedExpression::new_long(i64::try_from(number).unwrap_or(i64::MAX))
 }
 
 fn count(number: usize) -> RestrictedExpression {

@@ -6,8 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use cedar_policy::{
-    ActionConstraint, Authorizer, Policy, PolicyId, PolicySet, Schema, ValidationMode,
-    Validator,
+    ActionConstraint, Authorizer, Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator,
 };
 use miette::Diagnostic;
 
@@ -229,6 +228,7 @@ impl Loader {
         }
         Ok(Policies {
             schemas: places::schemas(&self.set),
+            watches: places::names(&self.set, "activity"),
             set: self.set,
             about: self.about,
             schema,

@@ -27,6 +27,8 @@ pub(super) struct Policies {
     authorizer: Authorizer,
     /// Schemas that the policies speak of, in which an unqualified name may be.
     schemas: Vec<Box<str>>,
+    /// Some policy speaks of activity.
+    watches: bool,
 }
 
 /// What is known of a policy beside its text.
@@ -41,6 +43,10 @@ struct About {
 impl Policies {
     pub(super) fn new(config: &Config) -> Result<Self, Vec<PolicyProblem>> {
         load::load(config)
+    }
+
+    pub(super) fn watches(&self) -> bool {
+        self.watches
     }
 }
 

@@ -19,6 +19,28 @@ fn blocks(text: &str) -> Vec<(String, String)> {
 }
 
 #[test]
+fn activity() {
+    let text = include_str!("../../../../docs/POLICY.md");
+    let about = |(language, text): &(String, String)| {
+        language == "cedar" && text.contains("context.activity")
+    };
+    let (_, rules) = blocks(text).into_iter().find(about).unwrap();
+    let decider = decider(&[], &[("documented", &rules)], &[]);
+    let mut subject = subject();
+    let rules = |subject: &Subject| {
+        decider
+            .explain(subject, super::text("SELECT 1"))
+            .rules
+            .len()
+    };
+    assert_eq!(rules(&subject), 1);
+    subject.activity.agent.rows = 100_001;
+    assert_eq!(rules(&subject), 2);
+    subject.activity.session.refusals = 20;
+    assert_eq!(rules(&subject), 1);
+}
+
+#[test]
 fn approvals() {
     let text = include_str!("../../../../docs/APPROVALS.md");
     let mut rules = None;
@@ -42,5 +64,8 @@ fn approvals() {
             _ => {}
         }
     }
-    assert!(verdicts > 8 && configurations > 0, "{verdicts} {configurations}");
+    assert!(
+        verdicts > 8 && configurations > 0,
+        "{verdicts} {configurations}"
+    );
 }

@@ -61,6 +61,7 @@ fn subject() -> Subject {
         },
         mode: Mode::Enforce,
         derived: Arc::default(),
+        activity: Default::default(),
     }
 }
 

@@ -226,3 +226,51 @@ fn rules_without_an_id_are_named_by_their_place() {
     let explained = decider.explain(&subject(), text("SELECT 1"));
     assert_eq!(explained.rules, [Rule("10-mine.cedar:5".into())]);
 }
+
+#[test]
+fn what_happened_lately_counts_where_a_policy_speaks_of_it() {
+    let rules = "@id(\"reads\") permit (principal, action == Action::\"sql:read\", resource);
+        @id(\"slow\") forbid (principal, action, resource)
+        when { context.activity.session.statements > 100 || context.activity.agent.refusals >= 5 };
+        @id(\"much\") @approvers(\"dba\") permit (principal, action, resource)
+        when { context.activity.agent.rows > 1000 };
+        @id(\"new\") @approvers(\"dba\") permit (principal, action, resource)
+        when { context.activity.session.new_tables.containsAny([\"public.users\", \"users\"]) };";
+    let decider = decider(&[], &[("activity", rules)], &[]);
+    assert!(decider.watches());
+    assert!(!super::decider(&["read-only", "ask-before-write"], &[], &[]).watches());
+    let said = |activity: Activity, sql: &str| {
+        let subject = Subject {
+            activity,
+            ..subject()
+        };
+        decider.explain(&subject, text(sql)).rules
+    };
+    let seen = |names: &[&str]| {
+        let names = names.iter().map(|n| RelationName::new(Some("public"), n));
+        Arc::new(names.collect())
+    };
+    let quiet = || Activity {
+        session: Tally {
+            seen: seen(&["users"]),
+            ..Tally::default()
+        },
+        ..Activity::default()
+    };
+    let sql = "SELECT * FROM public.users";
+    let reads = Rule("reads".into());
+    assert_eq!(said(quiet(), sql), [reads.clone()]);
+    assert_eq!(
+        said(Activity::default(), sql),
+        [Rule("new".into()), reads.clone()]
+    );
+    let mut busy = quiet();
+    busy.session.statements = 101;
+    assert_eq!(said(busy, sql), [Rule("slow".into())]);
+    let mut clumsy = quiet();
+    clumsy.agent.refusals = 5;
+    assert_eq!(said(clumsy, sql), [Rule("slow".into())]);
+    let mut greedy = quiet();
+    greedy.agent.rows = 1001;
+    assert_eq!(said(greedy, sql), [Rule("much".into()), reads]);
+}

@@ -86,14 +86,25 @@ async fn an_approved_request_is_forwarded_after_the_disk_and_replies_flow_meanwh
         assert!(keeper.journal.all().iter().any(replied));
         keeper.approve(ticket, Scope::Statement);
         tokio::time::sleep(Duration::from_millis(50)).await;
-        assert_eq!(forwarded(&keeper.journal.all()), [""; 0], "it is not on the disk");
+        assert_eq!(
+            forwarded(&keeper.journal.all()),
+            [""; 0],
+            "it is not on the disk"
+        );
         drop(disk);
     });
     assert_eq!(end, End::Finished);
     assert_eq!(forwarded(&keeper.journal.all()), [DELETE, "SELECT 2"]);
     let recorded = world.recorded();
-    let first: Vec<&str> = recorded.iter().map(String::as_str).filter(|w| *w != "replies").collect();
-    assert_eq!(first[..4], ["asked 1", "approved", "permitted 1", "permitted 2"]);
+    let first: Vec<&str> = recorded
+        .iter()
+        .map(String::as_str)
+        .filter(|w| *w != "replies")
+        .collect();
+    assert_eq!(
+        first[..4],
+        ["asked 1", "approved", "permitted 1", "permitted 2"]
+    );
 }
 
 #[tokio::test]
@@ -105,7 +116,11 @@ async fn other_answers_are_refusals_in_its_place() {
     for (answer, words, outcome) in [
         (refused, "bob refused: not today", "refused"),
         (Answer::Expired, "nobody answered in time", "expired"),
-        (Answer::Unavailable("no log".into()), "no log", "unavailable"),
+        (
+            Answer::Unavailable("no log".into()),
+            "no log",
+            "unavailable",
+        ),
     ] {
         let mut world = World::new(Durability::Kernel, rules(1, ASKS, &[]));
         let mut keeper = Keeper::of(&mut world);
@@ -118,10 +133,19 @@ async fn other_answers_are_refusals_in_its_place() {
         });
         let told = world.journal.all();
         assert_eq!(forwarded(&told), ["SELECT 1"]);
-        place(&told, |t| matches!(t, Told::Refused(why) if why.contains(words)));
+        place(
+            &told,
+            |t| matches!(t, Told::Refused(why) if why.contains(words)),
+        );
         assert_eq!(
             world.recorded(),
-            ["permitted 1", "asked 1", outcome, "refused 1", "end finished"]
+            [
+                "permitted 1",
+                "asked 1",
+                outcome,
+                "refused 1",
+                "end finished"
+            ]
         );
     }
 }
@@ -130,17 +154,30 @@ async fn other_answers_are_refusals_in_its_place() {
 async fn a_cancel_takes_the_question_back_and_not_the_session() {
     let mut world = World::new(Durability::Kernel, rules(1, ASKS, &[]));
     let mut keeper = Keeper::of(&mut world);
-    let steps = vec![query(1, DELETE), Event::Cancel(None).into(), query(2, "SELECT 2")];
+    let steps = vec![
+        query(1, DELETE),
+        Event::Cancel(None).into(),
+        query(2, "SELECT 2"),
+    ];
     let (end, ()) = tokio::join!(world.play(steps), async {
         assert!(matches!(keeper.told().await, ToDesk::Ask { .. }));
         let back = keeper.told().await;
-        let cancelled = matches!(back, ToDesk::Withdraw { how: Withdrawn::Cancelled(_), .. });
+        let cancelled = matches!(
+            back,
+            ToDesk::Withdraw {
+                how: Withdrawn::Cancelled(_),
+                ..
+            }
+        );
         assert!(cancelled, "{back:?}");
     });
     assert_eq!(end, End::Finished);
     let told = world.journal.all();
     assert_eq!((forwarded(&told), refusals(&told)), (vec!["SELECT 2"], 1));
-    assert!(!told.contains(&Told::Cancelled), "nothing runs at the server");
+    assert!(
+        !told.contains(&Told::Cancelled),
+        "nothing runs at the server"
+    );
 }
 
 #[tokio::test]
@@ -156,7 +193,10 @@ async fn what_ends_the_session_ends_the_waiting() {
             keeper.asked().await;
             ends.send_replace(Some(end.clone()));
             let back = keeper.told().await;
-            assert!(matches!(&back, ToDesk::Withdraw { how: h, .. } if *h == how), "{back:?}");
+            assert!(
+                matches!(&back, ToDesk::Withdraw { how: h, .. } if *h == how),
+                "{back:?}"
+            );
         });
         assert_eq!(ended, end);
         let stays = |t: &Told| matches!(t, Told::Notified(text) if text.contains("stays open"));
@@ -169,7 +209,12 @@ async fn new_rules_count_for_what_waits() {
     // What they say, whether the question goes on, and what becomes of the request.
     let forbid = "forbid (principal, action, resource);";
     let other = "@approvers(\"security\") permit (principal, action, resource);";
-    for (policy, goes_on, forwards) in [(ASKS, true, true), (ALL, false, true), (forbid, false, false), (other, false, true)] {
+    for (policy, goes_on, forwards) in [
+        (ASKS, true, true),
+        (ALL, false, true),
+        (forbid, false, false),
+        (other, false, true),
+    ] {
         let mut world = World::new(Durability::Kernel, rules(1, ASKS, &[]));
         let mut keeper = Keeper::of(&mut world);
         let rulebook = world.rulebook.clone();
@@ -188,7 +233,11 @@ async fn new_rules_count_for_what_waits() {
             keeper.approve(ticket, Scope::Statement);
         });
         let told = world.journal.all();
-        assert_eq!(forwarded(&told).len(), usize::from(forwards), "{policy}: {told:?}");
+        assert_eq!(
+            forwarded(&told).len(),
+            usize::from(forwards),
+            "{policy}: {told:?}"
+        );
         assert_eq!(refusals(&told), usize::from(!forwards), "{policy}");
     }
 }
@@ -209,6 +258,7 @@ async fn what_runs_under_an_approval_is_known_until_it_is_done() {
         let (before, after) = (running.clone(), running);
         let steps = vec![
             query(1, DELETE),
+            query(2, "SELECT 2"),
             Step::Do(Box::new(move || assert_eq!(before(), 1))),
             done(1),
             Step::Do(Box::new(move || assert_eq!(after(), still))),
@@ -245,8 +295,15 @@ async fn a_thousand_that_wait_have_no_thread_each() {
                 journal: world.journal.clone(),
                 known: Arc::default(),
             }),
-            recorder: world.store.session(Header { session: id, ..header() }).unwrap(),
+            recorder: world
+                .store
+                .session(Header {
+                    session: id,
+                    ..header()
+                })
+                .unwrap(),
             asker: asker.clone(),
+            watched: Activities::default().of(&"billing-bot".into()),
             ends: told,
         };
         let steps = vec![query(1, DELETE)];

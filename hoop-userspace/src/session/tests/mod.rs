@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc;
 
+use super::activity::Activities;
 use super::*;
 use crate::ask::ToDesk;
 use crate::attribute::Process;
@@ -64,6 +65,7 @@ fn subject() -> Subject {
         },
         mode: Mode::Enforce,
         derived: Arc::default(),
+        activity: Default::default(),
     }
 }
 
@@ -155,6 +157,7 @@ impl World {
             catalogs: Arc::new(catalogs),
             recorder: store.session(header()).unwrap(),
             asker: Asker::new(1, ask),
+            watched: Activities::default().of(&"billing-bot".into()),
             ends: told,
         };
         Self {
