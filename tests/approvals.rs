@@ -2,13 +2,14 @@
 //! what becomes of them when client, worker, daemon or policy change meanwhile.
 
 use std::fs::File;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use hoop_tests::{AgentSettings, PATIENCE, Ran, Settings, WRITER, Who, World};
+use hoop_tests::{AgentSettings, PATIENCE, Place, Ran, Settings, WRITER, Who, World};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -752,4 +753,79 @@ fn a_policy_that_changes_meanwhile_counts() {
         late.stderr
     );
     assert_eq!(rows(&world, "once", "note LIKE 'reload%'"), "2");
+}
+
+/// A webhook is told of what happens, again if it was not heard, and its failure approves nothing.
+#[test]
+fn a_webhook_is_told_and_told_again() {
+    const KEY: &str = "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let place = Place::make().unwrap();
+    let receiver = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("python/receiver.py");
+    let heard = place.path("heard");
+    let mut python = place.command("services", None, "/usr/bin/python3").unwrap();
+    python.arg("-B").arg(receiver).arg(KEY);
+    python.stdout(File::create(&heard).unwrap());
+    let mut receiver = python.spawn().unwrap();
+    let heard = || std::fs::read_to_string(&heard).unwrap();
+    let port = wait("the receiver's port", || {
+        Some(heard().lines().next()?.to_owned())
+    });
+    let secret = place.path("webhook-secret");
+    std::fs::write(&secret, format!("whsec_{KEY}\n")).unwrap();
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let channel = format!(
+        "\n[[channel]]\nname = \"ops\"\nkind = \"webhook\"\nurl = \"http://127.0.0.1:{port}/hook\"\n\
+         secret = {{ file = \"{}\" }}\n\n[[channel]]\nname = \"down\"\nkind = \"webhook\"\n\
+         url = \"http://127.0.0.1:9/\"\nsecret = {{ file = \"{0}\" }}\n",
+        secret.display()
+    );
+    let world = World::start_in(place, settings(&channel)).unwrap();
+    world.postgres.ask(TABLES).unwrap();
+    let client = Client::psql(&world, &["INSERT INTO once VALUES (1, 'hooked')"]);
+    let question = held(&world, "hooked");
+    let all = || -> Vec<Value> {
+        let text = heard();
+        let lines = text.lines().skip(1);
+        lines
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    };
+    wait("a second attempt", || (all().len() >= 2).then_some(()));
+    let seen = all();
+    assert_eq!(
+        (&seen[0]["status"], &seen[1]["status"]),
+        (&500.into(), &204.into())
+    );
+    assert_eq!(
+        seen[0]["id"], seen[1]["id"],
+        "the same, so that it counts once"
+    );
+    assert_eq!(seen[1]["body"]["type"], "approval.asked");
+    assert_eq!(seen[1]["body"]["data"]["question"], question);
+    assert_eq!(seen[1]["body"]["data"]["needs"][0], "dba");
+    assert!(
+        !heard().contains("hooked"),
+        "statements stay here unless the channel shows them"
+    );
+    // A channel that is down is seen, and approves nothing.
+    let status = wait("the failure", || {
+        let ran = world.hoop(&["status", "--json"]).unwrap();
+        let status = ran.json_lines().unwrap().remove(0);
+        status["channels"][1]["problem"]
+            .is_string()
+            .then_some(status)
+    });
+    assert_eq!(status["well"], false);
+    assert_eq!(state(&world, &question), "pending");
+    approve(&world, &question);
+    client.end().ok().unwrap();
+    wait("the outcome", || {
+        all()
+            .iter()
+            .any(|e| e["body"]["data"]["state"] == "approved")
+            .then_some(())
+    });
+    assert!(all().iter().all(|e| e["good"] == true), "{:#?}", all());
+    receiver.kill().unwrap();
+    receiver.wait().unwrap();
 }

@@ -12,6 +12,7 @@ mod case;
 mod count;
 mod desk;
 mod log;
+pub mod notice;
 #[cfg(test)]
 mod tests;
 mod voting;
@@ -22,4 +23,5 @@ pub use case::{Case, Entry, Standing, State, Verdict, Vote};
 pub use count::missing;
 pub use desk::{Desk, Step, Terms};
 pub use log::{ApprovalLog, LogError};
+pub use notice::Happened;
 pub use voting::{Ballot, VoteError, Voter};

@@ -605,3 +605,30 @@ async fn a_client_that_goes_away_takes_its_question_back() {
         }
     ));
 }
+
+#[test]
+fn channels_show_statements_only_where_they_are_told_to() {
+    let desk = asked(&demand(&[&["dba"]], 1));
+    let case = desk.case(id(1)).unwrap();
+    for (body, shown) in [
+        (notice::webhook(case, Happened::Asked, false), false),
+        (notice::webhook(case, Happened::Asked, true), true),
+        (notice::slack(case, Happened::Asked, false), false),
+        (notice::slack(case, Happened::Asked, true), true),
+    ] {
+        let text = body.to_string();
+        assert_eq!(text.contains("DELETE 1"), shown, "{text}");
+        assert!(
+            text.contains(&id(1).to_string()) && text.contains("dba"),
+            "{text}"
+        );
+    }
+    let slack = notice::slack(case, Happened::BreakGlass, true);
+    let blocks = slack["blocks"].as_array().unwrap();
+    assert!(blocks.len() <= 50, "Slack takes no more");
+    let plain = |block: &serde_json::Value| block["text"]["type"] != "mrkdwn";
+    assert!(
+        blocks.iter().all(plain),
+        "nothing that an agent wrote becomes a link"
+    );
+}

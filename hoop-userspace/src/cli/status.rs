@@ -87,6 +87,14 @@ fn text(status: &Status) -> String {
         (None, 0) => {}
         (None, n) => lines.push(format!("approvals {n} waiting: hoop approvals list")),
     }
+    for channel in &status.channels {
+        let problem = channel.problem.as_ref();
+        let problem = problem.map_or(String::new(), |why| format!(": FAILS: {why}"));
+        lines.push(format!(
+            "channel   {}: {} delivered, {} waiting, {} given up{problem}",
+            channel.name, channel.delivered, channel.waiting, channel.given_up
+        ));
+    }
     let c = &status.counters;
     lines.push(format!(
         "counters  {} accepted, {} handed over, {} without origin, {} turned away, {} refused by the kernel",

@@ -222,12 +222,20 @@ fn references(file: &raw::File) -> Vec<Spanned<Reference>> {
         certificates(&resource.get_ref().ca);
         certificates(&resource.get_ref().login.get_ref().certificate);
     }
+    for channel in &file.channels {
+        certificates(&channel.get_ref().ca);
+    }
     let secrets = file.resources.iter().flat_map(|resource| {
         let resource = resource.get_ref();
         let login = resource.login.get_ref();
         [&login.password, &login.key, &resource.agent_password]
     });
     for secret in secrets.flatten() {
+        let reference = Reference::Secret(secret.get_ref().clone());
+        found.push(Spanned::new(secret.span(), reference));
+    }
+    for channel in &file.channels {
+        let secret = &channel.get_ref().secret;
         let reference = Reference::Secret(secret.get_ref().clone());
         found.push(Spanned::new(secret.span(), reference));
     }

@@ -46,6 +46,7 @@ pub struct Config {
     pub masks: Vec<Mask>,
     pub approvers: Vec<Approver>,
     pub approvals: Approvals,
+    pub channels: Vec<Channel>,
     pub policy: Policy,
     pub record: Record,
     pub worker: Worker,
@@ -235,6 +236,29 @@ pub struct Approver {
     /// The account on this host. Default: the name.
     pub user: String,
     pub groups: Vec<String>,
+}
+
+/// `[[channel]]`: where people are told of questions.
+#[derive(Clone, Debug)]
+pub struct Channel {
+    pub name: String,
+    pub kind: ChannelKind,
+    /// Of a webhook; Slack's address is itself the secret.
+    pub url: Option<Url>,
+    pub secret: Secret,
+    /// Added to the system's roots.
+    pub ca: Option<String>,
+    /// Whether statements are shown there.
+    pub statements: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ChannelKind {
+    /// Standard Webhooks: JSON, signed with a shared key.
+    Webhook,
+    /// Slack's incoming webhooks: Block Kit.
+    Slack,
 }
 
 /// `[approvals]`

@@ -12,7 +12,7 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use super::problem::{Problems, did_you_mean};
 use super::text;
-use super::{Durability, How, Mode, OnHangup, ProtocolKind, UpstreamTls};
+use super::{ChannelKind, Durability, How, Mode, OnHangup, ProtocolKind, UpstreamTls};
 
 mod token;
 
@@ -29,6 +29,7 @@ pub(super) struct File {
     pub masks: Vec<Spanned<Mask>>,
     pub approvers: Vec<Spanned<Approver>>,
     pub approvals: Approvals,
+    pub channels: Vec<Spanned<Channel>>,
     pub policy: Policy,
     pub record: Record,
     pub capture: Capture,
@@ -118,6 +119,18 @@ pub(super) struct Approver {
     pub groups: Spanned<Vec<Text>>,
 }
 
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Channel {
+    pub name: Text,
+    pub kind: ChannelKind,
+    pub url: Option<Text>,
+    pub secret: Spanned<SecretRef>,
+    pub ca: Option<Text>,
+    #[serde(default)]
+    pub statements: bool,
+}
+
 #[derive(Default, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Approvals {
@@ -177,13 +190,14 @@ pub(super) struct Span(pub Duration);
 /// `"64MiB"`, or a number of bytes.
 pub(super) struct Size(pub u64);
 
-const TABLES: [&str; 10] = [
+const TABLES: [&str; 11] = [
     "issuer",
     "agent",
     "resource",
     "mask",
     "approver",
     "approvals",
+    "channel",
     "policy",
     "record",
     "capture",
@@ -220,6 +234,7 @@ impl File {
             "mask" => self.masks = self.entries(key, value, problems),
             "approver" => self.approvers = self.entries(key, value, problems),
             "approvals" => self.approvals = one(value, problems).unwrap_or_default(),
+            "channel" => self.channels = self.entries(key, value, problems),
             "policy" => self.policy = one(value, problems).unwrap_or_default(),
             "record" => self.record = one(value, problems).unwrap_or_default(),
             "capture" => self.capture = one(value, problems).unwrap_or_default(),

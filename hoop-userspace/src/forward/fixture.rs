@@ -21,6 +21,7 @@ pub fn config(resources: Vec<Resource>) -> Config {
         resources,
         masks: Vec::new(),
         approvers: Vec::new(),
+        channels: Vec::new(),
         approvals: Approvals {
             wait: Duration::from_secs(60),
             wait_in_transaction: Duration::from_secs(60),

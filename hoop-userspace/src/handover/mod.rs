@@ -28,6 +28,8 @@ pub enum ToWorker {
     ListSessions,
     /// Ends a session; `reason` is shown and recorded.
     Kill { session: SessionId, reason: String },
+    /// Something to send to a channel, answered by [`FromWorker::Delivered`].
+    Deliver(Delivery),
     /// What became of a question that a client waits for.
     Heard(Heard),
     /// Take nothing new, let sessions finish until the deadline, in milliseconds, then end them and exit.
@@ -46,6 +48,11 @@ pub enum FromWorker {
     Sessions { part: Vec<LiveSession>, last: bool },
     /// The answer to [`ToWorker::Kill`].
     Killed { session: SessionId, found: bool },
+    /// Whether it was sent, or why not.
+    Delivered {
+        number: u64,
+        problem: Option<String>,
+    },
     /// A question for people, or one taken back.
     Question(ToDesk),
     /// Something that belongs into the keeper's ledger, because no session's recording has it.
@@ -54,6 +61,17 @@ pub enum FromWorker {
         detail: String,
         session: Option<SessionId>,
     },
+}
+
+/// One message to one channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivery {
+    /// Counts the keeper's.
+    pub number: u64,
+    pub channel: String,
+    /// The same for every attempt.
+    pub id: String,
+    pub body: String,
 }
 
 /// One session that goes on now, as `hoop status` shows it.

@@ -10,11 +10,13 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use tokio::sync::{Notify, mpsc};
 
+use super::courier::Courier;
 use super::journal::{Entry as Noted, Journal};
 use super::lock;
 use super::people::{self, Peer};
 use super::supervise::Worker;
-use crate::ask::{Answer, ApprovalLog, Asking, Ballot, Case, Desk, Entry, Heard, State, Step};
+use crate::ask::{Answer, ApprovalLog, Asking, Ballot, Case, Desk, Entry, Happened, Heard};
+use crate::ask::{State, Step};
 use crate::ask::{Terms, Ticket, ToDesk, Verdict, VoteError, Voter, missing};
 use crate::config::{Config, OnHangup};
 use crate::handover::ToWorker;
@@ -40,6 +42,7 @@ pub struct Clerk {
     config: Mutex<Arc<Config>>,
     worker: Worker,
     journal: Arc<Journal>,
+    courier: Arc<Courier>,
     /// A deadline may be nearer than it was.
     changed: Notify,
 }
@@ -64,6 +67,7 @@ impl Clerk {
         config: Arc<Config>,
         worker: Worker,
         journal: Arc<Journal>,
+        courier: Arc<Courier>,
     ) -> Result<Self, RecordError> {
         let mut desk = Desk::new(terms(&config));
         let (log, problem) = ApprovalLog::open(folder, &ledgers(folder), &mut desk)?;
@@ -81,6 +85,7 @@ impl Clerk {
             config: Mutex::new(config),
             worker,
             journal,
+            courier,
             changed: Notify::new(),
         })
     }
@@ -266,6 +271,7 @@ impl Clerk {
             Entry::ApprovalAsked(case) => {
                 let asking = &case.asking;
                 tracing::info!(question = %case.id, agent = %asking.agent, resource = %asking.resource, "approval asked");
+                self.courier.announce(case, Happened::Asked);
             }
             Entry::ApprovalVoted { question, vote } => {
                 tracing::info!(%question, who = %vote.who, verdict = ?vote.verdict, "approval voted");
@@ -274,10 +280,19 @@ impl Clerk {
                 question, standing, ..
             } => {
                 tracing::info!(%question, state = %standing.state, "approval settled");
-                let case = desk.case(*question);
+                // As it was then: more may have happened in the same step.
+                let case = desk.case(*question).cloned().map(|mut case| {
+                    case.standing = standing.clone();
+                    case
+                });
+                // That an approval was used says nothing new to whoever gave it.
+                if let Some(case) = case.as_ref().filter(|_| standing.state != State::Used) {
+                    self.courier.announce(case, Happened::Settled);
+                }
                 if let Some(case) =
                     case.filter(|_| standing.break_glass && standing.state == State::Approved)
                 {
+                    self.courier.announce(&case, Happened::BreakGlass);
                     let vote = case.votes.last();
                     self.journal.write(&Noted::BreakGlass {
                         question: question.to_string(),

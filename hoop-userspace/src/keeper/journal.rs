@@ -82,13 +82,21 @@ pub enum Entry {
     Approvals {
         problem: String,
     },
+    /// A message to a channel was given up; what it said is in the log of approvals.
+    Channel {
+        channel: String,
+        why: String,
+    },
     Seen(Row),
 }
 
 impl Entry {
     fn is_bad(&self) -> bool {
         match self {
-            Self::WorkerDied { .. } | Self::BreakGlass { .. } | Self::Approvals { .. } => true,
+            Self::WorkerDied { .. }
+            | Self::BreakGlass { .. }
+            | Self::Approvals { .. }
+            | Self::Channel { .. } => true,
             Self::Reload { error: problem, .. } | Self::Capture { problem, .. } => {
                 problem.is_some()
             }

@@ -7,6 +7,7 @@
 pub mod approvals;
 pub mod cgroups;
 pub mod control;
+pub mod courier;
 pub mod folders;
 mod governing;
 mod handing;
@@ -37,6 +38,7 @@ use crate::config::{Bundle, Config, ConfigError};
 use crate::record::{Ledger, RecordError};
 use crate::worker::privileges::{self, PrivilegeError};
 use approvals::Clerk;
+use courier::Courier;
 use governing::Governor;
 use journal::{Entry, Journal};
 use notify::Notify;
@@ -82,6 +84,7 @@ pub struct Parts {
     worker: Worker,
     journal: Arc<Journal>,
     clerk: Arc<Clerk>,
+    courier: Arc<Courier>,
     counters: Counters,
     config: Mutex<Arc<Config>>,
     reload: Mutex<Reload>,
@@ -181,10 +184,15 @@ impl Keeper {
             arguments: start.worker_arguments.clone(),
         };
         let (desk, asked) = mpsc::channel(256);
-        let worker = supervise::start(recipe, journal.clone(), desk);
+        let (deliveries, delivered) = mpsc::channel(256);
+        let worker = supervise::start(recipe, journal.clone(), desk, deliveries);
         let config = Arc::new(config);
         // Before the first client can ask.
-        let clerk = Clerk::open(&folder, config.clone(), worker.clone(), journal.clone())?;
+        let courier = Courier::new(config.clone(), worker.clone(), journal.clone());
+        let courier = Arc::new(courier);
+        tokio::spawn(courier.clone().serve(delivered));
+        let (told, books) = (worker.clone(), journal.clone());
+        let clerk = Clerk::open(&folder, config.clone(), told, books, courier.clone())?;
         let clerk = Arc::new(clerk);
         tokio::spawn(clerk.clone().serve(asked));
         let epoch = 1;
@@ -204,6 +212,7 @@ impl Keeper {
             worker,
             journal,
             clerk,
+            courier,
             counters: Counters::default(),
             config: Mutex::new(config.clone()),
             reload: Mutex::new(reload),
@@ -302,6 +311,7 @@ impl Keeper {
             .await?;
         let config = Arc::new(config);
         self.parts.clerk.set_config(config.clone());
+        self.parts.courier.set_config(config.clone());
         *lock(&self.parts.config) = config;
         self.governor.apply();
         Ok(())

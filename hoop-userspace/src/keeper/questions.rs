@@ -123,6 +123,7 @@ impl Questions {
         let hooks = self.governor.hooks();
         let ready = now.ready.is_some();
         let (pending, problem) = parts.clerk.health();
+        let channels = parts.courier.status();
         Status {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
@@ -131,8 +132,10 @@ impl Questions {
             well: ready
                 && reload.error.is_none()
                 && problem.is_none()
+                && channels.iter().all(|channel| channel.problem.is_none())
                 && hooks.iter().all(|hook| hook.attached),
             approvals: ApprovalsStatus { pending, problem },
+            channels,
             reload,
             worker: WorkerStatus {
                 pid: now.pid,

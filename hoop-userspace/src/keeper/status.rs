@@ -24,6 +24,7 @@ pub struct Status {
     pub agents: Vec<AgentStatus>,
     pub sessions: Vec<SessionStatus>,
     pub approvals: ApprovalsStatus,
+    pub channels: Vec<ChannelStatus>,
     pub counters: CountersStatus,
 }
 
@@ -80,6 +81,18 @@ pub struct ApprovalsStatus {
     /// Questions that wait for an answer.
     pub pending: usize,
     /// Why nobody can be asked, if that is so.
+    pub problem: Option<String>,
+}
+
+/// A channel that people are told by.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct ChannelStatus {
+    pub name: String,
+    /// Messages that are to be sent, or sent again.
+    pub waiting: usize,
+    pub delivered: u64,
+    pub given_up: u64,
+    /// Why the last attempt failed, if it did.
     pub problem: Option<String>,
 }
 

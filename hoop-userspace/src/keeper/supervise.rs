@@ -12,6 +12,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::approvals::ForDesk;
+use super::courier::Delivered;
 use super::journal::{Entry, Journal};
 use crate::handover::{self, Channel, ChannelError, FromWorker, LiveSession, Side, ToWorker};
 use crate::ids::SessionId;
@@ -65,13 +66,19 @@ pub struct Recipe {
 }
 
 /// Starts supervising; the task ends after [`Worker::drain`].
-pub fn start(recipe: Recipe, journal: Arc<Journal>, desk: mpsc::Sender<ForDesk>) -> Worker {
+pub fn start(
+    recipe: Recipe,
+    journal: Arc<Journal>,
+    desk: mpsc::Sender<ForDesk>,
+    deliveries: mpsc::Sender<Delivered>,
+) -> Worker {
     let (tell, now) = watch::channel(WorkerNow::default());
     let (wishes, asked) = mpsc::channel(64);
     let supervisor = Supervisor {
         recipe,
         journal,
         desk,
+        deliveries,
         tell,
         asked,
         current: None,
@@ -131,6 +138,8 @@ struct Supervisor {
     journal: Arc<Journal>,
     /// What people are asked.
     desk: mpsc::Sender<ForDesk>,
+    /// What became of messages to channels.
+    deliveries: mpsc::Sender<Delivered>,
     tell: watch::Sender<WorkerNow>,
     asked: mpsc::Receiver<Wish>,
     /// What every new worker gets.
@@ -324,6 +333,10 @@ impl Supervisor {
                 }
             }
             FromWorker::Sessions { part, last } => self.listed(part, last),
+            FromWorker::Delivered { number, problem } => {
+                // Where the courier is far behind it is sent again, which its id tells.
+                let _ = self.deliveries.try_send((number, problem));
+            }
             FromWorker::Question(_) => {}
             FromWorker::Killed { session, found } => {
                 if let Some(at) = self.kills.iter().position(|(id, _)| *id == session) {

@@ -5,6 +5,7 @@
 //! [`connection`].
 
 mod connection;
+mod deliver;
 mod identity;
 mod keys;
 pub mod live;
@@ -26,7 +27,9 @@ use tokio::task::{self, JoinSet};
 
 use crate::ask::{Asker, ToDesk};
 use crate::config::Bundle;
-use crate::handover::{Channel, ChannelError, FromWorker, Handover, LiveSession, Side, ToWorker};
+use crate::handover::{
+    Channel, ChannelError, Delivery, FromWorker, Handover, LiveSession, Side, ToWorker,
+};
 use crate::ids::SessionId;
 use crate::terminate::End;
 
@@ -156,6 +159,7 @@ impl Worker {
                 let found = live.is_some_and(|live| live.end(session, End::Killed(reason)));
                 self.say(FromWorker::Killed { session, found }).await;
             }
+            ToWorker::Deliver(delivery) => self.deliver(delivery),
             ToWorker::Heard(heard) => {
                 let ended = self.asker.hear(heard);
                 for (session, why) in ended {
@@ -223,6 +227,24 @@ impl Worker {
             tracing::error!(detail, ?session, "a connection's task panicked");
             self.report("panic", detail, session);
         }
+    }
+
+    /// On its own: whoever is told may take their time.
+    fn deliver(&self, delivery: Delivery) {
+        let rules = self.shared.as_ref().map(|shared| shared.rules());
+        let tell = self.tell.clone();
+        tokio::spawn(async move {
+            let number = delivery.number;
+            let channels = rules.iter().flat_map(|rules| &rules.config.channels);
+            let channel = channels.into_iter().find(|c| c.name == delivery.channel);
+            let sent = match channel {
+                Some(channel) => deliver::deliver(channel, delivery).await,
+                None => Err("it is not configured any more".into()),
+            };
+            let problem = sent.err();
+            // The receiver lives until the end of this process.
+            let _ = tell.send(FromWorker::Delivered { number, problem }).await;
+        });
     }
 
     async fn list(&self) {

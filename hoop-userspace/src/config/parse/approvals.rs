@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use toml::Spanned;
+use url::Url;
 
-use super::super::{Approvals, Approver, raw};
+use super::super::{Approvals, Approver, Channel, ChannelKind, raw};
 use super::Parser;
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -33,6 +34,51 @@ impl Parser<'_> {
             }
         })
         .collect()
+    }
+
+    pub(super) fn channels(&mut self, raw: &[Spanned<raw::Channel>]) -> Vec<Channel> {
+        let raw = raw.iter().map(Spanned::get_ref);
+        self.unique(raw.clone().map(|c| &c.name), "channel");
+        raw.filter_map(|channel| {
+            self.name(&channel.name, "a channel");
+            match (channel.kind, &channel.url) {
+                (ChannelKind::Webhook, None) => {
+                    let what = "a webhook needs a `url`";
+                    self.problems.add(channel.name.span(), what);
+                }
+                (ChannelKind::Slack, Some(url)) => {
+                    let what = "Slack's address is a secret: let `secret` hold it";
+                    self.problems.add(url.span(), what);
+                }
+                _ => {}
+            }
+            let url = channel.url.as_ref().and_then(|url| self.address(url));
+            let ca = self.certificates(channel.ca.as_ref());
+            Some(Channel {
+                name: channel.name.get_ref().clone(),
+                kind: channel.kind,
+                url,
+                secret: self.secret(&channel.secret)?,
+                ca,
+                statements: channel.statements,
+            })
+        })
+        .collect()
+    }
+
+    fn address(&mut self, written: &raw::Text) -> Option<Url> {
+        let url = Url::parse(written.get_ref()).ok();
+        let sound = |url: &Url| {
+            let host = url.host_str().unwrap_or_default();
+            let local = ["localhost", "127.0.0.1", "[::1]"].contains(&host);
+            url.scheme() == "https" || url.scheme() == "http" && local
+        };
+        let url = url.filter(sound);
+        if url.is_none() {
+            let what = "a channel is reached by an https URL (http only on loopback)";
+            self.problems.add(written.span(), what);
+        }
+        url
     }
 
     pub(super) fn approvals(&mut self, raw: &raw::Approvals) -> Approvals {

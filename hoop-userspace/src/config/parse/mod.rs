@@ -76,6 +76,7 @@ impl Parser<'_> {
             masks,
             approvers: self.approvers(&file.approvers),
             approvals: self.approvals(&file.approvals),
+            channels: self.channels(&file.channels),
             policy: self.policy(&file.policy),
             record: self.record(&file.record),
             worker: self.worker(&file.worker),

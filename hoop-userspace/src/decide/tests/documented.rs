@@ -49,8 +49,9 @@ fn approvals() {
         match language.as_str() {
             "cedar" => rules = Some(decider(&[], &[("documented", &text)], &[])),
             "toml" => {
-                let bundle = Bundle::from_text(Path::new("hoop.toml"), &text);
-                Config::from_bundle(&bundle).unwrap();
+                let file = tempfile::NamedTempFile::new().unwrap();
+                std::fs::write(file.path(), &text).unwrap();
+                Bundle::without_secrets(file.path()).unwrap();
                 configurations += 1;
             }
             "" if text.starts_with("allow ") || text.starts_with("ask ") => {
