@@ -116,8 +116,8 @@ impl Courier {
                     }
                 }
             } else {
+                handed = ready.is_empty();
                 ready.iter().for_each(|d| self.queue().lost(d.number));
-                handed = true;
             }
             let pause = match handed {
                 true => next.unwrap_or(Duration::from_secs(60)),
@@ -167,13 +167,11 @@ impl Queue {
     fn put(&mut self, mut delivery: Delivery) {
         self.next += 1;
         delivery.number = self.next;
-        let mut of_channel = self.waiting.iter();
-        let mut of_channel = of_channel
-            .by_ref()
-            .filter(|(_, w)| w.delivery.channel == delivery.channel);
-        let oldest = of_channel.next().map(|(number, _)| *number);
-        if let Some(oldest) = oldest.filter(|_| of_channel.count() + 1 >= MOST) {
-            self.waiting.remove(&oldest);
+        let of_channel = self.waiting.iter();
+        let of_channel = of_channel.filter(|(_, w)| w.delivery.channel == delivery.channel);
+        let numbers: Vec<u64> = of_channel.map(|(number, _)| *number).collect();
+        if let Some(oldest) = numbers.first().filter(|_| numbers.len() >= MOST) {
+            self.waiting.remove(oldest);
             let known = self.channels.entry(delivery.channel.clone()).or_default();
             known.given_up += 1;
         }

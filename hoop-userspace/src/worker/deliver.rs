@@ -17,9 +17,9 @@ const WHOLE: Duration = Duration::from_secs(10);
 /// Sends it once; why it failed, if it did. Neither key nor address of a secret kind is in the words.
 pub async fn deliver(channel: &Channel, delivery: Delivery) -> Result<(), String> {
     let client = identify::https(channel.ca.as_deref())?;
-    let url = match (&channel.url, channel.kind) {
-        (Some(url), _) => url.clone(),
-        (None, _) => Url::parse(channel.secret.expose().trim())
+    let url = match &channel.url {
+        Some(url) => url.clone(),
+        None => Url::parse(channel.secret.expose().trim())
             .ok()
             .filter(|url| url.scheme() == "https")
             .ok_or("its secret is no https URL")?,
