@@ -84,6 +84,72 @@ impl FromStr for SessionId {
     }
 }
 
+/// Names one question put to people: 50 random bits, printed as ten characters of the same alphabet,
+/// since people read it out and type it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QuestionId(u64);
+
+const QUESTION: u32 = 10;
+
+impl QuestionId {
+    /// Of `random`, which the caller supplies, the low 50 bits count.
+    pub fn new(random: u64) -> Self {
+        Self(random & ((1 << (5 * QUESTION)) - 1))
+    }
+}
+
+impl fmt::Display for QuestionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let digit = |i: u32| (self.0 >> (i * 5)) as usize & 31;
+        let text: String = (0..QUESTION)
+            .rev()
+            .map(|i| ALPHABET.get(digit(i)).map_or('0', |c| char::from(*c)))
+            .collect();
+        f.write_str(&text)
+    }
+}
+
+impl fmt::Debug for QuestionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "QuestionId({self})")
+    }
+}
+
+/// The text was not a question's id: ten characters of Crockford's base 32.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("not a question's id: expected 10 characters, as `hoop approvals list` prints them")]
+pub struct BadQuestionId;
+
+impl FromStr for QuestionId {
+    type Err = BadQuestionId;
+
+    fn from_str(text: &str) -> Result<Self, BadQuestionId> {
+        if text.len() != QUESTION as usize {
+            return Err(BadQuestionId);
+        }
+        text.bytes()
+            .try_fold(0, |value: u64, c| {
+                let digit = ALPHABET.iter().position(|a| a.eq_ignore_ascii_case(&c))?;
+                Some(value << 5 | digit as u64)
+            })
+            .map(Self)
+            .ok_or(BadQuestionId)
+    }
+}
+
+impl Serialize for QuestionId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for QuestionId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 /// One request and all that answers it, numbered from 1 within its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ExchangeId(pub u64);
@@ -157,8 +223,15 @@ mod tests {
         }
 
         #[test]
+        fn a_question_as_text_and_back(random: u64) {
+            let id = QuestionId::new(random);
+            prop_assert_eq!(id.to_string().parse::<QuestionId>(), Ok(id));
+        }
+
+        #[test]
         fn no_text_panics(text in ".{0,40}") {
             let _ = text.parse::<SessionId>();
+            let _ = text.parse::<QuestionId>();
         }
     }
 

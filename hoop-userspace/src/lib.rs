@@ -14,7 +14,8 @@ pub mod accept;
 pub mod attribute;
 pub mod capture;
 
-// 4–11: in the worker.
+// 4–11: in the worker, but the state of what people are asked, which is the keeper's.
+pub mod ask;
 pub mod decide;
 pub mod forward;
 pub mod identify;

@@ -1,9 +1,12 @@
 //! THE LOOP: request → decide → ask → record → forward; reply → mask → record → reply.
 //!
 //! It is the same for every protocol and does no I/O of its own: [`Protocol::next`] drives all four
-//! sides, and everything else enqueues. Two things can make one direction wait while the others go
-//! on: a request whose verdict is on its way to the disk holds the client, and replies whose tables
-//! are being looked up hold the server.
+//! sides, and everything else enqueues. Three things can make one direction wait while the others go
+//! on: a request whose verdict is on its way to the disk holds the client, so does one that people
+//! are asked about, and replies whose tables are being looked up hold the server.
+
+pub mod activity;
+mod asking;
 
 #[cfg(test)]
 mod tests;
@@ -11,12 +14,14 @@ mod tests;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::watch;
 
+use crate::ask::Asker;
 use crate::config::Mode;
-use crate::decide::{Action, Code, Decided, Decider, Permitted, Refusal, Retry, Subject};
+use crate::decide::{Action, Code, Decided, Decider, Permitted, Question, Refusal, Retry, Subject};
 use crate::identify::Identity;
 use crate::ids::{Epochs, ExchangeId};
 use crate::mask::{Catalog, Masker, Masking, Rules};
@@ -24,6 +29,8 @@ use crate::record::{RecordError, Recorded, SessionRecorder};
 use crate::terminate::{
     Bulk, ClientGate, End, Event, Gate, Grant, Protocol, Replies, Request, SessionError, Side,
 };
+use activity::Watched;
+use asking::{Asked, Running};
 
 /// Where the masks learn which table and column a result's column is.
 pub trait Catalogs: Send + Sync {
@@ -39,6 +46,8 @@ pub struct Rulebook {
     pub epoch: u64,
     pub decider: Arc<Decider>,
     pub masks: Arc<Rules>,
+    /// How often a client that waits for people hears that it does.
+    pub remind: Duration,
 }
 
 /// Everything that one session needs beside its protocol.
@@ -49,6 +58,10 @@ pub struct Context {
     pub rulebook: watch::Receiver<Arc<Rulebook>>,
     pub catalogs: Arc<dyn Catalogs>,
     pub recorder: SessionRecorder,
+    /// Puts questions to people.
+    pub asker: Asker,
+    /// Counts what the session does.
+    pub watched: Watched,
     /// Revocation, kill and drain arrive here.
     pub ends: watch::Receiver<Option<End>>,
 }
@@ -61,6 +74,8 @@ pub async fn run<P: Protocol>(protocol: P, context: Context) -> End {
         mut rulebook,
         catalogs,
         recorder,
+        asker,
+        watched,
         mut ends,
     } = context;
     let rules = rulebook.borrow_and_update().clone();
@@ -77,12 +92,17 @@ pub async fn run<P: Protocol>(protocol: P, context: Context) -> End {
         rulebook,
         catalogs,
         recorder,
+        asker,
+        watched,
         grants: Vec::new(),
         held: None,
+        asked: None,
+        running: Vec::new(),
         stalled: None,
         changing: None,
     };
     let end = session.until_end(&mut ends).await;
+    let end = session.leave(&end).err().map_or(end, |Ended(why)| why);
     let Session {
         protocol,
         mut recorder,
@@ -106,9 +126,13 @@ struct Session<P> {
     masker: Masker,
     catalogs: Arc<dyn Catalogs>,
     recorder: SessionRecorder,
+    asker: Asker,
+    watched: Watched,
     /// Requests that may still send more, oldest first; seldom more than one.
     grants: Vec<Grant>,
     held: Option<Held>,
+    asked: Option<Asked>,
+    running: Vec<Running>,
     stalled: Option<Stalled>,
     /// The last forwarded request that may change what tables there are.
     changing: Option<ExchangeId>,
@@ -118,6 +142,10 @@ struct Session<P> {
 struct Held {
     permitted: Option<Recorded<Permitted>>,
     refusal: Option<Recorded<Refusal>>,
+    /// What people are to be asked about then.
+    question: Option<Box<Question>>,
+    /// The approval that released it.
+    running: Option<Running>,
     durable: Pin<Box<dyn Future<Output = Result<(), RecordError>> + Send>>,
 }
 
@@ -134,7 +162,7 @@ impl<P: Protocol> Session<P> {
         let mut told = pin!(told_to_end(ends));
         loop {
             let gate = Gate {
-                client: if self.held.is_some() {
+                client: if self.held.is_some() || self.asked.is_some() {
                     ClientGate::ControlOnly
                 } else {
                     ClientGate::Open
@@ -146,6 +174,8 @@ impl<P: Protocol> Session<P> {
                 end = &mut told => return end,
                 durable = on_disk(&mut self.held) => self.release(durable),
                 catalog = looked_up(&mut self.stalled) => self.resume(&catalog),
+                news = asking::news(&mut self.asked) => self.heard(news),
+                Ok(()) = self.rulebook.changed(), if self.asked.is_some() => self.decide_anew(),
                 event = self.protocol.next(gate) => match event {
                     Ok(event) => self.take(event),
                     Err(error) => Err(error.into()),
@@ -161,11 +191,18 @@ impl<P: Protocol> Session<P> {
         match event {
             Event::Request(request) => self.request(request),
             Event::Bulk(exchange, bulk) => self.bulk(exchange, bulk),
-            Event::Replies(replies) => self.replies(replies, &self.catalogs.current()),
+            Event::Replies(replies) => {
+                self.replies(replies, &self.catalogs.current())?;
+                self.tell_waiting();
+                Ok(())
+            }
             Event::Cancel(exchange) => {
                 self.recorder.cancel(exchange)?;
-                self.protocol.cancel();
-                Ok(())
+                // What waits for people is not at the server, but what came before it may be.
+                if self.asked.is_none() || exchange.is_some() {
+                    self.protocol.cancel();
+                }
+                self.cancel_question()
             }
             Event::HalfClosed(Side::Client) | Event::Closed => Err(Ended(End::Finished)),
             Event::HalfClosed(Side::Upstream) => Err(Ended(End::Broken(
@@ -180,33 +217,64 @@ impl<P: Protocol> Session<P> {
         if !Arc::ptr_eq(&self.subject.derived, derived) {
             self.subject.derived = derived.clone();
         }
-        let (permitted, refusal) = match self.rules.decider.decide(&self.subject, request) {
-            Decided::Permitted(permitted) => (Some(permitted), None),
-            Decided::Refused { before, refusal } => (before, Some(refusal)),
-            // Nobody can be asked in this version: a question is answered with a refusal that says so.
-            Decided::Ask { before, question } => (before, Some(question.unavailable())),
-        };
-        // Recorded in the order of the wire, both before either takes effect.
+        if self.rules.decider.watches() {
+            self.subject.activity = self.watched.now();
+        }
+        let decided = self.rules.decider.decide(&self.subject, request);
+        self.decided(decided)
+    }
+
+    fn decided(&mut self, decided: Decided) -> Result<(), Ended> {
+        match decided {
+            Decided::Permitted(permitted) => self.conclude(Some(permitted), None, None),
+            Decided::Refused { before, refusal } => self.conclude(before, Some(refusal), None),
+            Decided::Ask { before, question } => self.conclude(before, None, Some(question)),
+        }
+    }
+
+    /// Records in the order of the wire, all before any of it takes effect.
+    fn conclude(
+        &mut self,
+        permitted: Option<Permitted>,
+        refusal: Option<Refusal>,
+        question: Option<Box<Question>>,
+    ) -> Result<(), Ended> {
+        let watches = self.rules.decider.watches();
+        if let Some(permitted) = permitted.as_ref().filter(|_| watches) {
+            self.watched.permitted(permitted);
+        }
+        if refusal.is_some() && watches {
+            self.watched.refused();
+        }
         let permitted = permitted.map(|p| self.recorder.permitted(p)).transpose()?;
         let refusal = refusal.map(|r| self.recorder.refusal(r)).transpose()?;
-        if self.recorder.waits_for_disk() {
-            let durable = Box::pin(self.recorder.durable());
-            self.held = Some(Held {
-                permitted,
-                refusal,
-                durable,
-            });
+        if self.recorder.waits_for_disk() && (permitted.is_some() || refusal.is_some()) {
+            self.wait_for_disk(permitted, refusal, question, None);
             return Ok(());
         }
-        self.carry_out(permitted, refusal)
+        self.carry_out(permitted, refusal, question)
+    }
+
+    fn wait_for_disk(
+        &mut self,
+        permitted: Option<Recorded<Permitted>>,
+        refusal: Option<Recorded<Refusal>>,
+        question: Option<Box<Question>>,
+        running: Option<Running>,
+    ) {
+        self.held = Some(Held {
+            permitted,
+            refusal,
+            question,
+            running,
+            durable: Box::pin(self.recorder.durable()),
+        });
     }
 
     /// A reload, or a renewed token, may have come between two statements.
     fn take_new_rules(&mut self) -> Result<(), Ended> {
         if self.rulebook.has_changed().unwrap_or(false) {
-            self.rules = self.rulebook.borrow_and_update().clone();
-            self.subject.epochs.policy = self.rules.epoch;
-            self.masker.set_rules(self.rules.masks.clone());
+            self.take_rules();
         }
         // A renewed token may have other groups: verdicts of before do not hold for it.
         if self.identity.has_changed().unwrap_or(false) {
@@ -216,6 +284,12 @@ impl<P: Protocol> Session<P> {
             self.recorder.renewed(&self.subject.identity, epoch)?;
         }
         Ok(())
+    }
+
+    fn take_rules(&mut self) {
+        self.rules = self.rulebook.borrow_and_update().clone();
+        self.subject.epochs.policy = self.rules.epoch;
+        self.masker.set_rules(self.rules.masks.clone());
     }
 
     /// The verdict has reached the disk.
@@ -230,9 +304,12 @@ impl<P: Protocol> Session<P> {
             Some(permitted) if permitted.get().epochs() != epochs => {
                 let refusal = outdated(permitted.get(), epochs);
                 let refusal = self.recorder.refusal(refusal)?;
-                self.carry_out(None, Some(refusal))
+                self.carry_out(None, Some(refusal), None)
             }
-            permitted => self.carry_out(permitted, held.refusal),
+            permitted => {
+                held.running.into_iter().for_each(|r| self.runs_under(r));
+                self.carry_out(permitted, held.refusal, held.question)
+            }
         }
     }
 
@@ -240,6 +317,7 @@ impl<P: Protocol> Session<P> {
         &mut self,
         permitted: Option<Recorded<Permitted>>,
         refusal: Option<Recorded<Refusal>>,
+        question: Option<Box<Question>>,
     ) -> Result<(), Ended> {
         if let Some(permitted) = permitted {
             self.masker.begin(permitted.get());
@@ -252,7 +330,7 @@ impl<P: Protocol> Session<P> {
         if let Some(refusal) = refusal {
             self.protocol.refuse(refusal)?;
         }
-        Ok(())
+        question.map_or(Ok(()), |question| self.ask(question))
     }
 
     fn bulk(&mut self, exchange: ExchangeId, bulk: Bulk) -> Result<(), Ended> {
@@ -273,6 +351,9 @@ impl<P: Protocol> Session<P> {
         match self.masker.mask(replies, catalog) {
             Masking::Done(masked) => {
                 let done = masked.done();
+                if self.rules.decider.watches() {
+                    self.watched.replied(&masked);
+                }
                 let recorded = self.recorder.masked(masked)?;
                 self.protocol.reply(recorded)?;
                 if let Some(done) = done {
@@ -291,6 +372,7 @@ impl<P: Protocol> Session<P> {
 
     fn done(&mut self, done: ExchangeId) {
         self.grants.retain(|g| g.exchange() > done);
+        self.no_longer_runs(done);
         if self.changing.is_some_and(|changing| changing <= done) {
             // Later results are attributed by what the tables are now.
             self.changing = None;
@@ -333,12 +415,13 @@ fn outdated(permitted: &Permitted, now: Epochs) -> Refusal {
     };
     Refusal {
         exchange: permitted.exchange(),
-        unit: 0,
+        unit: permitted.first(),
         code: Code::Changed,
         message: format!("the {what} changed while this request was waiting to be recorded"),
         rule: None,
         retry: Retry::Again,
         hint: "send it again; it will be decided under the rules that hold now".into(),
+        approval: None,
         asked: None,
     }
 }

@@ -41,6 +41,8 @@ pub struct AgentSettings {
     /// How its client proves itself to the provider: empty for a secret in the header, or `post`,
     /// `RS256`, `ES256`.
     pub auth: &'static str,
+    /// Who may not approve what it asks; empty for nobody.
+    pub owner: &'static str,
 }
 
 impl AgentSettings {
@@ -53,6 +55,7 @@ impl AgentSettings {
             listen: Vec::new(),
             token: "",
             auth: "",
+            owner: "",
         }
     }
 }
@@ -157,10 +160,14 @@ impl AgentSettings {
             "" => format!("{{ file = \"{folder}/tokens/{}\" }}", self.name),
             other => other.replace("FOLDER", &folder),
         };
+        let owner = match self.owner {
+            "" => String::new(),
+            owner => format!("owner = \"{owner}\"\n"),
+        };
         format!(
             "[[agent]]\nname = \"{name}\"\ncgroup = \"{slice}/{name}*.service\"\nissuer = \"okta\"\n\
              client_id = \"{client}\"\ntoken = {token}\n\
-             egress_allow = {egress:?}\nlisten = {listen:?}\nmode = \"{mode}\"\n\n",
+             egress_allow = {egress:?}\nlisten = {listen:?}\nmode = \"{mode}\"\n{owner}\n",
             name = self.name,
             slice = place.slice,
             client = self.client_id,

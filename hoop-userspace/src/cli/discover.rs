@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 
 use super::control::DaemonArg;
-use super::status::shown;
 use crate::keeper::control::Ask;
 use crate::keeper::seen::{Row, Verdict};
+use crate::keeper::status::stamp;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -60,6 +60,6 @@ fn line(row: &Row) -> String {
         row.key.executable,
         row.key.how,
         row.key.destination,
-        shown(row.last),
+        stamp(row.last),
     )
 }

@@ -5,6 +5,7 @@
 //! 4 would ask a human.
 
 mod agent;
+mod approvals;
 mod capture;
 mod check;
 mod control;
@@ -69,6 +70,8 @@ enum Command {
     Verify(verify::Args),
     /// Show what the daemon noted outside any session
     Events(events::Args),
+    /// Answer what agents may do only with somebody's approval
+    Approvals(approvals::Args),
     /// Start a program by hand in an agent's cgroup
     Exec(exec::Args),
     /// Give clients the CA that vouches for hoop, and take it back
@@ -109,6 +112,7 @@ pub fn main() -> ExitCode {
         Command::Replay(args) => replay::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Events(args) => events::run(args),
+        Command::Approvals(args) => approvals::run(args),
         Command::Exec(args) => exec::run(args),
         Command::Trust(args) => trust::run(args),
         Command::Capture(args) => capture::run(args),

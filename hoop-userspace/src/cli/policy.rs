@@ -210,6 +210,8 @@ impl Test {
             mode: Mode::Enforce,
             // Known to the server alone.
             derived: Arc::default(),
+            // As if nothing had happened yet.
+            activity: Default::default(),
         })
     }
 }
@@ -435,9 +437,9 @@ mod tests {
             ))
             .for_people();
         insta::assert_snapshot!(text, @r#"
-        a human would be asked: bot needs the approval of hoop-approvers to run UPDATE on table public.users by rule "ask-before-write", and nobody can be asked yet
+        a human would be asked: bot needs the approval of hoop-approvers to run UPDATE on table public.users by rule "ask-before-write"
           by       ask-before-write
-          hint     ask the operator, or do without it
+          hint     wait for the answer, or do without it
           write    UPDATE on table public.users
         "#);
     }

@@ -2,13 +2,10 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
-
 use super::control::DaemonArg;
 use crate::keeper::control::Ask;
-use crate::keeper::status::{IdentityStatus, Status, SuspendedStatus};
+use crate::keeper::status::{IdentityStatus, Status, SuspendedStatus, stamp};
+use anyhow::{Context, Result};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -43,7 +40,7 @@ fn text(status: &Status) -> String {
             "config    {} (epoch {}, {})",
             status.config.display(),
             status.reload.epoch,
-            shown(status.reload.at)
+            stamp(status.reload.at)
         )),
         Some(error) => lines.push(format!(
             "config    {}: NOT TAKEN, epoch {} is still in force\n          {error}",
@@ -85,6 +82,19 @@ fn text(status: &Status) -> String {
             s.database,
             s.pid,
             s.executable.as_deref().unwrap_or("?"),
+        ));
+    }
+    match (&status.approvals.problem, status.approvals.pending) {
+        (Some(problem), _) => lines.push(format!("approvals NOBODY CAN BE ASKED: {problem}")),
+        (None, 0) => {}
+        (None, n) => lines.push(format!("approvals {n} waiting: hoop approvals list")),
+    }
+    for channel in &status.channels {
+        let problem = channel.problem.as_ref();
+        let problem = problem.map_or(String::new(), |why| format!(": FAILS: {why}"));
+        lines.push(format!(
+            "channel   {}: {} delivered, {} waiting, {} given up{problem}",
+            channel.name, channel.delivered, channel.waiting, channel.given_up
         ));
     }
     let c = &status.counters;
@@ -145,12 +155,6 @@ fn head(status: &Status) -> String {
         "hoop {} {well}: keeper {}, {worker}{restarts}, since {}",
         status.version,
         status.pid,
-        shown(status.since)
+        stamp(status.since)
     )
-}
-
-/// To the second, in UTC.
-pub fn shown(time: OffsetDateTime) -> String {
-    let whole = time.replace_nanosecond(0).unwrap_or(time);
-    whole.format(&Rfc3339).unwrap_or_default()
 }

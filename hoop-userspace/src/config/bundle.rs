@@ -226,6 +226,9 @@ fn references(file: &raw::File) -> Vec<Spanned<Reference>> {
     if let Some(console) = console {
         certificates(&console.certificate);
     }
+    for channel in &file.channels {
+        certificates(&channel.get_ref().ca);
+    }
     let hooks = file.issuers.iter().map(|(_, i)| &i.get_ref().events.hook);
     for secret in hooks.chain(console.map(|c| &c.key)).flatten() {
         let reference = Reference::Secret(secret.get_ref().clone());
@@ -237,6 +240,11 @@ fn references(file: &raw::File) -> Vec<Spanned<Reference>> {
         [&login.password, &login.key, &resource.agent_password]
     });
     for secret in secrets.flatten() {
+        let reference = Reference::Secret(secret.get_ref().clone());
+        found.push(Spanned::new(secret.span(), reference));
+    }
+    for channel in &file.channels {
+        let secret = &channel.get_ref().secret;
         let reference = Reference::Secret(secret.get_ref().clone());
         found.push(Spanned::new(secret.span(), reference));
     }

@@ -45,6 +45,9 @@ pub struct Config {
     pub agents: Vec<Agent>,
     pub resources: Vec<Resource>,
     pub masks: Vec<Mask>,
+    pub approvers: Vec<Approver>,
+    pub approvals: Approvals,
+    pub channels: Vec<Channel>,
     pub policy: Policy,
     pub record: Record,
     pub worker: Worker,
@@ -162,6 +165,8 @@ pub struct Agent {
     pub instance_claim: Option<String>,
     pub required_claims: Vec<RequiredClaim>,
     pub egress: Vec<Egress>,
+    /// People who may not approve what this agent asks, by the names of `[[approver]]`.
+    pub owners: Vec<String>,
     pub mode: Mode,
     /// Local ports on which the agent may accept connections.
     pub listen: Vec<u16>,
@@ -263,6 +268,64 @@ pub enum How {
     Hash,
     Null,
     Fixed(String),
+}
+
+/// `[[approver]]`: a person who may approve.
+#[derive(Clone, Debug)]
+pub struct Approver {
+    pub name: String,
+    /// The account on this host. Default: the name.
+    pub user: String,
+    pub groups: Vec<String>,
+}
+
+/// `[[channel]]`: where people are told of questions.
+#[derive(Clone, Debug)]
+pub struct Channel {
+    pub name: String,
+    pub kind: ChannelKind,
+    /// Of a webhook; Slack's address is itself the secret.
+    pub url: Option<Url>,
+    pub secret: Secret,
+    /// Added to the system's roots.
+    pub ca: Option<String>,
+    /// Whether statements are shown there.
+    pub statements: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ChannelKind {
+    /// Standard Webhooks: JSON, signed with a shared key.
+    Webhook,
+    /// Slack's incoming webhooks: Block Kit.
+    Slack,
+}
+
+/// `[approvals]`
+#[derive(Clone, Debug)]
+pub struct Approvals {
+    /// How long an answer is waited for where the rule does not say. Default 15 min.
+    pub wait: Duration,
+    /// At most, inside an open transaction. Default 60 s.
+    pub wait_in_transaction: Duration,
+    /// How long an approval may be used whose client is gone. Default 15 min.
+    pub answer_for: Duration,
+    pub on_hangup: OnHangup,
+    /// How often a client that waits is told so. Default 30 s.
+    pub remind: Duration,
+    /// Groups of approvers by the groups of this host whose members are in them.
+    pub groups: BTreeMap<String, Vec<String>>,
+}
+
+/// What becomes of a question whose client goes away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnHangup {
+    #[default]
+    Cancel,
+    /// The same request joins it, or uses its answer once.
+    Keep,
 }
 
 /// `[policy]`

@@ -12,7 +12,7 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use super::problem::{Problems, did_you_mean};
 use super::text;
-use super::{Durability, How, Kind, Mode, ProtocolKind, UpstreamTls};
+use super::{ChannelKind, Durability, How, Kind, Mode, OnHangup, ProtocolKind, UpstreamTls};
 
 mod token;
 
@@ -29,6 +29,9 @@ pub(super) struct File {
     pub agents: Vec<Spanned<Agent>>,
     pub resources: Vec<Spanned<Resource>>,
     pub masks: Vec<Spanned<Mask>>,
+    pub approvers: Vec<Spanned<Approver>>,
+    pub approvals: Approvals,
+    pub channels: Vec<Spanned<Channel>>,
     pub policy: Policy,
     pub record: Record,
     pub capture: Capture,
@@ -99,6 +102,7 @@ pub(super) struct Agent {
     pub required_claims: Option<Spanned<BTreeMap<String, OneOrMany>>>,
     #[serde(default)]
     pub egress_allow: Vec<Text>,
+    pub owner: Option<Spanned<OneOrMany>>,
     pub mode: Option<Mode>,
     #[serde(default)]
     pub listen: Vec<Spanned<u16>>,
@@ -137,6 +141,38 @@ pub(super) struct Mask {
     pub resource: Text,
     pub columns: Spanned<Vec<Text>>,
     pub how: How,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Approver {
+    pub name: Text,
+    pub user: Option<Text>,
+    pub groups: Spanned<Vec<Text>>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Channel {
+    pub name: Text,
+    pub kind: ChannelKind,
+    pub url: Option<Text>,
+    pub secret: Spanned<SecretRef>,
+    pub ca: Option<Text>,
+    #[serde(default)]
+    pub statements: bool,
+}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Approvals {
+    pub wait: Option<Spanned<Span>>,
+    pub wait_in_transaction: Option<Spanned<Span>>,
+    pub answer_for: Option<Spanned<Span>>,
+    pub on_hangup: Option<OnHangup>,
+    pub remind: Option<Spanned<Span>>,
+    #[serde(default)]
+    pub groups: BTreeMap<String, Spanned<Vec<Text>>>,
 }
 
 #[derive(Default, serde::Deserialize)]
@@ -186,8 +222,19 @@ pub(super) struct Span(pub Duration);
 /// `"64MiB"`, or a number of bytes.
 pub(super) struct Size(pub u64);
 
-const TABLES: [&str; 9] = [
-    "issuer", "agent", "resource", "mask", "policy", "record", "capture", "worker", "console",
+const TABLES: [&str; 12] = [
+    "issuer",
+    "agent",
+    "resource",
+    "mask",
+    "approver",
+    "approvals",
+    "channel",
+    "policy",
+    "record",
+    "capture",
+    "worker",
+    "console",
 ];
 
 impl File {
@@ -218,6 +265,9 @@ impl File {
             "agent" => self.agents = self.entries(key, value, problems),
             "resource" => self.resources = self.entries(key, value, problems),
             "mask" => self.masks = self.entries(key, value, problems),
+            "approver" => self.approvers = self.entries(key, value, problems),
+            "approvals" => self.approvals = one(value, problems).unwrap_or_default(),
+            "channel" => self.channels = self.entries(key, value, problems),
             "policy" => self.policy = one(value, problems).unwrap_or_default(),
             "record" => self.record = one(value, problems).unwrap_or_default(),
             "capture" => self.capture = one(value, problems).unwrap_or_default(),

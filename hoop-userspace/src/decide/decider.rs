@@ -10,14 +10,15 @@ use crate::ids::{ExchangeId, ResourceName};
 use crate::terminate::{Asked, Request, SqlAsked, SqlText, Undecidable, Unit};
 
 use super::cache::{Cache, Known};
-use super::cedar::{Answer, Asks, Place, Policies, PolicyProblem, Query};
+use super::cedar::{Answer, Place, Policies, PolicyProblem, Query, join};
 use super::masks::Masks;
 use super::outcome::{Ask, Outcome};
+use super::question::{self, Question};
 use super::sql::{Limits, Parser, shape};
 use super::words::{self, Words};
 use super::{
-    Access, Action, Code, Decided, Facts, Flag, Object, Permitted, PermittedUnit, Question,
-    Refusal, RelationName, Rule, Statement, Subject, Verb,
+    Access, Action, Code, Decided, Demand, Facts, Flag, Object, Permitted, PermittedUnit, Refusal,
+    RelationName, Rule, Statement, Subject, Verb,
 };
 
 /// The policies of one configuration, compiled, with their caches. Shared by all sessions.
@@ -51,7 +52,7 @@ pub(super) enum Verdict {
     Permit(Arc<[Rule]>),
     Ask {
         rules: Arc<[Rule]>,
-        approvers: Arc<[Arc<str>]>,
+        demands: Arc<[Arc<Demand>]>,
         otherwise: Arc<Words>,
     },
     Refuse(Arc<Words>),
@@ -105,23 +106,39 @@ impl Decider {
         self.epoch
     }
 
+    /// Whether any policy speaks of activity, which is counted only then.
+    pub fn watches(&self) -> bool {
+        self.policies.watches()
+    }
+
     /// Decides every unit of a request, in order, until one is not permitted.
     pub fn decide(&self, subject: &Subject, request: Request) -> Decided {
+        self.decide_from(subject, request, 0)
+    }
+
+    /// Decides what a question holds back once more, under what holds now.
+    pub fn decide_again(&self, subject: &Subject, question: Question) -> Decided {
+        let first = usize::from(question.held.first);
+        self.decide_from(subject, question.request, first)
+    }
+
+    /// Units before `first` have been forwarded.
+    fn decide_from(&self, subject: &Subject, request: Request, first: usize) -> Decided {
         let mut units = SmallVec::with_capacity(request.units.len());
-        for (at, unit) in request.units.iter().enumerate() {
+        for (at, unit) in request.units.iter().enumerate().skip(first) {
             match self.unit(subject, request.exchange, at, unit) {
                 Outcome::Permit(permitted) => units.push(permitted),
                 Outcome::Refuse { words, asked, .. } => {
                     let refusal = words.refusal(request.exchange, index(at), asked);
                     return Decided::Refused {
-                        before: before(subject, &request, units),
+                        before: some(permitted(subject, &request, first, units)),
                         refusal,
                     };
                 }
-                Outcome::Ask(ask) => return self.asks(subject, request, units, at, ask),
+                Outcome::Ask(ask) => return self.asks(subject, request, first, units, ask),
             }
         }
-        Decided::Permitted(permitted(subject, &request, 0..request.wire.len(), units))
+        Decided::Permitted(permitted(subject, &request, first, units))
     }
 
     /// What is found in a text, whoever sends it.
@@ -149,52 +166,61 @@ impl Decider {
         }
     }
 
-    /// Unit `at` must be asked about. It is held with the units behind it, unless one of those is
-    /// refused: nobody is asked about what cannot run anyway.
+    /// The unit behind `units` must be asked about. It is held with the units behind it, unless one
+    /// of those is refused: nobody is asked about what cannot run anyway. What only prepares it is
+    /// held as well: the server would lock tables for it.
     fn asks(
         &self,
         subject: &Subject,
         request: Request,
-        units: Units,
-        at: usize,
+        first: usize,
+        mut units: Units,
         ask: Ask,
     ) -> Decided {
-        let mut held = Units::new();
-        let mut approvers = ask.approvers.to_vec();
-        let mut rules = ask.permitted.rules.to_vec();
+        let at = first + units.len();
+        let earlier = request.units.get(first..at).unwrap_or_default();
+        let ran = earlier
+            .iter()
+            .rposition(question::runs)
+            .map_or(0, |i| i + 1);
+        let mut held: Units = units.drain(ran..).collect();
+        let mut demands = ask.demands.to_vec();
         held.push(ask.permitted);
         for (later, unit) in request.units.iter().enumerate().skip(at + 1) {
             match self.unit(subject, request.exchange, later, unit) {
                 Outcome::Permit(permitted) => held.push(permitted),
                 Outcome::Ask(more) => {
-                    approvers.extend(more.approvers.iter().cloned());
-                    rules.extend(more.permitted.rules.iter().cloned());
+                    join(&mut demands, more.demands.iter().cloned());
                     held.push(more.permitted);
                 }
                 Outcome::Refuse { words, asked, .. } => {
+                    units.extend(held.into_iter().take(at - first - ran));
                     let refusal = words.refusal(request.exchange, index(at), asked);
                     return Decided::Refused {
-                        before: before(subject, &request, units),
+                        before: some(permitted(subject, &request, first, units)),
                         refusal,
                     };
                 }
             }
         }
-        approvers.sort();
-        approvers.dedup();
-        rules.sort();
-        rules.dedup();
-        let start = end_of(&request, at);
+        let start = first + ran;
+        let waiting = || question::waiting(request.units.get(start..).unwrap_or_default());
+        let fingerprints: Vec<_> = waiting()
+            .map(|statement| self.facts(statement.text).facts.fingerprint.clone())
+            .collect();
+        let otherwise = ask
+            .otherwise
+            .refusal(request.exchange, index(start), ask.asked);
         Decided::Ask {
-            before: before(subject, &request, units),
-            question: Question {
-                otherwise: ask
-                    .otherwise
-                    .refusal(request.exchange, index(at), ask.asked),
-                rules: rules.into(),
-                approvers: approvers.into(),
-                held: permitted(subject, &request, start..request.wire.len(), held),
-            },
+            before: some(permitted(subject, &request, first, units)),
+            question: Box::new(Question {
+                otherwise,
+                demands: demands.into(),
+                held: permitted(subject, &request, start, held),
+                fingerprint: fingerprints.join("+"),
+                digest: question::digest(waiting()),
+                request,
+            }),
         }
     }
 
@@ -203,6 +229,7 @@ impl Decider {
             Asked::Control => Outcome::Permit(PermittedUnit {
                 statement: None,
                 rules: Arc::default(),
+                runs: false,
                 would_refuse: None,
             }),
             Asked::Sql(asked) => self.sql(subject, asked),
@@ -254,6 +281,10 @@ impl Decider {
     }
 
     fn verdict(&self, subject: &Subject, known: &Known) -> Arc<Verdict> {
+        if self.watches() {
+            // What was said a moment ago holds no more: something has happened since.
+            return Arc::new(self.judge(subject, &known.facts));
+        }
         let who = {
             let mut cache = self.lock();
             let who = cache.who(subject);
@@ -302,6 +333,7 @@ impl Decider {
         let permitted = PermittedUnit {
             statement: Some(Arc::new(facts)),
             rules,
+            runs: true,
             would_refuse: None,
         };
         match refused {
@@ -320,7 +352,7 @@ impl Decider {
         let masks = self.masks.get(&subject.resource).unwrap_or(&self.none);
         let masked = masks.touched(facts);
         let mut rules = Vec::new();
-        let mut ask: Option<(Vec<Rule>, Asks, Words)> = None;
+        let mut ask: Option<(Vec<Arc<Demand>>, &Access)> = None;
         let query = Query {
             identity: &subject.identity,
             process: &subject.process,
@@ -331,6 +363,7 @@ impl Decider {
             login: &subject.login,
             facts,
             masked: &masked,
+            activity: self.watches().then_some(&subject.activity),
         };
         let mut inquiry = match self.policies.inquiry(query) {
             Ok(inquiry) => inquiry,
@@ -341,9 +374,9 @@ impl Decider {
                 match inquiry.ask(statement, access) {
                     Answer::Permit(more) => rules.extend(more),
                     Answer::Ask(more, asks) => {
-                        let words = words::approval(agent, access, &more, &asks);
-                        rules.extend(more.iter().cloned());
-                        ask.get_or_insert((more, asks, words));
+                        rules.extend(more);
+                        let (demands, _) = ask.get_or_insert((Vec::new(), access));
+                        join(demands, asks);
                     }
                     answer => {
                         return refuse(self.refused(subject, facts, statement, access, answer));
@@ -359,10 +392,10 @@ impl Decider {
         rules.dedup();
         match ask {
             None => Verdict::Permit(rules.into()),
-            Some((_, asks, words)) => Verdict::Ask {
+            Some((demands, access)) => Verdict::Ask {
                 rules: rules.into(),
-                approvers: asks.approvers,
-                otherwise: Arc::new(words),
+                otherwise: Arc::new(words::approval(agent, access, &demands)),
+                demands: demands.into(),
             },
         }
     }
@@ -405,22 +438,19 @@ fn end_of(request: &Request, at: usize) -> usize {
     before.map_or(0, |unit| unit.end.min(request.wire.len()))
 }
 
-fn permitted(
-    subject: &Subject,
-    request: &Request,
-    bytes: std::ops::Range<usize>,
-    units: Units,
-) -> Permitted {
+/// Leave for these units, the first of which is unit `first` of the request.
+fn permitted(subject: &Subject, request: &Request, first: usize, units: Units) -> Permitted {
+    let bytes = end_of(request, first)..end_of(request, first + units.len());
     Permitted {
         session: subject.session,
         exchange: request.exchange,
         epochs: subject.epochs,
         wire: request.wire.slice(bytes),
+        first: index(first),
         units,
     }
 }
 
-fn before(subject: &Subject, request: &Request, units: Units) -> Option<Permitted> {
-    let end = end_of(request, units.len());
-    (!units.is_empty()).then(|| permitted(subject, request, 0..end, units))
+fn some(permitted: Permitted) -> Option<Permitted> {
+    (!permitted.units.is_empty()).then_some(permitted)
 }

@@ -1,25 +1,31 @@
 //! Stage 6: may it? Pure: no clock, no file, no socket.
 
+mod activity;
 mod cache;
 mod cedar;
 mod decider;
+mod demand;
 mod facts;
 mod masks;
 mod outcome;
+mod question;
 mod sql;
 mod subject;
 mod verdict;
 mod words;
 
+pub use activity::{Activity, Tally};
 pub use cedar::{PACKS, PolicyProblem, SCHEMA};
 pub use decider::{DecideError, Decider, Explained};
+pub use demand::{Demand, Scope};
 pub use facts::{
     Access, Action, ColumnName, Copied, Facts, Flag, Object, RelationName, Renamed, Setting,
     Statement, Verb,
 };
+pub use question::{Question, Waiting};
 pub use sql::keeps_grammar;
 pub use subject::Subject;
-pub use verdict::{Code, Decided, Permitted, PermittedUnit, Question, Refusal, Retry, Rule};
+pub use verdict::{Code, Decided, Permitted, PermittedUnit, Refusal, Retry, Rule};
 
 #[cfg(test)]
 mod tests;

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use crate::ids::ExchangeId;
 use crate::terminate::{SqlStep, SqlText};
 
+use super::cedar::join as join_demands;
 use super::decider::Verdict;
 use super::words::Words;
-use super::{Facts, PermittedUnit, Rule};
+use super::{Demand, Facts, PermittedUnit, Rule};
 
 pub(super) enum Outcome {
     Permit(PermittedUnit),
@@ -24,7 +25,7 @@ pub(super) enum Outcome {
 pub(super) struct Ask {
     /// What is permitted once somebody approves.
     pub permitted: PermittedUnit,
-    pub approvers: Arc<[Arc<str>]>,
+    pub demands: Arc<[Arc<Demand>]>,
     pub otherwise: Arc<Words>,
     pub asked: Option<Arc<SqlText>>,
 }
@@ -39,6 +40,7 @@ impl Outcome {
         let permitted = |rules: &Arc<[Rule]>| PermittedUnit {
             statement: Some(facts.clone()),
             rules: rules.clone(),
+            runs: step != SqlStep::Prepare,
             would_refuse: None,
         };
         match verdict {
@@ -49,11 +51,11 @@ impl Outcome {
             }
             Verdict::Ask {
                 rules,
-                approvers,
+                demands,
                 otherwise,
             } => Self::Ask(Ask {
                 permitted: permitted(rules),
-                approvers: approvers.clone(),
+                demands: demands.clone(),
                 otherwise: otherwise.clone(),
                 asked: Some(text.clone()),
             }),
@@ -94,12 +96,9 @@ impl Outcome {
             }
             (Self::Ask(mut one), Self::Ask(two)) => {
                 one.permitted = join(one.permitted, two.permitted);
-                one.approvers = one
-                    .approvers
-                    .iter()
-                    .chain(&*two.approvers)
-                    .cloned()
-                    .collect();
+                let mut demands = one.demands.to_vec();
+                join_demands(&mut demands, two.demands.iter().cloned());
+                one.demands = demands.into();
                 Self::Ask(one)
             }
             (Self::Permit(one), Self::Permit(two)) => Self::Permit(join(one, two)),
@@ -118,6 +117,7 @@ impl Outcome {
             } => Self::Permit(PermittedUnit {
                 statement,
                 rules: Arc::default(),
+                runs: true,
                 would_refuse: mark(&words, asked),
             }),
             Self::Ask(ask) => Self::Permit(PermittedUnit {
@@ -140,6 +140,7 @@ fn join(one: PermittedUnit, two: PermittedUnit) -> PermittedUnit {
     PermittedUnit {
         statement,
         rules: rules.into(),
+        runs: one.runs || two.runs,
         would_refuse: None,
     }
 }

@@ -7,7 +7,7 @@ use crate::config::Mode;
 use crate::identify::Identity;
 use crate::ids::{Epochs, ResourceName, SessionId};
 
-use super::RelationName;
+use super::{Activity, RelationName};
 
 /// Everything about a session that decisions depend on, beside the request.
 #[derive(Clone, Debug)]
@@ -25,4 +25,6 @@ pub struct Subject {
     /// Views and their like whose rows come from masked tables, with their schemas, as far as the
     /// catalog is known: what is copied from them is refused as from the tables themselves.
     pub derived: Arc<[RelationName]>,
+    /// What the session and its agent have done lately; nothing unless a policy asks.
+    pub activity: Activity,
 }

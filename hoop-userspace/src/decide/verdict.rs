@@ -9,6 +9,8 @@ use smallvec::SmallVec;
 use crate::ids::{Epochs, ExchangeId, SessionId};
 use crate::terminate::SqlText;
 
+use super::Question;
+
 /// The outcome for one request. When unit `k` is refused or asked about, `before` holds the
 /// permission for the units in front of it.
 #[derive(Debug)]
@@ -24,7 +26,7 @@ pub enum Decided {
     },
     Ask {
         before: Option<Permitted>,
-        question: Question,
+        question: Box<Question>,
     },
 }
 
@@ -46,6 +48,8 @@ pub struct Permitted {
     pub(in crate::decide) exchange: ExchangeId,
     pub(in crate::decide) epochs: Epochs,
     pub(in crate::decide) wire: Bytes,
+    /// Index of its first unit in the request.
+    pub(in crate::decide) first: u16,
     pub(in crate::decide) units: SmallVec<[PermittedUnit; 6]>,
 }
 
@@ -56,6 +60,8 @@ pub struct PermittedUnit {
     pub statement: Option<Arc<crate::decide::Facts>>,
     /// The rules that permitted it.
     pub rules: Arc<[Rule]>,
+    /// Whether it runs something now; a unit may also only prepare a statement.
+    pub runs: bool,
     /// In observe mode: the refusal that enforce mode would have given.
     pub would_refuse: Option<Box<Refusal>>,
 }
@@ -74,6 +80,10 @@ impl Permitted {
     pub fn wire(&self) -> &Bytes {
         &self.wire
     }
+    /// Index of the first of these units in the request.
+    pub fn first(&self) -> u16 {
+        self.first
+    }
     pub fn units(&self) -> &[PermittedUnit] {
         &self.units
     }
@@ -83,39 +93,6 @@ impl Permitted {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Rule(pub Arc<str>);
-
-/// A request that a human must settle first.
-#[derive(Debug)]
-pub struct Question {
-    /// The refusal that stands if nobody can be asked; its message says what is asked for.
-    pub(in crate::decide) otherwise: Refusal,
-    pub(in crate::decide) rules: Arc<[Rule]>,
-    pub(in crate::decide) approvers: Arc<[Arc<str>]>,
-    pub(in crate::decide) held: Permitted,
-}
-
-impl Question {
-    /// Who wants to do what, in one sentence.
-    pub fn message(&self) -> &str {
-        &self.otherwise.message
-    }
-    /// Groups, any of which may approve.
-    pub fn approvers(&self) -> &[Arc<str>] {
-        &self.approvers
-    }
-    /// The rules that ask.
-    pub fn rules(&self) -> &[Rule] {
-        &self.rules
-    }
-    /// What is held meanwhile.
-    pub fn held(&self) -> &Permitted {
-        &self.held
-    }
-    /// The answer where nobody can be asked.
-    pub fn unavailable(self) -> Refusal {
-        self.otherwise
-    }
-}
 
 /// Why a request was not forwarded, in words for people and in one stable JSON line for programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,6 +107,8 @@ pub struct Refusal {
     pub retry: Retry,
     /// What to do next, for people; also the JSON line's `hint`.
     pub hint: String,
+    /// The question that was put to people about it, if one was.
+    pub approval: Option<String>,
     /// The statement that was refused, for the recording; `None` where there is none or its text
     /// is not known.
     pub asked: Option<Arc<SqlText>>,
@@ -151,6 +130,12 @@ pub enum Code {
     MaskedRead,
     /// A human must approve and none can be asked.
     ApprovalUnavailable,
+    /// Whoever was asked said no.
+    ApprovalRefused,
+    /// Whoever was asked did not answer in time.
+    ApprovalExpired,
+    /// The client took its request back while people were being asked.
+    Cancelled,
     /// The identity was not verified.
     Identity,
     /// The destination is not configured for this agent.
@@ -191,7 +176,7 @@ impl Refusal {
             code: self.code,
             rule: self.rule.as_ref().map(|r| &*r.0),
             retry: self.retry,
-            approval: None,
+            approval: self.approval.as_deref(),
             hint: &self.hint,
         };
         // A struct of strings and unit enums cannot fail to serialise.
@@ -228,6 +213,7 @@ impl Refusal {
             rule: None,
             retry: Retry::Never,
             hint,
+            approval: None,
             asked: None,
         }
     }

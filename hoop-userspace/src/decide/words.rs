@@ -6,9 +6,8 @@ use std::sync::Arc;
 use crate::ids::{AgentName, ExchangeId};
 use crate::terminate::{SqlText, Undecidable};
 
-use super::cedar::Asks;
 use super::masks::Escape;
-use super::{Access, Code, Refusal, Retry, Rule};
+use super::{Access, Code, Demand, Refusal, Retry, Rule};
 
 /// A refusal that is not bound to a request yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +34,7 @@ impl Words {
             rule: self.rule.clone(),
             retry: self.retry,
             hint: self.hint.clone(),
+            approval: None,
             asked,
         }
     }
@@ -186,20 +186,22 @@ pub(super) fn grammar(agent: &AgentName) -> Words {
     }
 }
 
-pub(super) fn approval(agent: &AgentName, access: &Access, rules: &[Rule], asks: &Asks) -> Words {
-    let groups: Vec<_> = asks.approvers.iter().map(|g| &**g).collect();
-    let rule = rules.first().cloned();
-    let name = rule.as_ref().map_or("", |rule| &rule.0);
+pub(super) fn approval(agent: &AgentName, access: &Access, demands: &[Arc<Demand>]) -> Words {
+    let whose: Vec<_> = demands.iter().map(|demand| demand.whose()).collect();
+    let rules: Vec<_> = demands.iter().map(|d| format!("{:?}", d.rule)).collect();
     Words {
         code: Code::ApprovalUnavailable,
         message: format!(
-            "{agent} needs the approval of {} to run {} by rule {name:?}, and nobody can be asked yet",
-            groups.join(" or "),
+            "{agent} needs the approval of {} to run {} by rule {}",
+            whose.join(", and "),
             what(access),
+            rules.join(" and "),
         ),
-        rule,
+        rule: demands
+            .first()
+            .map(|demand| Rule(demand.rule.as_str().into())),
         retry: Retry::AfterApproval,
-        hint: "ask the operator, or do without it".into(),
+        hint: "wait for the answer, or do without it".into(),
     }
 }
 

@@ -1,10 +1,11 @@
 //! Configurations for the tests of this stage and of `terminate`.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::config::{
-    Agent, Capture, Config, Durability, Egress, Host, Login, Mode, ProtocolKind, Record, Resource,
-    UpstreamTls, Worker,
+    Agent, Approvals, Capture, Config, Durability, Egress, Host, Login, Mode, OnHangup,
+    ProtocolKind, Record, Resource, UpstreamTls, Worker,
 };
 
 pub fn config(resources: Vec<Resource>) -> Config {
@@ -20,6 +21,16 @@ pub fn config(resources: Vec<Resource>) -> Config {
         agents: Vec::new(),
         resources,
         masks: Vec::new(),
+        approvers: Vec::new(),
+        channels: Vec::new(),
+        approvals: Approvals {
+            wait: Duration::from_secs(60),
+            wait_in_transaction: Duration::from_secs(60),
+            answer_for: Duration::from_secs(60),
+            on_hangup: OnHangup::Cancel,
+            remind: Duration::from_secs(60),
+            groups: BTreeMap::new(),
+        },
         policy: Default::default(),
         record: Record {
             directory: "/nonexistent".into(),
@@ -73,6 +84,7 @@ pub fn agent(egress: Vec<Egress>) -> Agent {
         instance_claim: None,
         required_claims: Vec::new(),
         egress,
+        owners: Vec::new(),
         mode: Mode::Enforce,
         listen: Vec::new(),
     }

@@ -21,6 +21,8 @@ use crate::wire::tls::{ClientHello, HelloError, MAX_HELLO, client_hello};
 
 /// A client that says nothing for this long has not said whom it asks for.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// Seconds without a byte before a server is asked whether it is there.
+const KEEP_IDLE: u32 = 60;
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_DIALED: usize = 8;
 
@@ -229,6 +231,8 @@ pub(super) async fn dial(addresses: &[SocketAddr]) -> Result<TcpStream, RelayErr
             Ok(Ok(stream)) => {
                 let _ = stream.set_nodelay(true);
                 let _ = setsockopt(&stream.as_fd(), sockopt::KeepAlive, &true);
+                // A statement may wait for people as long as what stands between forgets connections.
+                let _ = setsockopt(&stream.as_fd(), sockopt::TcpKeepIdle, &KEEP_IDLE);
                 return Ok(stream);
             }
             Ok(Err(error)) => last = Some(failed(error)),

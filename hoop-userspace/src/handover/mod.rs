@@ -10,6 +10,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::ask::{Heard, ToDesk};
 use crate::attribute::Process;
 use crate::config::{Kind, Mode};
 use crate::identify::{Counts, Suspension, Suspensions};
@@ -36,6 +37,10 @@ pub enum ToWorker {
     Token { request: u64, token: TokenText },
     /// Asks for [`FromWorker::Agents`].
     ListAgents,
+    /// Something to send to a channel, answered by [`FromWorker::Delivered`].
+    Deliver(Delivery),
+    /// What became of a question that a client waits for.
+    Heard(Heard),
     /// Take nothing new, let sessions finish until the deadline, in milliseconds, then end them and exit.
     Drain { within: u64 },
 }
@@ -62,12 +67,30 @@ pub enum FromWorker {
     WantToken { request: u64, agent: AgentName },
     /// The answer to [`ToWorker::Kill`].
     Killed { session: SessionId, found: bool },
+    /// Whether it was sent, or why not.
+    Delivered {
+        number: u64,
+        problem: Option<String>,
+    },
+    /// A question for people, or one taken back.
+    Question(ToDesk),
     /// Something that belongs into the keeper's ledger, because no session's recording has it.
     Event {
         kind: String,
         detail: String,
         session: Option<SessionId>,
     },
+}
+
+/// One message to one channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivery {
+    /// Counts the keeper's.
+    pub number: u64,
+    pub channel: String,
+    /// The same for every attempt.
+    pub id: String,
+    pub body: String,
 }
 
 /// One session that goes on now, as `hoop status` shows it.

@@ -28,34 +28,38 @@ pub(super) struct Answer {
     pub body: Zeroizing<Vec<u8>>,
 }
 
+/// A client that trusts the system's roots, and those of `ca` (PEM) besides.
+pub(crate) fn https(ca: Option<&str>) -> Result<reqwest::Client, String> {
+    let mut roots = rustls::RootCertStore::empty();
+    let native = rustls_native_certs::load_native_certs();
+    roots.add_parsable_certificates(native.certs);
+    for certificate in CertificateDer::pem_slice_iter(ca.unwrap_or_default().as_bytes()) {
+        let certificate = certificate.map_err(|e| format!("the `ca`: {e}"))?;
+        let added = roots.add(certificate);
+        added.map_err(|e| format!("the `ca`: {e}"))?;
+    }
+    // Named, not taken from the process: which provider is the default is nobody's here.
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|e| e.to_string())?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    reqwest::Client::builder()
+        .use_preconfigured_tls(tls)
+        .redirect(reqwest::redirect::Policy::none())
+        // A proxy from the environment would be an unlooked-for way in and out.
+        .no_proxy()
+        .connect_timeout(CONNECT)
+        .timeout(WHOLE)
+        .build()
+        .map_err(|e| chain(&e))
+}
+
 impl Client {
     /// Trusts the system's roots, and those of `ca` (PEM) besides.
     pub fn new(ca: Option<&str>) -> Result<Self, String> {
-        let mut roots = rustls::RootCertStore::empty();
-        let native = rustls_native_certs::load_native_certs();
-        roots.add_parsable_certificates(native.certs);
-        for certificate in CertificateDer::pem_slice_iter(ca.unwrap_or_default().as_bytes()) {
-            let certificate = certificate.map_err(|e| format!("the issuer's `ca`: {e}"))?;
-            let added = roots.add(certificate);
-            added.map_err(|e| format!("the issuer's `ca`: {e}"))?;
-        }
-        // Named, not taken from the process: which provider is the default is nobody's here.
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|e| e.to_string())?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        reqwest::Client::builder()
-            .use_preconfigured_tls(tls)
-            .redirect(reqwest::redirect::Policy::none())
-            // A proxy from the environment would be an unlooked-for way in and out.
-            .no_proxy()
-            .connect_timeout(CONNECT)
-            .timeout(WHOLE)
-            .build()
-            .map(Self)
-            .map_err(|e| chain(&e))
+        https(ca).map(Self)
     }
 
     /// The answer's body, if it is 200 and says that it is JSON of one of the `types`.
@@ -136,7 +140,7 @@ fn sensitive(authorization: &str) -> Result<http::HeaderValue, String> {
 }
 
 /// The error with its causes: reqwest's own text stops at "error sending request".
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {

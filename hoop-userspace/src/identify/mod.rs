@@ -26,6 +26,7 @@ pub mod token;
 mod verifier;
 
 pub use error::{IdentityError, Quoted, Reason};
+pub(crate) use http::{chain, https};
 pub use jwt::ALGORITHMS;
 pub use mapping::{agent_for, covers, instance_of};
 pub use metrics::{Counts, Metrics};

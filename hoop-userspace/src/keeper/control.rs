@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::people::Peer;
+use crate::ask::Verdict;
 use nix::unistd::{Uid, User, chown};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -50,6 +52,24 @@ pub enum Ask {
         instance: Option<String>,
         reason: String,
     },
+    /// Questions that wait or may be used; with `all` those that are over, too.
+    Approvals {
+        all: bool,
+    },
+    /// One question in full.
+    Approval {
+        question: String,
+    },
+    Vote {
+        question: String,
+        verdict: Verdict,
+        reason: String,
+        break_glass: bool,
+    },
+    Revoke {
+        question: String,
+        reason: String,
+    },
 }
 
 /// What is answered.
@@ -62,7 +82,7 @@ pub enum Answer {
 
 /// Whoever answers; the keeper.
 pub trait Answers: Send + Sync + 'static {
-    fn answer(&self, ask: Ask) -> impl Future<Output = Answer> + Send;
+    fn answer(&self, ask: Ask, peer: Peer) -> impl Future<Output = Answer> + Send;
 }
 
 /// Makes the socket, replacing what an earlier keeper left.
@@ -114,7 +134,10 @@ async fn one(stream: UnixStream, worker: Uid, answers: &impl Answers) -> io::Res
         _ if peer.uid() == worker.as_raw() => {
             Answer::Error("the worker's own account may not use the control socket".into())
         }
-        Ok(ask) => answers.answer(ask).await,
+        Ok(ask) => {
+            let (uid, pid) = (peer.uid(), peer.pid());
+            answers.answer(ask, Peer { uid, pid }).await
+        }
         Err(error) => Answer::Error(format!("not a request: {error}")),
     };
     let mut line = serde_json::to_vec(&answer)?;
@@ -163,7 +186,7 @@ mod tests {
     struct Echo;
 
     impl Answers for Echo {
-        async fn answer(&self, ask: Ask) -> Answer {
+        async fn answer(&self, ask: Ask, _: Peer) -> Answer {
             match ask {
                 Ask::Kill { session, .. } => Answer::Error(format!("no session {session}")),
                 other => Answer::Ok(serde_json::to_value(other).unwrap()),

@@ -83,13 +83,34 @@ pub enum Entry {
         instance: Option<String>,
         reason: String,
     },
+    /// One person approved alone, in an emergency.
+    BreakGlass {
+        question: String,
+        agent: String,
+        resource: String,
+        who: String,
+        reason: String,
+    },
+    /// People cannot be asked, or what an earlier log approved is void.
+    Approvals {
+        problem: String,
+    },
+    /// A message to a channel was given up; what it said is in the log of approvals.
+    Channel {
+        channel: String,
+        why: String,
+    },
     Seen(Row),
 }
 
 impl Entry {
     fn is_bad(&self) -> bool {
         match self {
-            Self::WorkerDied { .. } | Self::Suspended { .. } => true,
+            Self::WorkerDied { .. }
+            | Self::Suspended { .. }
+            | Self::BreakGlass { .. }
+            | Self::Approvals { .. }
+            | Self::Channel { .. } => true,
             Self::Reload { error: problem, .. } | Self::Capture { problem, .. } => {
                 problem.is_some()
             }

@@ -4,15 +4,18 @@
 //! This file puts the keeper together and lives its life: start, reload, stop. On exit the pinned
 //! programs stay, so what was governed is refused until a keeper is back.
 
+pub mod approvals;
 pub mod cgroups;
 mod console;
 pub mod control;
+pub mod courier;
 pub mod folders;
 mod governing;
 mod handing;
 pub mod journal;
 pub mod names;
 pub mod notify;
+pub mod people;
 mod questions;
 pub mod seen;
 pub mod status;
@@ -37,6 +40,8 @@ use crate::config::{Bundle, Config, ConfigError};
 use crate::identify::token::Tokens;
 use crate::record::{Ledger, RecordError};
 use crate::worker::privileges::{self, PrivilegeError};
+use approvals::Clerk;
+use courier::Courier;
 use governing::Governor;
 use journal::{Entry, Journal};
 use notify::Notify;
@@ -91,6 +96,8 @@ pub struct Parts {
     journal: Arc<Journal>,
     suspended: Arc<Suspended>,
     tokens: Arc<Tokens>,
+    clerk: Arc<Clerk>,
+    courier: Arc<Courier>,
     counters: Counters,
     config: Mutex<Arc<Config>>,
     reload: Mutex<Reload>,
@@ -182,17 +189,32 @@ impl Keeper {
         account: &User,
         notify: Notify,
     ) -> Result<Self, KeeperError> {
-        let ledger = Ledger::open(&config.worker.state.join(folders::KEEPER), "keeper")?;
+        let folder = config.worker.state.join(folders::KEEPER);
+        let ledger = Ledger::open(&folder, "keeper")?;
         let journal = Arc::new(Journal::new(ledger));
         let recipe = Recipe {
             user: config.worker.user.clone(),
             arguments: start.worker_arguments.clone(),
         };
-        let suspended =
-            Suspended::open(&config.worker.state.join(folders::KEEPER), journal.clone())?;
-        let suspended = Arc::new(suspended);
+        let suspended = Arc::new(Suspended::open(&folder, journal.clone())?);
         let (wants, wanted) = mpsc::channel(64);
-        let worker = supervise::start(recipe, journal.clone(), suspended.clone(), wants);
+        let (desk, asked) = mpsc::channel(256);
+        let (deliveries, delivered) = mpsc::channel(256);
+        let ears = supervise::Ears {
+            wants,
+            desk,
+            deliveries,
+        };
+        let worker = supervise::start(recipe, journal.clone(), suspended.clone(), ears);
+        let config = Arc::new(config);
+        // Before the first client can ask.
+        let courier = Courier::new(config.clone(), worker.clone(), journal.clone());
+        let courier = Arc::new(courier);
+        tokio::spawn(courier.clone().serve(delivered));
+        let (told, books) = (worker.clone(), journal.clone());
+        let clerk = Clerk::open(&folder, config.clone(), told, books, courier.clone())?;
+        let clerk = Arc::new(clerk);
+        tokio::spawn(clerk.clone().serve(asked));
         let epoch = 1;
         worker
             .configure(candidate(epoch, bundle))
@@ -203,7 +225,6 @@ impl Keeper {
             at: time::OffsetDateTime::now_utc(),
             error: None,
         };
-        let config = Arc::new(config);
         let parts = Arc::new(Parts {
             start,
             since: SystemTime::now(),
@@ -212,6 +233,8 @@ impl Keeper {
             journal,
             suspended,
             tokens: Arc::default(),
+            clerk,
+            courier,
             counters: Counters::default(),
             config: Mutex::new(config.clone()),
             reload: Mutex::new(reload),
@@ -317,7 +340,10 @@ impl Keeper {
             .worker
             .configure(candidate(epoch, &bundle))
             .await?;
-        *lock(&self.parts.config) = Arc::new(config);
+        let config = Arc::new(config);
+        self.parts.clerk.set_config(config.clone());
+        self.parts.courier.set_config(config.clone());
+        *lock(&self.parts.config) = config;
         self.governor.apply();
         Ok(())
     }

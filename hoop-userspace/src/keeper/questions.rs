@@ -9,15 +9,17 @@ use time::OffsetDateTime;
 use super::control::{Answer, Answers, Ask};
 use super::governing::Governor;
 use super::journal::Entry;
+use super::people::Peer;
 use super::status::{
-    AgentStatus, CountersStatus, IdentityStatus, SessionStatus, Status, SuspendedStatus,
-    WorkerStatus,
+    AgentStatus, ApprovalsStatus, CountersStatus, IdentityStatus, SessionStatus, Status,
+    SuspendedStatus, WorkerStatus,
 };
 use super::{Parts, lock};
+use crate::ask::Ballot;
 use crate::config::Mode;
 use crate::handover::{AgentStanding, LiveSession};
 use crate::identify::{By, Suspension, agent_for};
-use crate::ids::SessionId;
+use crate::ids::{BadQuestionId, QuestionId, SessionId};
 
 pub struct Questions {
     pub parts: Arc<Parts>,
@@ -25,7 +27,7 @@ pub struct Questions {
 }
 
 impl Answers for Questions {
-    async fn answer(&self, ask: Ask) -> Answer {
+    async fn answer(&self, ask: Ask, peer: Peer) -> Answer {
         match ask {
             Ask::Status => value(&self.status().await),
             Ask::Discover => value(&lock(&self.parts.seen).rows()),
@@ -41,6 +43,13 @@ impl Answers for Questions {
                 instance,
                 reason,
             } => self.resume(&agent, instance.as_deref(), &reason),
+            Ask::Approvals { .. }
+            | Ask::Approval { .. }
+            | Ask::Vote { .. }
+            | Ask::Revoke { .. } => match self.approvals(ask, peer).await {
+                Ok(value) => Answer::Ok(value),
+                Err(why) => Answer::Error(why),
+            },
         }
     }
 }
@@ -52,7 +61,51 @@ fn value(value: &impl serde::Serialize) -> Answer {
     }
 }
 
+fn id(question: &str) -> Result<QuestionId, String> {
+    let parsed = question.parse();
+    parsed.map_err(|error: BadQuestionId| format!("{question:?} is {error}"))
+}
+
+/// What a person wrote, as it may be shown in a terminal and in a refusal.
+fn spoken(text: &str, most: usize) -> String {
+    let shown: String = text
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(most)
+        .collect();
+    shown.trim().to_owned()
+}
+
 impl Questions {
+    /// What people see of questions, and say to them: only those whom nothing governs.
+    async fn approvals(&self, ask: Ask, peer: Peer) -> Result<serde_json::Value, String> {
+        let clerk = &self.parts.clerk;
+        let voter = clerk.person(peer).await?;
+        match ask {
+            Ask::Approvals { all } => Ok(clerk.list(all)),
+            Ask::Approval { question } => clerk.show(id(&question)?),
+            Ask::Vote {
+                question,
+                verdict,
+                reason,
+                break_glass,
+            } => {
+                let ballot = Ballot {
+                    voter,
+                    verdict,
+                    reason: spoken(&reason, 1000),
+                    break_glass,
+                };
+                clerk.vote(id(&question)?, ballot).await
+            }
+            Ask::Revoke { question, reason } => {
+                let reason = spoken(&reason, 1000);
+                clerk.revoke(id(&question)?, voter, reason).await
+            }
+            other => Err(format!("{other:?} is not about approvals")),
+        }
+    }
+
     async fn kill(&self, session: &str, reason: &str) -> Answer {
         let id = match session.parse() {
             Ok(id) => id,
@@ -80,7 +133,7 @@ impl Questions {
     }
 
     async fn end(&self, session: SessionId, reason: &str) -> bool {
-        let reason = plain(reason);
+        let reason = spoken(reason, 200);
         let found = self.parts.worker.kill(session, reason.clone()).await;
         self.parts.journal.write(&Entry::Kill {
             session: session.to_string(),
@@ -99,7 +152,7 @@ impl Questions {
             instance: instance.clone(),
             since: std::time::SystemTime::now(),
             by: By::Operator,
-            why: plain(reason),
+            why: spoken(reason, 200),
         });
         match suspended {
             Ok(new) => Answer::Ok(serde_json::json!({
@@ -113,7 +166,11 @@ impl Questions {
 
     /// An agent that the file no longer names can still be taken from the list.
     fn resume(&self, agent: &str, instance: Option<&str>, reason: &str) -> Answer {
-        match self.parts.suspended.resume(agent, instance, &plain(reason)) {
+        match self
+            .parts
+            .suspended
+            .resume(agent, instance, &spoken(reason, 200))
+        {
             Ok(0) => Answer::Error(format!("{agent} is not suspended")),
             Ok(_) => Answer::Ok(serde_json::json!({
                 "agent": agent, "instance": instance, "suspended": false,
@@ -143,12 +200,20 @@ impl Questions {
         let reload = lock(&parts.reload).clone();
         let hooks = self.governor.hooks();
         let ready = now.ready.is_some();
+        let (pending, problem) = parts.clerk.health();
+        let channels = parts.courier.status();
         Status {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
             since: parts.since.into(),
             config: parts.start.config.clone(),
-            well: ready && reload.error.is_none() && hooks.iter().all(|hook| hook.attached),
+            well: ready
+                && reload.error.is_none()
+                && problem.is_none()
+                && channels.iter().all(|channel| channel.problem.is_none())
+                && hooks.iter().all(|hook| hook.attached),
+            approvals: ApprovalsStatus { pending, problem },
+            channels,
             reload,
             worker: WorkerStatus {
                 pid: now.pid,
@@ -224,15 +289,6 @@ fn identity(standing: &AgentStanding) -> IdentityStatus {
         note: standing.note.clone(),
         refused: standing.refused.clone(),
     }
-}
-
-/// What a person wrote, fit for one line of a log.
-fn plain(reason: &str) -> String {
-    reason
-        .chars()
-        .filter(|c| !c.is_control())
-        .take(200)
-        .collect()
 }
 
 fn mode(mode: Mode) -> &'static str {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use crate::config::Kind;
 use crate::identify::{By, Counts};
@@ -25,6 +26,8 @@ pub struct Status {
     pub hooks: Vec<Hook>,
     pub agents: Vec<AgentStatus>,
     pub sessions: Vec<SessionStatus>,
+    pub approvals: ApprovalsStatus,
+    pub channels: Vec<ChannelStatus>,
     pub counters: CountersStatus,
     /// What was counted of identities since the worker's start.
     pub identity: Counts,
@@ -109,6 +112,34 @@ pub struct SessionStatus {
     pub login: String,
     pub pid: u32,
     pub executable: Option<String>,
+}
+
+/// What people are asked.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct ApprovalsStatus {
+    /// Questions that wait for an answer.
+    pub pending: usize,
+    /// Why nobody can be asked, if that is so.
+    pub problem: Option<String>,
+}
+
+/// A channel that people are told by.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct ChannelStatus {
+    pub name: String,
+    /// Messages that are to be sent, or sent again.
+    pub waiting: usize,
+    pub delivered: u64,
+    pub given_up: u64,
+    /// Why the last attempt failed, if it did.
+    pub problem: Option<String>,
+}
+
+/// RFC 3339 to the second, in UTC.
+pub fn stamp(time: OffsetDateTime) -> String {
+    let whole = time.to_offset(time::UtcOffset::UTC);
+    let whole = whole.replace_nanosecond(0).unwrap_or(whole);
+    whole.format(&Rfc3339).unwrap_or_default()
 }
 
 /// Since the keeper's start.

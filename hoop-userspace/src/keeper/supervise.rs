@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::approvals::ForDesk;
+use super::courier::Delivered;
 use super::journal::{Entry, Journal};
 use super::suspended::Suspended;
 use crate::handover::{
@@ -82,18 +84,32 @@ pub struct Recipe {
     pub arguments: Vec<String>,
 }
 
+/// Who hears what the worker says beside its answers.
+pub struct Ears {
+    pub wants: mpsc::Sender<Want>,
+    pub desk: mpsc::Sender<ForDesk>,
+    pub deliveries: mpsc::Sender<Delivered>,
+}
+
 /// Starts supervising; the task ends after [`Worker::drain`].
 pub fn start(
     recipe: Recipe,
     journal: Arc<Journal>,
     suspended: Arc<Suspended>,
-    wants: mpsc::Sender<Want>,
+    ears: Ears,
 ) -> Worker {
     let (tell, now) = watch::channel(WorkerNow::default());
     let (wishes, asked) = mpsc::channel(64);
+    let Ears {
+        wants,
+        desk,
+        deliveries,
+    } = ears;
     let supervisor = Supervisor {
         recipe,
         journal,
+        desk,
+        deliveries,
         tell,
         asked,
         current: None,
@@ -161,6 +177,10 @@ impl Worker {
 struct Supervisor {
     recipe: Recipe,
     journal: Arc<Journal>,
+    /// What people are asked.
+    desk: mpsc::Sender<ForDesk>,
+    /// What became of messages to channels.
+    deliveries: mpsc::Sender<Delivered>,
     tell: watch::Sender<WorkerNow>,
     asked: mpsc::Receiver<Wish>,
     /// What every new worker gets.
@@ -202,6 +222,8 @@ impl Supervisor {
             self.lists.clear();
             self.agents.clear();
             self.kills.clear();
+            // Gone only when the keeper is.
+            let _ = self.desk.send(ForDesk::WorkerGone).await;
             match ended {
                 Ended::Died(why) => self.journal.write(&Entry::WorkerDied { pid, why }),
                 Ended::Drained(reply) => {
@@ -250,6 +272,11 @@ impl Supervisor {
                 },
                 message = channel.receive() => {
                     let error = match message {
+                        Ok(Some((FromWorker::Question(message), _))) => {
+                            // It waits neither for the disk nor for this worker.
+                            let _ = self.desk.send(ForDesk::Said(message)).await;
+                            continue;
+                        }
                         Ok(Some((message, _))) => {
                             self.heard(message, &mut offered, &channel);
                             continue;
@@ -384,6 +411,11 @@ impl Supervisor {
                     tracing::warn!("too many questions for tokens wait; one is not answered");
                 }
             }
+            FromWorker::Delivered { number, problem } => {
+                // Where the courier is far behind it is sent again, which its id tells.
+                let _ = self.deliveries.try_send((number, problem));
+            }
+            FromWorker::Question(_) => {}
             FromWorker::Killed { session, found } => {
                 if let Some(at) = self.kills.iter().position(|(id, _)| *id == session) {
                     let _ = self.kills.swap_remove(at).1.send(found);

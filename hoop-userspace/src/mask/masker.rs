@@ -132,10 +132,14 @@ impl Masker {
         exchange: ExchangeId,
         statements: impl IntoIterator<Item = Option<Arc<Facts>>>,
     ) {
-        self.exchanges.push_back(Exchange {
-            id: exchange,
-            units: statements.into_iter().collect(),
-        });
+        match self.exchanges.back_mut() {
+            // The rest of a request, of which the beginning was forwarded before.
+            Some(last) if last.id == exchange => last.units.extend(statements),
+            _ => self.exchanges.push_back(Exchange {
+                id: exchange,
+                units: statements.into_iter().collect(),
+            }),
+        }
     }
 
     /// Masks a batch. Batches must come in the order in which the server sent them.

@@ -119,6 +119,36 @@ pub struct RefusalNote {
     pub asked: Option<String>,
 }
 
+/// A question that people are asked, before the client is told so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AskedNote {
+    pub exchange: u64,
+    pub question: String,
+    /// Who wants to do what, and by which rule that needs asking.
+    pub message: String,
+    pub statements: Vec<String>,
+    pub rules: Vec<String>,
+    pub until: SystemTime,
+    /// They were being asked about the same already.
+    pub joined: bool,
+}
+
+/// How a question ended for this session, before that takes effect.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AnsweredNote {
+    pub exchange: u64,
+    pub question: Option<String>,
+    /// Stable: `approved`, `refused`, `expired`, `cancelled`, `unavailable`, `changed`.
+    pub outcome: String,
+    /// Who approved or refused, with the reasons that they gave.
+    pub by: Vec<(String, String)>,
+    /// Of an approval: what it covers.
+    pub scope: Option<String>,
+    pub break_glass: bool,
+    /// Milliseconds that the client was held.
+    pub held: u64,
+}
+
 /// Replies as the agent saw them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RepliesNote<'b> {

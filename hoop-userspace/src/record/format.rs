@@ -68,15 +68,20 @@ pub enum Kind {
     Seal = 8,
     /// An entry of a ledger.
     Entry = 9,
+    /// People are being asked about a request.
+    Asked = 10,
+    /// What they answered, or what else ended the question.
+    Answered = 11,
     /// The identity's token was renewed.
-    Identity = 10,
+    Identity = 12,
 }
 
 impl Kind {
     fn of(byte: u8) -> Option<Self> {
         use Kind::*;
         [
-            Header, Permitted, Refused, Replies, Bulk, Cancel, End, Seal, Entry, Identity,
+            Header, Permitted, Refused, Replies, Bulk, Cancel, End, Seal, Entry, Asked, Answered,
+            Identity,
         ]
         .into_iter()
         .find(|k| *k as u8 == byte)

@@ -44,4 +44,9 @@ impl Ledger {
         let json = serde_json::to_vec(entry).map_err(|_| RecordError::TooLarge)?;
         self.writer.append(Kind::Entry, &[&json], |_| {})
     }
+
+    /// Resolves when everything appended so far is on the disk.
+    pub fn durable(&self) -> impl Future<Output = Result<(), RecordError>> + Send + 'static {
+        self.writer.durable()
+    }
 }

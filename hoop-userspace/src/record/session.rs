@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use super::Recorded;
 use super::encode::{self, BulkHead, CutHead, PermittedHead, RepliesHead, cut};
-use super::event::{EndNote, Header, RenewedNote, SealNote, SpanNote};
+use super::event::{AnsweredNote, AskedNote, EndNote, Header, RenewedNote, SealNote, SpanNote};
 use super::format::Kind;
 use super::store::SealingKey;
 use super::writer::{RecordError, Writer};
@@ -84,6 +84,16 @@ impl SessionRecorder {
         let note = encode::refusal(&refusal);
         append(&mut self.writer, Kind::Refused, &note, &[])?;
         Ok(Recorded(refusal))
+    }
+
+    /// Records a question before the client is told of it.
+    pub fn asked(&mut self, note: &AskedNote) -> Result<(), RecordError> {
+        append(&mut self.writer, Kind::Asked, note, &[])
+    }
+
+    /// Records an answer before it takes effect.
+    pub fn answered(&mut self, note: &AnsweredNote) -> Result<(), RecordError> {
+        append(&mut self.writer, Kind::Answered, note, &[])
     }
 
     /// Records replies before the client gets them: as the client will see them, rows up to
@@ -168,13 +178,7 @@ impl SessionRecorder {
 
     /// Resolves when everything recorded so far is on the disk.
     pub fn durable(&self) -> impl Future<Output = Result<(), RecordError>> + Send + 'static {
-        let durable = self.writer.dirty().durable();
-        let path = self.writer.path().to_owned();
-        async move {
-            durable
-                .await
-                .map_err(|why| RecordError::io("sync", &path, why))
-        }
+        self.writer.durable()
     }
 
     /// Records the end and seals the file. Nothing can be recorded after it.

@@ -146,6 +146,7 @@ fn permitted(sql: &str, exchange: u64) -> Permitted {
         },
         mode: Mode::Enforce,
         derived: Arc::default(),
+        activity: Default::default(),
     };
     match decider.decide(&subject, request) {
         Decided::Permitted(permitted) => permitted,
@@ -209,6 +210,7 @@ fn refusal(exchange: u64) -> Refusal {
         rule: None,
         retry: crate::decide::Retry::Never,
         hint: "ask".into(),
+        approval: None,
         asked: Some(Arc::new(SqlText {
             text: "DELETE FROM users".into(),
             hash: 1,

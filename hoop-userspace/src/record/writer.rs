@@ -125,6 +125,17 @@ impl Writer {
         &self.dirty
     }
 
+    /// Resolves when everything appended so far is on the disk.
+    pub(super) fn durable(&self) -> impl Future<Output = Result<(), RecordError>> + Send + 'static {
+        let durable = self.dirty.durable();
+        let path = self.path.clone();
+        async move {
+            durable
+                .await
+                .map_err(|why| RecordError::io("sync", &path, why))
+        }
+    }
+
     #[cfg(test)]
     pub(super) fn break_for_test(&mut self) {
         self.failed = true;
@@ -205,7 +216,10 @@ impl Writer {
         if self.room == Room::Until(0) && !self.dirty.is_scarce() {
             return Ok(());
         }
-        let last_words = matches!(kind, Kind::Refused | Kind::Cancel | Kind::End | Kind::Seal);
+        let last_words = matches!(
+            kind,
+            Kind::Refused | Kind::Cancel | Kind::Answered | Kind::End | Kind::Seal
+        );
         let end = self.written + length;
         match self.room {
             Room::Unknown => Ok(()),

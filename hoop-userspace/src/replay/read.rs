@@ -9,9 +9,8 @@ use serde::Deserialize;
 
 use crate::ids::SessionId;
 use crate::record::{Anchor, Broken, Frame, Kind, Link, PREAMBLE, Step, Times, Walk};
-use crate::record::{
-    BulkNote, EndNote, Header, PermittedNote, RefusalNote, RenewedNote, RepliesNote, SealNote,
-};
+use crate::record::{AnsweredNote, AskedNote, BulkNote, EndNote, Header};
+use crate::record::{PermittedNote, RefusalNote, RenewedNote, RepliesNote, SealNote};
 
 /// Bytes read at once; a frame that is larger makes the buffer grow up to its own bound.
 const CHUNK: usize = 256 * 1024;
@@ -75,6 +74,8 @@ pub enum Told {
     Bulk(BulkNote<'static>),
     Cancel(Option<u64>),
     Renewed(RenewedNote),
+    Asked(AskedNote),
+    Answered(AnsweredNote),
     End(EndNote),
     Seal(SealNote, SealState),
     /// A ledger's entry, as JSON.
@@ -225,6 +226,8 @@ impl Told {
             Kind::Bulk => Told::Bulk(note::<BulkNote<'_>>(payload)?.into_owned()),
             Kind::Cancel => Told::Cancel(note(payload)?),
             Kind::Identity => Told::Renewed(note(payload)?),
+            Kind::Asked => Told::Asked(note(payload)?),
+            Kind::Answered => Told::Answered(note(payload)?),
             Kind::End => Told::End(note(payload)?),
             Kind::Seal => {
                 let seal: SealNote = note(payload)?;

@@ -84,6 +84,8 @@ impl Transcript {
             Event::Renewed { expires, .. } => {
                 page.line('=', &format!("token renewed; it holds until {expires}"));
             }
+            Event::Question { .. } => question(page, event),
+            Event::Answer { .. } => answer(page, event),
             Event::End {
                 end,
                 reason,
@@ -148,6 +150,55 @@ impl Transcript {
         for report in errors.iter().chain(notices) {
             self::report(page, report);
         }
+    }
+}
+
+fn question(page: &mut Page<'_>, event: &Event) {
+    let Event::Question {
+        question,
+        message,
+        statements,
+        until,
+        joined,
+        ..
+    } = event
+    else {
+        return;
+    };
+    for statement in statements {
+        page.line('>', statement);
+    }
+    let joined = if *joined { " (asked before)" } else { "" };
+    page.line('?', &format!("question {question}{joined}: {message}"));
+    page.more(&format!("waits until {until}"));
+}
+
+fn answer(page: &mut Page<'_>, event: &Event) {
+    let Event::Answer {
+        question,
+        outcome,
+        by,
+        scope,
+        break_glass,
+        held_ms,
+        ..
+    } = event
+    else {
+        return;
+    };
+    let question = question.as_deref().unwrap_or("-");
+    let alone = if *break_glass { ", BREAK GLASS" } else { "" };
+    let scope = scope.as_ref().map_or(String::new(), |s| format!(" ({s})"));
+    page.line(
+        '?',
+        &format!("question {question} {outcome}{scope}{alone} after {held_ms} ms"),
+    );
+    for person in by {
+        let reason = match person.reason.is_empty() {
+            true => String::new(),
+            false => format!(": {}", person.reason),
+        };
+        page.more(&format!("by {}{reason}", person.who));
     }
 }
 

@@ -81,6 +81,27 @@ pub enum Event {
         scopes: Vec<String>,
         expires: String,
     },
+    /// People were asked, and the client was held.
+    Question {
+        exchange: u64,
+        question: String,
+        message: String,
+        statements: Vec<String>,
+        rules: Vec<String>,
+        /// RFC 3339.
+        until: String,
+        joined: bool,
+    },
+    Answer {
+        exchange: u64,
+        question: Option<String>,
+        /// `approved`, `refused`, `expired`, `cancelled`, `unavailable` or `changed`.
+        outcome: String,
+        by: Vec<Person>,
+        scope: Option<String>,
+        break_glass: bool,
+        held_ms: u64,
+    },
     End {
         end: String,
         reason: String,
@@ -97,6 +118,13 @@ pub enum Event {
     Entry {
         entry: Value,
     },
+}
+
+/// Who answered, and why.
+#[derive(Clone, Debug, Serialize)]
+pub struct Person {
+    pub who: String,
+    pub reason: String,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -169,6 +197,27 @@ impl Story {
                 scopes: note.scopes,
                 expires: rfc3339(note.expires),
             }],
+            Told::Asked(note) => vec![Event::Question {
+                exchange: note.exchange,
+                question: note.question,
+                message: note.message,
+                statements: note.statements,
+                rules: note.rules,
+                until: rfc3339(note.until),
+                joined: note.joined,
+            }],
+            Told::Answered(note) => {
+                let person = |(who, reason)| Person { who, reason };
+                vec![Event::Answer {
+                    exchange: note.exchange,
+                    question: note.question,
+                    outcome: note.outcome,
+                    by: note.by.into_iter().map(person).collect(),
+                    scope: note.scope,
+                    break_glass: note.break_glass,
+                    held_ms: note.held,
+                }]
+            }
             Told::End(note) => vec![Event::End {
                 end: note.kind,
                 reason: note.reason,

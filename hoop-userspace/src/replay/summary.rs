@@ -184,7 +184,15 @@ pub fn ledgers(directory: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     let is_ledger = |p: &PathBuf| p.extension().is_some_and(|e| e == LEDGER_EXTENSION);
     let mut found: Vec<_> = entries.map(|e| e.path()).filter(is_ledger).collect();
-    found.sort();
+    // Named for what they are about and then for when they were begun.
+    let begun = |path: &PathBuf| {
+        let name = path.file_stem().map(|n| n.to_string_lossy().into_owned());
+        name.unwrap_or_default()
+            .rsplit('-')
+            .next()
+            .map(str::to_owned)
+    };
+    found.sort_by_cached_key(|path| (begun(path), path.clone()));
     found
 }
 

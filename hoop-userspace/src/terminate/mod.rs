@@ -61,8 +61,11 @@ pub trait Protocol: Send {
     /// server in the state that the client is told.
     fn refuse(&mut self, refusal: Recorded<Refusal>) -> Result<(), SessionError>;
 
-    /// Tells the client something that is no answer, where the protocol has room for it.
-    fn notify(&mut self, exchange: ExchangeId, notice: &str);
+    /// Tells the client something that is no answer. Whether there was room for it.
+    fn notify(&mut self, exchange: ExchangeId, notice: &str) -> bool;
+
+    /// Whether the server may hold locks for this session while it waits.
+    fn in_transaction(&self) -> bool;
 
     /// Asks the server to cancel what the session runs now. The session goes on.
     fn cancel(&mut self);

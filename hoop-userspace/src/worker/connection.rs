@@ -220,6 +220,8 @@ impl Connection {
                     rulebook,
                     catalogs,
                     recorder,
+                    asker: self.shared.asker.clone(),
+                    watched: self.shared.activities.of(&agent.name),
                     ends: told,
                 };
                 let watching = self.watch(agent, watching, &ends);
@@ -459,6 +461,7 @@ impl Connection {
             },
             mode: agent.mode,
             derived: Arc::default(),
+            activity: Default::default(),
         }
     }
 

@@ -6,6 +6,7 @@
 
 mod connection;
 mod console;
+mod deliver;
 mod identity;
 mod keys;
 pub mod live;
@@ -26,8 +27,11 @@ use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::mpsc;
 use tokio::task::{self, JoinSet};
 
+use crate::ask::{Asker, ToDesk};
 use crate::config::Bundle;
-use crate::handover::{Channel, ChannelError, FromWorker, Handover, LiveSession, Side, ToWorker};
+use crate::handover::{
+    Channel, ChannelError, Delivery, FromWorker, Handover, LiveSession, Side, ToWorker,
+};
 use crate::identify::Suspensions;
 use crate::ids::SessionId;
 use crate::terminate::End;
@@ -73,13 +77,16 @@ pub fn run(user: &str) -> Result<(), WorkerError> {
 async fn serve(socket: OwnedFd, threads: &Threads) -> Result<(), WorkerError> {
     let channel = Arc::new(Channel::new(socket, Side::Worker)?);
     let (tell, heard) = mpsc::channel(256);
-    // A task of its own: a full socket must not keep the worker from reading.
+    // Tasks of their own: a full socket must not keep the worker from reading.
     let telling = tokio::spawn(pass_on(channel.clone(), heard));
+    let (ask, asked) = mpsc::unbounded_channel();
+    let asking = tokio::spawn(pass_questions_on(channel.clone(), asked));
     let mut worker = Worker {
         shared: None,
         suspended: Suspensions::default(),
         tell,
         threads,
+        asker: Asker::new(first_ticket()?, ask),
         connections: JoinSet::new(),
         sessions: HashMap::new(),
     };
@@ -89,7 +96,8 @@ async fn serve(socket: OwnedFd, threads: &Threads) -> Result<(), WorkerError> {
     }
     worker.end_all().await;
     drop(worker);
-    let _ = tokio::time::timeout(Duration::from_secs(1), telling).await;
+    let last_words = async { tokio::join!(telling, asking) };
+    let _ = tokio::time::timeout(Duration::from_secs(1), last_words).await;
     ended.map(|_| ()).map_err(Into::into)
 }
 
@@ -101,7 +109,24 @@ async fn pass_on(channel: Arc<Channel>, mut heard: mpsc::Receiver<FromWorker>) {
     }
 }
 
+async fn pass_questions_on(channel: Arc<Channel>, mut asked: mpsc::UnboundedReceiver<ToDesk>) {
+    while let Some(message) = asked.recv().await {
+        if let Err(error) = channel.send(&FromWorker::Question(message), None).await {
+            tracing::warn!(%error, "a question could not be put to the keeper");
+        }
+    }
+}
+
+/// An answer to a worker before this one must find nobody.
+fn first_ticket() -> io::Result<u64> {
+    let mut random = [0; 8];
+    let filled = SystemRandom::new().fill(&mut random);
+    filled.map_err(|_| io::Error::other("the system has no randomness"))?;
+    Ok(u64::from_ne_bytes(random))
+}
+
 struct Worker<'t> {
+    asker: Asker,
     shared: Option<Arc<Shared>>,
     /// As the keeper said last; it says so before the first configuration.
     suspended: Suspensions,
@@ -158,6 +183,15 @@ impl Worker<'_> {
                 let found = live.is_some_and(|live| live.end(session, End::Killed(reason)));
                 self.say(FromWorker::Killed { session, found }).await;
             }
+            ToWorker::Deliver(delivery) => self.deliver(delivery),
+            ToWorker::Heard(heard) => {
+                let ended = self.asker.hear(heard);
+                for (session, why) in ended {
+                    if let Some(shared) = &self.shared {
+                        shared.live.end(session, End::Killed(why));
+                    }
+                }
+            }
             ToWorker::Drain { .. } => {}
         }
     }
@@ -171,7 +205,7 @@ impl Worker<'_> {
                 .map_err(|error| error.to_string());
         }
         let tell = self.tell.clone();
-        let shared = Shared::open(epoch, config, tell)
+        let shared = Shared::open(epoch, config, tell, self.asker.clone())
             .await
             .map_err(|error| error.to_string())?;
         // Before the first connection.
@@ -231,6 +265,24 @@ impl Worker<'_> {
         }
     }
 
+    /// On its own: whoever is told may take their time.
+    fn deliver(&self, delivery: Delivery) {
+        let rules = self.shared.as_ref().map(|shared| shared.rules());
+        let tell = self.tell.clone();
+        tokio::spawn(async move {
+            let number = delivery.number;
+            let channels = rules.iter().flat_map(|rules| &rules.config.channels);
+            let channel = channels.into_iter().find(|c| c.name == delivery.channel);
+            let sent = match channel {
+                Some(channel) => deliver::deliver(channel, delivery).await,
+                None => Err("it is not configured any more".into()),
+            };
+            let problem = sent.err();
+            // The receiver lives until the end of this process.
+            let _ = tell.send(FromWorker::Delivered { number, problem }).await;
+        });
+    }
+
     async fn list(&self) {
         let live = self
             .shared
@@ -276,6 +328,10 @@ impl Worker<'_> {
         let Some(live) = self.shared.as_ref().map(|shared| shared.live.clone()) else {
             return;
         };
+        // People may take longer than anybody waits for a restart, and their answer is kept.
+        for session in self.asker.held() {
+            live.end(session, End::Drained);
+        }
         tokio::select! {
             _ = live.empty(within) => {}
             _ = self.until_told(channel) => {}

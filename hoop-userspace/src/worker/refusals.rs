@@ -62,6 +62,7 @@ fn refusal(code: Code, retry: Retry, message: String, hint: &str) -> Refusal {
         rule: None,
         retry,
         hint: hint.into(),
+        approval: None,
         asked: None,
     }
 }

@@ -9,6 +9,7 @@ use super::console::Listener;
 use super::identity::Identities;
 use super::keys::{KeyError, hash_key};
 use super::live::Live;
+use crate::ask::Asker;
 use crate::config::{Config, Resource};
 use crate::decide::{DecideError, Decider};
 use crate::forward::postgres::Catalogs;
@@ -19,6 +20,7 @@ use crate::ids::ResourceName;
 use crate::mask::{HashKey, Rules as Masks};
 use crate::record::{RecordError, SealingKey, Store};
 use crate::session::Rulebook;
+use crate::session::activity::Activities;
 use crate::terminate::End;
 use crate::terminate::authority::{Authority, AuthorityError, Destinations};
 use crate::terminate::postgres::{AgentPassword, Cancels};
@@ -55,6 +57,8 @@ pub struct Shared {
     pub live: Live,
     pub identities: Identities,
     pub tell: mpsc::Sender<FromWorker>,
+    pub asker: Asker,
+    pub activities: Activities,
     hash_key: HashKey,
     stopping: watch::Sender<bool>,
     rules: watch::Sender<Arc<Rules>>,
@@ -95,6 +99,7 @@ impl Rules {
             epoch: self.epoch,
             decider: self.decider.clone(),
             masks: Masks::new(&self.config, resource, key),
+            remind: self.config.approvals.remind,
         })
     }
 }
@@ -105,6 +110,7 @@ impl Shared {
         epoch: u64,
         config: Config,
         tell: mpsc::Sender<FromWorker>,
+        asker: Asker,
     ) -> Result<Self, RulesError> {
         let rules = Rules::new(epoch, config, None)?;
         let config = rules.config.clone();
@@ -126,6 +132,8 @@ impl Shared {
             stopping: watch::Sender::new(false),
             hash_key: hash_key(&config.worker.state)?,
             tell,
+            asker,
+            activities: Activities::default(),
             books: Mutex::default(),
             rules: watch::Sender::new(Arc::new(rules)),
         };

@@ -13,6 +13,7 @@ const STAGES: &[&str] = &[
     "identify",
     "terminate",
     "decide",
+    "ask",
     "forward",
     "mask",
     "record",

@@ -72,6 +72,10 @@ impl Parser<'_> {
             instance_claim: self.instance_claim(raw),
             required_claims: self.required_claims(raw),
             egress,
+            owners: raw
+                .owner
+                .as_ref()
+                .map_or_else(Vec::new, |owner| owner.get_ref().0.clone()),
             mode,
             listen: raw.listen.iter().map(|port| *port.get_ref()).collect(),
         }

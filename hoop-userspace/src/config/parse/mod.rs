@@ -15,6 +15,7 @@ use super::{Capture, ClaimNames, Config, Durability, Issuer, Mask, Policy, Recor
 use crate::ids::IssuerName;
 
 mod agent;
+mod approvals;
 mod console;
 mod resource;
 mod token;
@@ -74,6 +75,9 @@ impl Parser<'_> {
             agents,
             resources,
             masks,
+            approvers: self.approvers(&file.approvers),
+            approvals: self.approvals(&file.approvals),
+            channels: self.channels(&file.channels),
             policy: self.policy(&file.policy),
             record: self.record(&file.record),
             worker: self.worker(&file.worker),

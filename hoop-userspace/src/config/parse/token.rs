@@ -106,7 +106,7 @@ impl Parser<'_> {
         }
     }
 
-    fn span(
+    pub(super) fn span(
         &mut self,
         written: Option<&Spanned<raw::Span>>,
         default: Duration,

@@ -1,6 +1,7 @@
 //! One question to the policies, and what they say.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use cedar_policy::{
     AuthorizationError, Context, Decision, Effect, Entities, EntityUid, Request, Response,
@@ -8,11 +9,14 @@ use cedar_policy::{
 };
 
 use crate::attribute::Process;
-use crate::decide::{Access, Action, Facts, Flag, Object, RelationName, Rule, Statement, Verb};
+use crate::decide::{
+    Access, Action, Activity, Demand, Facts, Flag, Object, RelationName, Rule, Statement, Tally,
+    Verb,
+};
 use crate::identify::Identity;
 
+use super::Policies;
 use super::entities::{self, Place, Unaskable, set, text};
-use super::{Asks, Policies};
 
 /// Everything that a decision about one text depends on.
 #[derive(Clone, Copy)]
@@ -24,13 +28,16 @@ pub(in crate::decide) struct Query<'a> {
     pub facts: &'a Facts,
     /// Relations with masked columns that the text may touch.
     pub masked: &'a [String],
+    /// `None` where no policy speaks of it.
+    pub activity: Option<&'a Activity>,
 }
 
 /// What the policies say of one access.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::decide) enum Answer {
     Permit(Vec<Rule>),
-    Ask(Vec<Rule>, Asks),
+    /// Each of these rules must have its approvals.
+    Ask(Vec<Rule>, Vec<Arc<Demand>>),
     Forbid(Rule),
     /// No permit. `qualify` if one would cover the object in a schema of its own.
     Silent {
@@ -171,16 +178,12 @@ impl Policies {
         let permits: Vec<_> = reasons().filter(|a| counts(a.names_unknown)).collect();
         let mut rules: Vec<_> = permits.iter().map(|a| a.rule.clone()).collect();
         rules.sort();
-        let asks = permits
-            .iter()
-            .filter_map(|a| a.asks.as_ref().map(|asks| (&a.rule, asks)));
-        match (
-            asks.min_by_key(|(rule, _)| (*rule).clone()),
-            rules.is_empty(),
-        ) {
+        let mut asks: Vec<_> = permits.iter().filter_map(|a| a.asks.clone()).collect();
+        asks.sort_by(|a, b| a.rule.cmp(&b.rule));
+        match (asks.is_empty(), rules.is_empty()) {
             (_, true) => Answer::Silent { qualify: false },
-            (Some((_, asks)), _) => Answer::Ask(rules, asks.clone()),
-            (None, _) => Answer::Permit(rules),
+            (false, _) => Answer::Ask(rules, asks),
+            (true, _) => Answer::Permit(rules),
         }
     }
 }
@@ -211,9 +214,27 @@ fn severer(one: Answer, other: Answer) -> Answer {
             one.dedup();
             Answer::Permit(one)
         }
+        // It may be either object, so the approvals for both are needed.
+        (Answer::Ask(mut rules, mut asks), Answer::Ask(more, others)) => {
+            rules.extend(more);
+            rules.sort();
+            rules.dedup();
+            join(&mut asks, others);
+            Answer::Ask(rules, asks)
+        }
         (one, other) if severity(&other) > severity(&one) => other,
         (one, _) => one,
     }
+}
+
+/// Adds the demands of other rules.
+pub(in crate::decide) fn join(
+    demands: &mut Vec<Arc<Demand>>,
+    more: impl IntoIterator<Item = Arc<Demand>>,
+) {
+    demands.extend(more);
+    demands.sort_by(|a, b| a.rule.cmp(&b.rule));
+    demands.dedup_by(|a, b| a.rule == b.rule);
 }
 
 fn context(query: Query<'_>, statement: &Statement, access: &Access) -> Result<Context, Unaskable> {
@@ -248,6 +269,7 @@ fn context(query: Query<'_>, statement: &Statement, access: &Access) -> Result<C
         text("database", place.database),
         text("login", query.login),
         ("process".into(), process(query.process)?),
+        ("activity".into(), activity(query)?),
     ];
     Context::from_pairs(pairs).map_err(|e| Unaskable(e.to_string()))
 }
@@ -284,6 +306,40 @@ fn process(process: &Process) -> Result<RestrictedExpression, Unaskable> {
             .filter_map(|(name, value)| Some(text(name, value?))),
     );
     RestrictedExpression::new_record(fields).map_err(|e| Unaskable(e.to_string()))
+}
+
+fn activity(query: Query<'_>) -> Result<RestrictedExpression, Unaskable> {
+    let none = Tally::default();
+    let tallies = [
+        ("session", query.activity.map(|a| &a.session)),
+        ("agent", query.activity.map(|a| &a.agent)),
+    ];
+    let mut fields = Vec::new();
+    for (name, tally) in tallies {
+        let new: Vec<String> = match tally {
+            Some(tally) => tally.new_tables(query.facts).map(plain).collect(),
+            None => Vec::new(),
+        };
+        let tally = tally.unwrap_or(&none);
+        let counts = [
+            ("statements", tally.statements),
+            ("rows", tally.rows),
+            ("bytes", tally.bytes),
+            ("refusals", tally.refusals),
+        ];
+        let counts = counts.map(|(name, number)| (name.to_owned(), long(number)));
+        let new = ("new_tables".into(), set(new.iter().map(String::as_str)));
+        let record = RestrictedExpression::new_record(counts.into_iter().chain([new]));
+        fields.push((
+            name.to_owned(),
+            record.map_err(|e| Unaskable(e.to_string()))?,
+        ));
+    }
+    RestrictedExpression::new_record(fields).map_err(|e| Unaskable(e.to_string()))
+}
+
+fn long(number: u64) -> RestrictedExpression {
+    RestrictedExpression::new_long(i64::try_from(number).unwrap_or(i64::MAX))
 }
 
 fn count(number: usize) -> RestrictedExpression {

@@ -6,15 +6,14 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use cedar_policy::{
-    ActionConstraint, Authorizer, Effect, Policy, PolicyId, PolicySet, Schema, ValidationMode,
-    Validator,
+    ActionConstraint, Authorizer, Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator,
 };
 use miette::Diagnostic;
 
 use crate::config::{Config, PolicyFile};
 use crate::decide::{Action, Rule};
 
-use super::{About, Asks, Policies, places};
+use super::{About, Policies, demanding, places};
 
 /// Ready-made packs: `[policy] use` names them.
 pub const PACKS: &[(&str, &str)] = &[
@@ -181,8 +180,8 @@ impl Loader {
         if !self.rules.insert(rule.clone()) {
             fail(format!("there is another rule with the id {:?}", rule.0));
         }
-        let asks = match asks(policy) {
-            Ok(asks) => asks,
+        let asks = match demanding::demand(policy, &rule) {
+            Ok(asks) => asks.map(Arc::new),
             Err(what) => return fail(what),
         };
         let about = About {
@@ -229,6 +228,7 @@ impl Loader {
         }
         Ok(Policies {
             schemas: places::schemas(&self.set),
+            watches: places::names(&self.set, "activity"),
             set: self.set,
             about: self.about,
             schema,
@@ -265,87 +265,5 @@ fn names_unknown(constraint: &ActionConstraint) -> bool {
         ActionConstraint::Any => false,
         ActionConstraint::Eq(action) => unknown(action),
         ActionConstraint::In(actions) => actions.iter().any(unknown),
-    }
-}
-
-/// Annotations are checked, so that a misspelt `@approvers` does not become a permission.
-fn asks(policy: &Policy) -> Result<Option<Asks>, String> {
-    const KNOWN: &[&str] = &[
-        "id",
-        "description",
-        "approvers",
-        "min_approvals",
-        "ttl",
-        "scope",
-    ];
-    for (name, _) in policy.annotations() {
-        if !KNOWN.contains(&name) {
-            return Err(format!(
-                "@{name} means nothing here; there are @{}",
-                KNOWN.join(", @")
-            ));
-        }
-    }
-    let Some(approvers) = policy.annotation("approvers") else {
-        return match ["min_approvals", "ttl", "scope"]
-            .iter()
-            .find(|n| policy.annotation(n).is_some())
-        {
-            Some(name) => Err(format!(
-                "@{name} says how to ask, but no @approvers says whom"
-            )),
-            None => Ok(None),
-        };
-    };
-    if policy.effect() == Effect::Forbid {
-        return Err("@approvers on a forbid: write a permit that asks, and no forbid".into());
-    }
-    let approvers: Arc<[Arc<str>]> = approvers
-        .split(',')
-        .map(|group| Arc::from(group.trim()))
-        .filter(|group: &Arc<str>| !group.is_empty())
-        .collect();
-    if approvers.is_empty() {
-        return Err("@approvers names no group".into());
-    }
-    let approvals = match policy.annotation("min_approvals") {
-        None => 1,
-        Some(text) => text
-            .parse()
-            .ok()
-            .filter(|n| (1..=20).contains(n))
-            .ok_or_else(|| format!("@min_approvals({text:?}) is no number from 1 to 20"))?,
-    };
-    Ok(Some(Asks {
-        approvers,
-        approvals,
-        wait: policy.annotation("ttl").map(seconds).transpose()?,
-        session: session_scope(policy.annotation("scope"))?,
-    }))
-}
-
-fn seconds(text: &str) -> Result<u32, String> {
-    let wrong = || format!("@ttl({text:?}) is no time such as \"90s\", \"15m\" or \"1h\"");
-    let split = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
-    let (number, unit) = text.split_at(split);
-    let unit = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        _ => return Err(wrong()),
-    };
-    let seconds = number.parse::<u32>().ok().and_then(|n| n.checked_mul(unit));
-    seconds
-        .filter(|s| (1..=86_400).contains(s))
-        .ok_or_else(wrong)
-}
-
-fn session_scope(text: Option<&str>) -> Result<bool, String> {
-    match text {
-        None | Some("statement") => Ok(false),
-        Some("session") => Ok(true),
-        Some(other) => Err(format!(
-            "@scope({other:?}) is neither \"statement\" nor \"session\""
-        )),
     }
 }

@@ -1,12 +1,13 @@
 //! Policies in Cedar: loaded and validated once, then asked about one access at a time.
 
+mod demanding;
 mod entities;
 mod evaluate;
 mod load;
 mod places;
 
 pub(super) use entities::Place;
-pub(super) use evaluate::{Answer, Query};
+pub(super) use evaluate::{Answer, Query, join};
 pub use load::{PACKS, PolicyProblem, SCHEMA};
 
 use std::collections::HashMap;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use cedar_policy::{Authorizer, Effect, Entities, PolicyId, PolicySet, Schema};
 
 use crate::config::Config;
-use crate::decide::Rule;
+use crate::decide::{Demand, Rule};
 
 /// The policies of one configuration, compiled.
 pub(super) struct Policies {
@@ -26,6 +27,8 @@ pub(super) struct Policies {
     authorizer: Authorizer,
     /// Schemas that the policies speak of, in which an unqualified name may be.
     schemas: Vec<Box<str>>,
+    /// Some policy speaks of activity.
+    watches: bool,
 }
 
 /// What is known of a policy beside its text.
@@ -33,24 +36,17 @@ struct About {
     rule: Rule,
     effect: Effect,
     /// Set on a permit that asks.
-    asks: Option<Asks>,
+    asks: Option<Arc<Demand>>,
     names_unknown: bool,
-}
-
-/// `@approvers` and what belongs to it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Asks {
-    pub approvers: Arc<[Arc<str>]>,
-    pub approvals: u8,
-    /// Seconds that an answer is waited for; `None` leaves it to whoever asks.
-    pub wait: Option<u32>,
-    /// The approval holds for the session's other statements of the same rule.
-    pub session: bool,
 }
 
 impl Policies {
     pub(super) fn new(config: &Config) -> Result<Self, Vec<PolicyProblem>> {
         load::load(config)
+    }
+
+    pub(super) fn watches(&self) -> bool {
+        self.watches
     }
 }
 

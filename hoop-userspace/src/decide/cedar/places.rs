@@ -35,6 +35,30 @@ pub(super) fn schemas(set: &PolicySet) -> Vec<Box<str>> {
     found.into_iter().collect()
 }
 
+/// Whether any policy reads an attribute of this name, of whatever it is. A policy that cannot be
+/// rendered may.
+pub(super) fn names(set: &PolicySet, attribute: &str) -> bool {
+    set.policies().any(|policy| {
+        let Ok(policy) = policy.to_json() else {
+            return true;
+        };
+        let mut work = vec![policy];
+        while let Some(value) = work.pop() {
+            match value {
+                Value::Object(fields) => {
+                    if fields.get("attr").and_then(Value::as_str) == Some(attribute) {
+                        return true;
+                    }
+                    work.extend(fields.into_iter().map(|(_, value)| value));
+                }
+                Value::Array(items) => work.extend(items),
+                _ => {}
+            }
+        }
+        false
+    })
+}
+
 fn look(found: &mut BTreeSet<Box<str>>, work: &mut Vec<Value>, key: &str, value: Value) {
     match (key, value) {
         ("Value", Value::String(text)) => note(found, &text),

@@ -1,6 +1,7 @@
 //! The stage as a whole: policies from text, requests in, decisions out.
 
 mod corpus;
+mod documented;
 mod masks;
 mod policies;
 mod requests;
@@ -60,6 +61,7 @@ fn subject() -> Subject {
         },
         mode: Mode::Enforce,
         derived: Arc::default(),
+        activity: Default::default(),
     }
 }
 

@@ -197,6 +197,11 @@ fn mistakes_have_their_place() {
         "@approvers(\"dba\") @ttl(\"5 minutes\")\npermit (principal, action, resource);",
         "@approvers(\"dba\") @min_approvals(\"0\")\npermit (principal, action, resource);",
         "@approvers(\"dba\") @scope(\"forever\")\npermit (principal, action, resource);",
+        "@approvers(\"dba & \")\npermit (principal, action, resource);",
+        "@approvers(\"dba & oncall\") @min_approvals(\"1\")\npermit (principal, action, resource);",
+        "@approvers(\"dba\") @lasts(\"5m\")\npermit (principal, action, resource);",
+        "@approvers(\"dba\") @reason(\"maybe\")\npermit (principal, action, resource);",
+        "@break_glass(\"dba\")\npermit (principal, action, resource);",
         "permit (principal == ?principal, action, resource);",
         "permit (principal, action, resource) when { context.process.executable == \"/x\" };",
     ];
@@ -220,4 +225,52 @@ fn rules_without_an_id_are_named_by_their_place() {
     let decider = decider(&[], &[file], &[]);
     let explained = decider.explain(&subject(), text("SELECT 1"));
     assert_eq!(explained.rules, [Rule("10-mine.cedar:5".into())]);
+}
+
+#[test]
+fn what_happened_lately_counts_where_a_policy_speaks_of_it() {
+    let rules = "@id(\"reads\") permit (principal, action == Action::\"sql:read\", resource);
+        @id(\"slow\") forbid (principal, action, resource)
+        when { context.activity.session.statements > 100 || context.activity.agent.refusals >= 5 };
+        @id(\"much\") @approvers(\"dba\") permit (principal, action, resource)
+        when { context.activity.agent.rows > 1000 };
+        @id(\"new\") @approvers(\"dba\") permit (principal, action, resource)
+        when { context.activity.session.new_tables.containsAny([\"public.users\", \"users\"]) };";
+    let decider = decider(&[], &[("activity", rules)], &[]);
+    assert!(decider.watches());
+    assert!(!super::decider(&["read-only", "ask-before-write"], &[], &[]).watches());
+    let said = |activity: Activity, sql: &str| {
+        let subject = Subject {
+            activity,
+            ..subject()
+        };
+        decider.explain(&subject, text(sql)).rules
+    };
+    let seen = |names: &[&str]| {
+        let names = names.iter().map(|n| RelationName::new(Some("public"), n));
+        Arc::new(names.collect())
+    };
+    let quiet = || Activity {
+        session: Tally {
+            seen: seen(&["users"]),
+            ..Tally::default()
+        },
+        ..Activity::default()
+    };
+    let sql = "SELECT * FROM public.users";
+    let reads = Rule("reads".into());
+    assert_eq!(said(quiet(), sql), [reads.clone()]);
+    assert_eq!(
+        said(Activity::default(), sql),
+        [Rule("new".into()), reads.clone()]
+    );
+    let mut busy = quiet();
+    busy.session.statements = 101;
+    assert_eq!(said(busy, sql), [Rule("slow".into())]);
+    let mut clumsy = quiet();
+    clumsy.agent.refusals = 5;
+    assert_eq!(said(clumsy, sql), [Rule("slow".into())]);
+    let mut greedy = quiet();
+    greedy.agent.rows = 1001;
+    assert_eq!(said(greedy, sql), [Rule("much".into()), reads]);
 }

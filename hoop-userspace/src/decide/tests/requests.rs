@@ -6,8 +6,9 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::*;
+use crate::ask::Approval;
 use crate::ids::ExchangeId;
-use crate::terminate::{Asked, Request, SqlAsked, SqlStep, SqlText, Undecidable, Unit};
+use crate::terminate::{Asked, Parameter, Request, SqlAsked, SqlStep, SqlText, Undecidable, Unit};
 
 fn sql(step: SqlStep, candidates: &[&str]) -> Asked {
     Asked::Sql(SqlAsked {
@@ -128,7 +129,9 @@ fn questions_come_when_it_runs() {
     );
 
     let asked = decide(vec![
-        sql(SqlStep::Prepare, &["SELECT 1"]),
+        sql(SqlStep::Run, &["SELECT 1"]),
+        sql(SqlStep::Prepare, &["DELETE FROM a"]),
+        Asked::Control,
         sql(SqlStep::Run, &["DELETE FROM a"]),
         Asked::Control,
     ]);
@@ -140,20 +143,31 @@ fn questions_come_when_it_runs() {
         panic!("{asked:?}")
     };
     assert_eq!(before.wire().len(), 10);
-    assert_eq!(
-        &question.held().wire()[..2],
-        [10, 11],
-        "held from the unit that asks"
-    );
-    assert_eq!(question.held().units().len(), 2);
-    assert_eq!(question.approvers(), [Arc::from("hoop-approvers")]);
-    assert_eq!(question.rules(), [Rule("ask-before-write".into())]);
+    let texts: Vec<_> = question.waiting().map(|w| &*w.text.text).collect();
+    assert_eq!(texts, ["DELETE FROM a"]);
+    let [demand] = &question.demands()[..] else {
+        panic!("{question:?}")
+    };
+    assert_eq!(demand.groups, [["hoop-approvers"]]);
     assert!(question.message().contains("DELETE on table a"));
-    let refusal = question.unavailable();
+    let approval = Approval::for_test(*question.digest());
+    let held = question.settle(subject().epochs, approval).unwrap();
+    assert_eq!(
+        (&held.wire()[..2], held.wire().len(), held.first()),
+        (&[10, 11][..], 40, 1),
+        "held from what prepares it"
+    );
+    assert_eq!(held.units().len(), 4);
+
+    let Decided::Ask { question, .. } = decide(vec![sql(SqlStep::Run, &["DELETE FROM a"])]) else {
+        panic!()
+    };
+    let refusal = question.unavailable("everybody sleeps");
     assert_eq!(
         (refusal.code, refusal.retry, refusal.unit),
-        (Code::ApprovalUnavailable, Retry::AfterApproval, 1)
+        (Code::ApprovalUnavailable, Retry::AfterApproval, 0)
     );
+    assert!(refusal.message.contains("everybody sleeps"));
 
     let hopeless = decide(vec![
         sql(SqlStep::Run, &["DELETE FROM a"]),
@@ -171,6 +185,57 @@ fn questions_come_when_it_runs() {
         (Code::NotPermitted, 0),
         "nobody is asked in vain"
     );
+}
+
+#[test]
+fn a_question_is_settled_by_its_own_approval_under_its_own_rules() {
+    let decider = decider(&["ask-before-write"], &[], &[]);
+    let ask = |sql_text: &str, value: Option<&'static [u8]>| {
+        let asked = SqlAsked {
+            step: SqlStep::Run,
+            candidates: [text(sql_text)].into_iter().collect(),
+            parameters: Arc::new([Parameter {
+                binary: false,
+                value: value.map(Bytes::from_static),
+            }]),
+        };
+        match decider.decide(&subject(), request(vec![Asked::Sql(asked)])) {
+            Decided::Ask { question, .. } => question,
+            other => panic!("{other:?}"),
+        }
+    };
+    let delete = "DELETE FROM a WHERE id = $1";
+    let digest = |q: &Question| *q.digest();
+    let one = digest(&ask(delete, Some(b"1")));
+    assert_eq!(digest(&ask(delete, Some(b"1"))), one);
+    for other in [
+        ask(delete, Some(b"2")),
+        ask(delete, None),
+        ask(delete, Some(b"null")),
+        ask("DELETE FROM a WHERE id = $1 ", Some(b"1")),
+    ] {
+        assert_ne!(digest(&other), one);
+        assert!(
+            other
+                .settle(subject().epochs, Approval::for_test(one))
+                .is_err()
+        );
+    }
+    let later = Epochs {
+        policy: 9,
+        ..subject().epochs
+    };
+    let question = ask(delete, Some(b"1"));
+    let question = question.settle(later, Approval::for_test(one)).unwrap_err();
+    // Decided again, it asks again.
+    let now = Subject {
+        epochs: later,
+        ..subject()
+    };
+    let Decided::Ask { question, .. } = decider.decide_again(&now, *question) else {
+        panic!()
+    };
+    assert!(question.settle(later, Approval::for_test(one)).is_ok());
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The loop alone: a protocol that plays a script, and real rules, masks and recordings.
 
+mod asking;
 mod scripted;
 
 use std::collections::BTreeMap;
@@ -7,7 +8,11 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
+use tokio::sync::mpsc;
+
+use super::activity::Activities;
 use super::*;
+use crate::ask::ToDesk;
 use crate::attribute::Process;
 use crate::config::{self, Bundle, Config, Durability, Mode, PolicyFile};
 use crate::identify::Identity;
@@ -42,6 +47,7 @@ fn rules(epoch: u64, policy: &str, masks: &[&str]) -> Arc<Rulebook> {
         epoch,
         decider: Arc::new(decider),
         masks,
+        remind: Duration::from_secs(60),
     })
 }
 
@@ -59,6 +65,7 @@ fn subject() -> Subject {
         },
         mode: Mode::Enforce,
         derived: Arc::default(),
+        activity: Default::default(),
     }
 }
 
@@ -122,6 +129,8 @@ struct World {
     rulebook: watch::Sender<Arc<Rulebook>>,
     identities: watch::Sender<Arc<Identity>>,
     ends: watch::Sender<Option<End>>,
+    questions: Option<mpsc::UnboundedReceiver<ToDesk>>,
+    asker: Asker,
     context: Option<Context>,
 }
 
@@ -137,6 +146,7 @@ impl World {
         let store = Store::open(&settings, key).unwrap();
         let (rulebook, reloads) = watch::channel(rules);
         let (ends, told) = watch::channel(None);
+        let (ask, questions) = mpsc::unbounded_channel();
         let journal = Journal::default();
         let catalogs = Hidden {
             journal: journal.clone(),
@@ -150,6 +160,8 @@ impl World {
             rulebook: reloads,
             catalogs: Arc::new(catalogs),
             recorder: store.session(header()).unwrap(),
+            asker: Asker::new(1, ask),
+            watched: Activities::default().of(&"billing-bot".into()),
             ends: told,
         };
         Self {
@@ -159,6 +171,8 @@ impl World {
             rulebook,
             identities,
             ends,
+            questions: Some(questions),
+            asker: context.asker.clone(),
             context: Some(context),
         }
     }
@@ -185,6 +199,8 @@ impl World {
                 Noted::Bulk(_) => "bulk".into(),
                 Noted::Cancel(exchange) => format!("cancel {exchange:?}"),
                 Noted::Renewed(note) => format!("renewed {}", note.identity_epoch),
+                Noted::Asked(note) => format!("asked {}", note.exchange),
+                Noted::Answered(note) => note.outcome,
                 Noted::End(note) => format!("end {}", note.kind),
                 _ => continue,
             });

@@ -23,6 +23,7 @@ pub enum Told {
     Replied(Bytes),
     Refused(String),
     Cancelled,
+    Notified(String),
     Stopped(End),
     /// The gate kept the next event back.
     Waits(Gate),
@@ -130,7 +131,14 @@ impl Protocol for Scripted {
         Ok(())
     }
 
-    fn notify(&mut self, _: ExchangeId, _: &str) {}
+    fn notify(&mut self, _: ExchangeId, notice: &str) -> bool {
+        self.journal.add(Told::Notified(notice.to_owned()));
+        true
+    }
+
+    fn in_transaction(&self) -> bool {
+        false
+    }
 
     fn cancel(&mut self) {
         self.journal.add(Told::Cancelled);

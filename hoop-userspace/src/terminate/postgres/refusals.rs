@@ -15,6 +15,8 @@ pub fn sqlstate(code: Code) -> &'static str {
         Code::Unparsable => "42601",
         // program_limit_exceeded
         Code::TooLarge => "54000",
+        // query_canceled
+        Code::Cancelled => "57014",
         // serialization_failure: what clients try again
         Code::Changed => "40001",
         // insufficient_privilege

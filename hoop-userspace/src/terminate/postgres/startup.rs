@@ -243,6 +243,7 @@ fn refusal(message: String, hint: &str) -> Refusal {
         rule: None,
         retry: Retry::Never,
         hint: hint.into(),
+        approval: None,
         asked: None,
     }
 }

@@ -117,6 +117,7 @@ fn no() -> Refusal {
         rule: None,
         retry: Retry::Never,
         hint: "ask for another".into(),
+        approval: None,
         asked: None,
     }
 }

@@ -13,6 +13,7 @@ mod tests;
 
 use std::future::{Future, poll_fn};
 use std::io;
+use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -37,7 +38,7 @@ use crate::wire::postgres::frontend::tag;
 
 use ledger::{Awaited, Kind, Ledger};
 use pipe::Pipe;
-use requests::{Ends, MAX_SEGMENT, Requests, Staged, StagedUnit, Taken};
+use requests::{Ends, MAX_SEGMENT, Requests, Staged, Taken};
 
 /// Messages that may wait for their answers before the client is read no further.
 const MAX_AWAITED: usize = 8192;
@@ -278,22 +279,24 @@ where
         self.upstream.push(message).map_err(ours)
     }
 
-    /// Sends the units that `wire` holds: all that is staged, or those before a refused one.
+    /// Sends the units that `wire` holds: all that is staged, those before a refused one, or those
+    /// that were held until people had answered.
     fn carry(&mut self, exchange: ExchangeId, wire: &Bytes) -> Result<(), SessionError> {
         let Some(mut staged) = self.staged.take() else {
             return Err(out_of_step("nothing waits to be forwarded"));
         };
-        let end = wire.len();
+        let from = staged.forwarded;
+        let end = from + wire.len();
+        let first = staged.units.iter().take_while(|u| u.end <= from).count();
         let count = staged
             .units
             .iter()
             .position(|u| u.end == end)
             .map_or(0, |at| at + 1);
-        let units = staged.units.get(..count).unwrap_or_default();
+        let units = staged.units.get(first..count).unwrap_or_default();
         let same = staged.exchange == exchange
-            && staged.forwarded == 0
-            && count > 0
-            && staged.wire.get(..end) == Some(wire);
+            && !units.is_empty()
+            && staged.wire.get(from..end) == Some(wire);
         if !same || units.iter().any(|u| u.dropped) {
             return Err(out_of_step("what was permitted is not what was asked"));
         }
@@ -301,7 +304,7 @@ where
             let why = "other messages came while the server waited for COPY data";
             return Err(SessionError::ClientProtocol(why.into()));
         }
-        self.send(&staged, units)?;
+        self.send(&staged, first..count)?;
         if count < staged.units.len() {
             staged.forwarded = end;
             self.staged = Some(staged);
@@ -310,12 +313,13 @@ where
     }
 
     /// Writes permitted units, and notes what each will be answered with.
-    fn send(&mut self, staged: &Staged, units: &[StagedUnit]) -> Result<(), SessionError> {
-        let (mut from, mut sent) = (0, 0);
+    fn send(&mut self, staged: &Staged, units: Range<usize>) -> Result<(), SessionError> {
+        let (mut from, mut sent) = (staged.forwarded, staged.forwarded);
         let exchange = staged.exchange;
-        let last = units.iter().rposition(|u| u.kind.is_some());
-        let ends_here = units.len() == staged.units.len();
-        for (index, unit) in units.iter().enumerate() {
+        let until = staged.units.get(..units.end).unwrap_or_default();
+        let last = until.iter().rposition(|u| u.kind.is_some());
+        let ends_here = units.end == staged.units.len();
+        for (index, unit) in until.iter().enumerate().skip(units.start) {
             let number = unit_number(index);
             if unit.attribute
                 && let Some(Kind::Execute { portal, .. }) = &unit.kind
@@ -441,11 +445,13 @@ where
         self.forge(refusal.get())
     }
 
-    fn notify(&mut self, _: ExchangeId, notice: &str) {
-        if self.client.is_between_messages() {
-            // A message of hoop's own is well formed.
-            let _ = self.client.push(refusals::notice(notice));
-        }
+    fn notify(&mut self, _: ExchangeId, notice: &str) -> bool {
+        // A message of hoop's own is well formed.
+        self.client.is_between_messages() && self.client.push(refusals::notice(notice)).is_ok()
+    }
+
+    fn in_transaction(&self) -> bool {
+        self.ledger.transaction != Transaction::Idle || !self.ledger.is_idle()
     }
 
     fn cancel(&mut self) {

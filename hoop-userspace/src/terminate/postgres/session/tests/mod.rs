@@ -178,6 +178,7 @@ where
         rule: None,
         retry: Retry::Never,
         hint: "say something else".into(),
+        approval: None,
         asked: None,
     })
 }

@@ -1,0 +1,72 @@
+//! The examples of docs/APPROVALS.md: each block of rules with the verdicts that follow it, and
+//! each piece of configuration.
+
+use super::*;
+
+/// Fenced blocks: language and text.
+fn blocks(text: &str) -> Vec<(String, String)> {
+    let mut blocks = Vec::new();
+    let mut open: Option<(String, String)> = None;
+    for line in text.lines() {
+        match (line.strip_prefix("```"), open.take()) {
+            (Some(_), Some(block)) => blocks.push(block),
+            (Some(language), None) => open = Some((language.to_owned(), String::new())),
+            (None, Some((language, text))) => open = Some((language, text + line + "\n")),
+            (None, None) => {}
+        }
+    }
+    blocks
+}
+
+#[test]
+fn activity() {
+    let text = include_str!("../../../../docs/POLICY.md");
+    let about = |(language, text): &(String, String)| {
+        language == "cedar" && text.contains("context.activity")
+    };
+    let (_, rules) = blocks(text).into_iter().find(about).unwrap();
+    let decider = decider(&[], &[("documented", &rules)], &[]);
+    let mut subject = subject();
+    let rules = |subject: &Subject| {
+        decider
+            .explain(subject, super::text("SELECT 1"))
+            .rules
+            .len()
+    };
+    assert_eq!(rules(&subject), 1);
+    subject.activity.agent.rows = 100_001;
+    assert_eq!(rules(&subject), 2);
+    subject.activity.session.refusals = 20;
+    assert_eq!(rules(&subject), 1);
+}
+
+#[test]
+fn approvals() {
+    let text = include_str!("../../../../docs/APPROVALS.md");
+    let mut rules = None;
+    let (mut verdicts, mut configurations) = (0, 0);
+    for (language, text) in blocks(text) {
+        match language.as_str() {
+            "cedar" => rules = Some(decider(&[], &[("documented", &text)], &[])),
+            "toml" => {
+                let file = tempfile::NamedTempFile::new().unwrap();
+                std::fs::write(file.path(), &text).unwrap();
+                Bundle::without_secrets(file.path()).unwrap();
+                configurations += 1;
+            }
+            "" if text.starts_with("allow ") || text.starts_with("ask ") => {
+                let rules = rules.as_ref().unwrap();
+                for line in text.lines() {
+                    let (expected, sql) = line.split_once(' ').unwrap();
+                    assert_eq!(verdict(rules, sql.trim()), expected, "{sql}");
+                    verdicts += 1;
+                }
+            }
+            _ => {}
+        }
+    }
+    assert!(
+        verdicts > 8 && configurations > 0,
+        "{verdicts} {configurations}"
+    );
+}

@@ -1,0 +1,442 @@
+//! Drives the desk: takes what the worker asks and what people answer, writes it down, and says
+//! afterwards what is to be said. Nothing is said before it is on the disk.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, SystemTime};
+
+use ring::rand::{SecureRandom, SystemRandom};
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use tokio::sync::{Notify, mpsc};
+
+use super::courier::Courier;
+use super::journal::{Entry as Noted, Journal};
+use super::lock;
+use super::people::{self, Peer};
+use super::supervise::Worker;
+use crate::ask::{Answer, ApprovalLog, Asking, Ballot, Case, Desk, Entry, Happened, Heard};
+use crate::ask::{State, Step};
+use crate::ask::{Terms, Ticket, ToDesk, Verdict, VoteError, Voter, missing};
+use crate::config::{Config, OnHangup};
+use crate::handover::ToWorker;
+use crate::ids::QuestionId;
+use crate::record::RecordError;
+use crate::replay::ledgers;
+
+/// A worker that takes nothing for so long is replaced, and its clients with it.
+const SAID_WITHIN: Duration = Duration::from_secs(5);
+/// Characters of a statement in a list.
+const LISTED: usize = 200;
+
+/// What the supervisor passes on.
+pub enum ForDesk {
+    Said(ToDesk),
+    /// The worker ended, and every session with it.
+    WorkerGone,
+}
+
+/// Cheap to clone behind an [`Arc`]; one for the keeper.
+pub struct Clerk {
+    books: Mutex<Books>,
+    config: Mutex<Arc<Config>>,
+    worker: Worker,
+    journal: Arc<Journal>,
+    courier: Arc<Courier>,
+    /// A deadline may be nearer than it was.
+    changed: Notify,
+}
+
+struct Books {
+    desk: Desk,
+    log: ApprovalLog,
+    /// Since then nothing can be asked: what cannot be written does not happen.
+    failed: Option<String>,
+}
+
+/// What was written and is to be said once it is on the disk.
+struct Written {
+    durable: std::pin::Pin<Box<dyn Future<Output = Result<(), RecordError>> + Send>>,
+    say: Vec<Heard>,
+}
+
+impl Clerk {
+    /// Opens the log in the keeper's folder, and takes over what goes on.
+    pub fn open(
+        folder: &Path,
+        config: Arc<Config>,
+        worker: Worker,
+        journal: Arc<Journal>,
+        courier: Arc<Courier>,
+    ) -> Result<Self, RecordError> {
+        let mut desk = Desk::new(terms(&config));
+        let (log, problem) = ApprovalLog::open(folder, &ledgers(folder), &mut desk)?;
+        if let Some(problem) = problem {
+            journal.write(&Noted::Approvals {
+                problem: problem.to_string(),
+            });
+        }
+        Ok(Self {
+            books: Mutex::new(Books {
+                desk,
+                log,
+                failed: None,
+            }),
+            config: Mutex::new(config),
+            worker,
+            journal,
+            courier,
+            changed: Notify::new(),
+        })
+    }
+
+    /// Serves the worker, and ends what nobody answers, for as long as the keeper lives.
+    pub async fn serve(self: Arc<Self>, mut asked: mpsc::Receiver<ForDesk>) {
+        loop {
+            let deadline = self.books().desk.next_deadline();
+            let written = tokio::select! {
+                message = asked.recv() => match message {
+                    Some(ForDesk::Said(message)) => self.take(message).await,
+                    Some(ForDesk::WorkerGone) => self.change(|desk, now| Ok(desk.worker_gone(now))),
+                    None => return,
+                },
+                () = at(deadline) => self.change(|desk, now| Ok(desk.expire(now))),
+                () = self.changed.notified() => continue,
+            };
+            // Apart, so that the disk and the worker's socket hold up nothing here.
+            if let Ok(written) = written {
+                tokio::spawn(self.clone().say(written));
+            }
+        }
+    }
+
+    pub fn set_config(&self, config: Arc<Config>) {
+        self.books().desk.set_terms(terms(&config));
+        *lock(&self.config) = config;
+    }
+
+    /// Questions that wait for an answer, and why none can be asked if that is so.
+    pub fn health(&self) -> (usize, Option<String>) {
+        let books = self.books();
+        (books.desk.pending(), books.failed.clone())
+    }
+
+    /// The person behind a connection to the control socket.
+    pub async fn person(&self, peer: Peer) -> Result<Voter, String> {
+        let config = lock(&self.config).clone();
+        let looked_up = tokio::task::spawn_blocking(move || people::voter(&config, peer)).await;
+        looked_up
+            .map_err(|error| error.to_string())?
+            .map_err(|no| no.to_string())
+    }
+
+    /// What waits for an answer or may be used, or with `all` also what is over.
+    pub fn list(&self, all: bool) -> Value {
+        let books = self.books();
+        let cases = books.desk.cases().into_iter();
+        let wanted = cases.filter(|case| all || case.standing.state.is_live());
+        wanted
+            .map(|case| brief(case, books.desk.is_awaited(case.id)))
+            .collect()
+    }
+
+    pub fn show(&self, id: QuestionId) -> Result<Value, String> {
+        let books = self.books();
+        let case = books.desk.case(id);
+        let case = case.ok_or_else(|| VoteError::NoSuch(id).to_string())?;
+        let mut shown = brief(case, books.desk.is_awaited(id));
+        let whole = serde_json::to_value(case).map_err(|error| error.to_string())?;
+        if let (Some(shown), Value::Object(whole)) = (shown.as_object_mut(), whole) {
+            let more = ["asking", "owners", "votes", "standing"];
+            shown.extend(whole.into_iter().filter(|(key, _)| more.contains(&&**key)));
+        }
+        Ok(shown)
+    }
+
+    /// Takes a person's answer; says where the question stands then.
+    pub async fn vote(self: &Arc<Self>, id: QuestionId, ballot: Ballot) -> Result<Value, String> {
+        let who = ballot.voter.name.clone();
+        let voted = self.change(|desk, now| desk.vote(now, id, ballot));
+        self.done(id, who, voted).await
+    }
+
+    pub async fn revoke(
+        self: &Arc<Self>,
+        id: QuestionId,
+        voter: Voter,
+        reason: String,
+    ) -> Result<Value, String> {
+        let who = voter.name.clone();
+        let revoked = self.change(|desk, now| desk.revoke(now, id, &voter, reason));
+        self.done(id, who, revoked).await
+    }
+
+    async fn done(
+        self: &Arc<Self>,
+        id: QuestionId,
+        who: String,
+        changed: Result<Written, Refused>,
+    ) -> Result<Value, String> {
+        match changed {
+            Ok(written) => {
+                self.changed.notify_one();
+                self.clone().say(written).await?;
+                self.show(id)
+            }
+            Err(Refused::Vote(why)) => {
+                // That somebody tried is worth knowing.
+                let rejected = Entry::ApprovalRejected {
+                    question: id,
+                    who,
+                    why: why.to_string(),
+                };
+                let step = Step {
+                    entries: vec![rejected],
+                    say: Vec::new(),
+                };
+                // If it cannot be written, the answer is the same.
+                let _ = self.change(|_, _| Ok(step));
+                Err(why.to_string())
+            }
+            Err(Refused::Broken(why)) => Err(why),
+        }
+    }
+
+    async fn take(&self, message: ToDesk) -> Result<Written, Refused> {
+        match message {
+            ToDesk::Withdraw { ticket, how } => {
+                self.change(|desk, now| Ok(desk.withdraw(now, ticket, how)))
+            }
+            ToDesk::Ask { ticket, asking } => {
+                let owners = self.owners(&asking).await;
+                let asked = match question_id() {
+                    Some(id) => {
+                        self.change(|desk, now| Ok(desk.ask(now, id, ticket, *asking, owners)))
+                    }
+                    None => Err(Refused::Broken("the system has no randomness".into())),
+                };
+                Ok(asked.unwrap_or_else(|why| nobody(ticket, &why)))
+            }
+        }
+    }
+
+    /// Who may not approve: whose agent it is, and whose account its process has.
+    async fn owners(&self, asking: &Asking) -> Vec<String> {
+        let config = lock(&self.config).clone();
+        let agent = config.agents.iter().find(|a| a.name == asking.agent);
+        let mut owners = agent.map_or_else(Vec::new, |agent| agent.owners.clone());
+        let uid = asking.caller.uid;
+        // Root is nobody in particular.
+        if uid != 0 {
+            let named = tokio::task::spawn_blocking(move || people::name(&config, uid)).await;
+            owners.extend(named.ok());
+        }
+        owners
+    }
+
+    /// One change of the desk, written before anybody hears of it.
+    fn change(
+        &self,
+        change: impl FnOnce(&mut Desk, OffsetDateTime) -> Result<Step, VoteError>,
+    ) -> Result<Written, Refused> {
+        let mut books = self.books();
+        let Books { desk, log, failed } = &mut *books;
+        if let Some(why) = failed {
+            return Err(Refused::Broken(why.clone()));
+        }
+        let step = change(desk, OffsetDateTime::now_utc()).map_err(Refused::Vote)?;
+        for entry in &step.entries {
+            if let Err(error) = log.append(entry) {
+                let why = format!("the log of approvals cannot be written: {error}");
+                *failed = Some(why.clone());
+                self.journal.write(&Noted::Approvals { problem: why });
+                break;
+            }
+            self.note(entry, desk);
+        }
+        let say = match failed {
+            None => step.say,
+            // What was not written did not happen.
+            Some(why) => step.say.iter().filter_map(|s| unsaid(s, why)).collect(),
+        };
+        Ok(Written {
+            durable: Box::pin(log.durable()),
+            say,
+        })
+    }
+
+    /// One line for the service's log; statements stay in the ledger. An emergency is an alert.
+    fn note(&self, entry: &Entry, desk: &Desk) {
+        match entry {
+            Entry::ApprovalAsked(case) => {
+                let asking = &case.asking;
+                tracing::info!(question = %case.id, agent = %asking.agent, resource = %asking.resource, "approval asked");
+                self.courier.announce(case, Happened::Asked);
+            }
+            Entry::ApprovalVoted { question, vote } => {
+                tracing::info!(%question, who = %vote.who, verdict = ?vote.verdict, "approval voted");
+            }
+            Entry::ApprovalSettled {
+                question, standing, ..
+            } => {
+                tracing::info!(%question, state = %standing.state, "approval settled");
+                // As it was then: more may have happened in the same step.
+                let case = desk.case(*question).cloned().map(|mut case| {
+                    case.standing = standing.clone();
+                    case
+                });
+                // That an approval was used says nothing new to whoever gave it.
+                if let Some(case) = case.as_ref().filter(|_| standing.state != State::Used) {
+                    self.courier.announce(case, Happened::Settled);
+                }
+                if let Some(case) =
+                    case.filter(|_| standing.break_glass && standing.state == State::Approved)
+                {
+                    self.courier.announce(&case, Happened::BreakGlass);
+                    let vote = case.votes.last();
+                    self.journal.write(&Noted::BreakGlass {
+                        question: question.to_string(),
+                        agent: case.asking.agent.to_string(),
+                        resource: case.asking.resource.to_string(),
+                        who: vote.map_or_else(String::new, |vote| vote.who.clone()),
+                        reason: vote.map_or_else(String::new, |vote| vote.reason.clone()),
+                    });
+                }
+            }
+            Entry::ApprovalRejected { question, who, why } => {
+                tracing::warn!(%question, who, why, "vote rejected");
+            }
+            Entry::ApprovalCarried(_) | Entry::ApprovalsReady { .. } => {}
+        }
+    }
+
+    /// Waits for the disk, then tells the worker.
+    async fn say(self: Arc<Self>, written: Written) -> Result<(), String> {
+        let Written { durable, mut say } = written;
+        let outcome = durable.await.map_err(|error| {
+            let why = format!("the log of approvals cannot be written: {error}");
+            self.fail(&why);
+            say = say.iter().filter_map(|s| unsaid(s, &why)).collect();
+            why
+        });
+        if let Some(channel) = self.worker.now().ready {
+            for heard in say {
+                let message = ToWorker::Heard(heard);
+                let sent = tokio::time::timeout(SAID_WITHIN, channel.send(&message, None)).await;
+                if !matches!(sent, Ok(Ok(()))) {
+                    // Its clients end with it; the questions stay as they are.
+                    tracing::warn!("the worker could not be told about a question");
+                }
+            }
+        }
+        outcome
+    }
+
+    fn fail(&self, why: &str) {
+        let mut books = self.books();
+        if books.failed.is_none() {
+            books.failed = Some(why.to_owned());
+            self.journal.write(&Noted::Approvals {
+                problem: why.to_owned(),
+            });
+        }
+    }
+
+    fn books(&self) -> MutexGuard<'_, Books> {
+        lock(&self.books)
+    }
+}
+
+/// Why a change did not come about.
+enum Refused {
+    Vote(VoteError),
+    Broken(String),
+}
+
+fn nobody(ticket: Ticket, why: &Refused) -> Written {
+    let why = match why {
+        Refused::Vote(why) => why.to_string(),
+        Refused::Broken(why) => why.clone(),
+    };
+    Written {
+        durable: Box::pin(std::future::ready(Ok(()))),
+        say: vec![unavailable(ticket, &why)],
+    }
+}
+
+fn unavailable(ticket: Ticket, why: &str) -> Heard {
+    Heard::Answered {
+        ticket,
+        question: None,
+        answer: Answer::Unavailable(why.to_owned()),
+    }
+}
+
+/// What a client hears instead, if what it should hear could not be written. A revocation is said
+/// all the same: it takes away, and gives nothing.
+fn unsaid(heard: &Heard, why: &str) -> Option<Heard> {
+    match heard {
+        Heard::Asked { ticket, .. } | Heard::Answered { ticket, .. } => {
+            Some(unavailable(*ticket, why))
+        }
+        Heard::Revoked { .. } => Some(heard.clone()),
+    }
+}
+
+fn question_id() -> Option<QuestionId> {
+    let mut random = [0; 8];
+    SystemRandom::new().fill(&mut random).ok()?;
+    Some(QuestionId::new(u64::from_ne_bytes(random)))
+}
+
+fn terms(config: &Config) -> Terms {
+    let approvals = &config.approvals;
+    let of = |duration: Duration| time::Duration::try_from(duration).unwrap_or(time::Duration::DAY);
+    Terms {
+        wait: of(approvals.wait),
+        wait_in_transaction: of(approvals.wait_in_transaction),
+        answer_for: of(approvals.answer_for),
+        keep: approvals.on_hangup == OnHangup::Keep,
+    }
+}
+
+/// A question in a list. The keys are kept.
+fn brief(case: &Case, awaited: bool) -> Value {
+    let asking = &case.asking;
+    let statement = asking.statements.first().map_or("", |s| &s.text);
+    let demands = asking.demands.iter();
+    let needs: Vec<String> = match case.standing.state {
+        State::Pending => demands.filter_map(|d| missing(d, &case.votes)).collect(),
+        _ => Vec::new(),
+    };
+    let approvals = case.votes.iter().filter(|v| v.verdict == Verdict::Approve);
+    let approved: Vec<&str> = approvals.map(|v| v.who.as_str()).collect();
+    let stamp = |time: OffsetDateTime| super::status::stamp(time);
+    json!({
+        "question": case.id,
+        "state": case.standing.state,
+        "asked": stamp(case.asked),
+        "until": stamp(case.standing.until.unwrap_or(case.until)),
+        "agent": asking.agent,
+        "resource": asking.resource,
+        "database": asking.database,
+        "session": asking.session.to_string(),
+        "scope": asking.scope(),
+        "message": asking.message,
+        "statement": statement.chars().take(LISTED).collect::<String>(),
+        "needs": needs,
+        "approved_by": approved,
+        "awaited": awaited,
+        "in_transaction": asking.in_transaction,
+    })
+}
+
+async fn at(when: Option<OffsetDateTime>) {
+    let Some(when) = when else {
+        return std::future::pending().await;
+    };
+    // In steps, because the wall clock may be set.
+    let left = SystemTime::from(when).duration_since(SystemTime::now());
+    let left = left.unwrap_or_default();
+    tokio::time::sleep(left.clamp(Duration::from_millis(5), Duration::from_secs(30))).await;
+}

@@ -1,0 +1,322 @@
+//! Tells channels what becomes of questions: queues what is to be sent, hands it to the worker, which
+//! speaks HTTP, and has it sent again when that fails.
+//!
+//! A channel only tells. Whether it works or not, nothing is approved by it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, mpsc};
+
+use super::journal::{Entry, Journal};
+use super::lock;
+use super::status::ChannelStatus;
+use super::supervise::Worker;
+use crate::ask::{Case, Happened, notice};
+use crate::config::{ChannelKind, Config};
+use crate::handover::{Delivery, ToWorker};
+
+/// After each failure; then it is given up.
+const PAUSES: [u64; 7] = [2, 10, 30, 120, 600, 1800, 3600];
+/// What waits for one channel. Past it the oldest is given up.
+const MOST: usize = 500;
+/// Sent at once, to all channels.
+const AT_ONCE: usize = 8;
+/// A worker that has not answered by then has lost it.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
+
+pub struct Courier {
+    queue: Mutex<Queue>,
+    config: Mutex<Arc<Config>>,
+    worker: Worker,
+    journal: Arc<Journal>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Queue {
+    next: u64,
+    waiting: BTreeMap<u64, Waiting>,
+    channels: HashMap<String, Known>,
+}
+
+struct Waiting {
+    delivery: Delivery,
+    attempts: usize,
+    due: Instant,
+    /// Since when the worker has it.
+    sent: Option<Instant>,
+}
+
+#[derive(Default)]
+struct Known {
+    delivered: u64,
+    given_up: u64,
+    /// Why the last attempt failed.
+    problem: Option<String>,
+}
+
+/// What the worker answers: the delivery's number, and why it failed.
+pub type Delivered = (u64, Option<String>);
+
+impl Courier {
+    pub fn new(config: Arc<Config>, worker: Worker, journal: Arc<Journal>) -> Self {
+        Self {
+            queue: Mutex::default(),
+            config: Mutex::new(config),
+            worker,
+            journal,
+            changed: Notify::new(),
+        }
+    }
+
+    pub fn set_config(&self, config: Arc<Config>) {
+        *lock(&self.config) = config;
+    }
+
+    /// Queues what happened for every channel.
+    pub fn announce(&self, case: &Case, happened: Happened) {
+        let config = lock(&self.config).clone();
+        if config.channels.is_empty() {
+            return;
+        }
+        let mut queue = self.queue();
+        for channel in &config.channels {
+            let body = match channel.kind {
+                ChannelKind::Webhook => notice::webhook(case, happened, channel.statements),
+                ChannelKind::Slack => notice::slack(case, happened, channel.statements),
+            };
+            let state = case.standing.state;
+            queue.put(Delivery {
+                number: 0,
+                channel: channel.name.clone(),
+                // The same for every attempt, so that a receiver knows what it has.
+                id: format!("{}-{}-{state}", case.id, happened.as_str()),
+                body: body.to_string(),
+            });
+        }
+        drop(queue);
+        self.changed.notify_one();
+    }
+
+    /// Hands over what is due, for as long as the keeper lives.
+    pub async fn serve(self: Arc<Self>, mut answers: mpsc::Receiver<Delivered>) {
+        loop {
+            let (ready, next) = self.queue().ready(Instant::now());
+            let mut handed = false;
+            if let Some(channel) = self.worker.now().ready.filter(|_| !ready.is_empty()) {
+                for delivery in ready {
+                    let number = delivery.number;
+                    let message = ToWorker::Deliver(delivery);
+                    handed = channel.send(&message, None).await.is_ok();
+                    if !handed {
+                        self.queue().lost(number);
+                        break;
+                    }
+                }
+            } else {
+                handed = ready.is_empty();
+                ready.iter().for_each(|d| self.queue().lost(d.number));
+            }
+            let pause = match handed {
+                true => next.unwrap_or(Duration::from_secs(60)),
+                false => Duration::from_secs(1),
+            };
+            tokio::select! {
+                answer = answers.recv() => match answer {
+                    Some(answer) => self.answered(answer),
+                    None => return,
+                },
+                () = self.changed.notified() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    pub fn status(&self) -> Vec<ChannelStatus> {
+        let config = lock(&self.config).clone();
+        let queue = self.queue();
+        let status = |name: &str| {
+            let waiting = queue.waiting.values();
+            let known = queue.channels.get(name);
+            ChannelStatus {
+                name: name.to_owned(),
+                waiting: waiting.filter(|w| w.delivery.channel == name).count(),
+                delivered: known.map_or(0, |k| k.delivered),
+                given_up: known.map_or(0, |k| k.given_up),
+                problem: known.and_then(|k| k.problem.clone()),
+            }
+        };
+        config.channels.iter().map(|c| status(&c.name)).collect()
+    }
+
+    fn answered(&self, (number, problem): Delivered) {
+        let given_up = self.queue().answered(number, problem, Instant::now());
+        if let Some((channel, why)) = given_up {
+            self.journal.write(&Entry::Channel { channel, why });
+        }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        lock(&self.queue)
+    }
+}
+
+impl Queue {
+    fn put(&mut self, mut delivery: Delivery) {
+        self.next += 1;
+        delivery.number = self.next;
+        let of_channel = self.waiting.iter();
+        let of_channel = of_channel.filter(|(_, w)| w.delivery.channel == delivery.channel);
+        let numbers: Vec<u64> = of_channel.map(|(number, _)| *number).collect();
+        if let Some(oldest) = numbers.first().filter(|_| numbers.len() >= MOST) {
+            self.waiting.remove(oldest);
+            let known = self.channels.entry(delivery.channel.clone()).or_default();
+            known.given_up += 1;
+        }
+        let waiting = Waiting {
+            delivery,
+            attempts: 0,
+            due: Instant::now(),
+            sent: None,
+        };
+        self.waiting.insert(self.next, waiting);
+    }
+
+    /// What is to be sent now, and how long until something else may be.
+    fn ready(&mut self, now: Instant) -> (Vec<Delivery>, Option<Duration>) {
+        for waiting in self.waiting.values_mut() {
+            // A worker that died took it along; it may have been sent, which its id tells.
+            if waiting.sent.is_some_and(|at| now >= at + ANSWERED_WITHIN) {
+                waiting.sent = None;
+            }
+        }
+        let under_way = self.waiting.values().filter(|w| w.sent.is_some()).count();
+        let mut ready = Vec::new();
+        let mut next = None;
+        for waiting in self.waiting.values_mut() {
+            let at = match waiting.sent {
+                Some(at) => at + ANSWERED_WITHIN,
+                None if waiting.due > now => waiting.due,
+                None if under_way + ready.len() < AT_ONCE => {
+                    waiting.sent = Some(now);
+                    ready.push(waiting.delivery.clone());
+                    continue;
+                }
+                None => continue,
+            };
+            let left = at.saturating_duration_since(now);
+            next = Some(next.map_or(left, |known: Duration| known.min(left)));
+        }
+        (ready, next)
+    }
+
+    /// It did not reach the worker.
+    fn lost(&mut self, number: u64) {
+        if let Some(waiting) = self.waiting.get_mut(&number) {
+            waiting.sent = None;
+            waiting.due = Instant::now() + Duration::from_secs(1);
+        }
+    }
+
+    /// Channel and reason, if it is given up.
+    fn answered(
+        &mut self,
+        number: u64,
+        problem: Option<String>,
+        now: Instant,
+    ) -> Option<(String, String)> {
+        let waiting = self.waiting.get_mut(&number)?;
+        let channel = waiting.delivery.channel.clone();
+        let known = self.channels.entry(channel.clone()).or_default();
+        known.problem.clone_from(&problem);
+        let Some(why) = problem else {
+            known.delivered += 1;
+            self.waiting.remove(&number);
+            return None;
+        };
+        let pause = PAUSES.get(waiting.attempts).copied();
+        waiting.attempts += 1;
+        waiting.sent = None;
+        match pause {
+            Some(pause) => {
+                waiting.due = now + Duration::from_secs(pause);
+                None
+            }
+            None => {
+                known.given_up += 1;
+                self.waiting.remove(&number);
+                Some((channel, why))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn delivery(channel: &str) -> Delivery {
+        Delivery {
+            number: 0,
+            channel: channel.into(),
+            id: "q".into(),
+            body: "{}".into(),
+        }
+    }
+
+    #[test]
+    fn what_fails_is_sent_again_later_each_time_and_given_up_in_the_end() {
+        let mut queue = Queue::default();
+        queue.put(delivery("ops"));
+        let mut now = Instant::now();
+        for pause in PAUSES {
+            let (ready, _) = queue.ready(now);
+            assert_eq!(ready.len(), 1);
+            assert!(queue.ready(now).0.is_empty(), "it is under way");
+            assert_eq!(queue.answered(1, Some("500".into()), now), None);
+            let (early, next) = queue.ready(now);
+            assert!(early.is_empty());
+            assert_eq!(next, Some(Duration::from_secs(pause)));
+            now += Duration::from_secs(pause);
+        }
+        queue.ready(now);
+        let given_up = queue.answered(1, Some("500".into()), now);
+        assert_eq!(given_up, Some(("ops".into(), "500".into())));
+        assert!(queue.waiting.is_empty());
+    }
+
+    #[test]
+    fn a_channel_that_is_down_keeps_no_other_from_hearing() {
+        let mut queue = Queue::default();
+        for _ in 0..2 * MOST {
+            queue.put(delivery("down"));
+        }
+        assert_eq!(queue.waiting.len(), MOST);
+        assert_eq!(queue.channels["down"].given_up, MOST as u64);
+        let now = Instant::now();
+        for delivery in queue.ready(now).0 {
+            queue.answered(delivery.number, Some("refused".into()), now);
+        }
+        queue.put(delivery("up"));
+        let mut names = Vec::new();
+        for _ in 0..MOST {
+            let ready = queue.ready(now).0;
+            names.extend(ready.iter().map(|d| d.channel.clone()));
+            for delivery in ready {
+                queue.answered(delivery.number, Some("refused".into()), now);
+            }
+        }
+        assert!(names.contains(&"up".into()));
+    }
+
+    #[test]
+    fn what_a_dead_worker_took_along_is_sent_by_the_next() {
+        let mut queue = Queue::default();
+        queue.put(delivery("ops"));
+        let now = Instant::now();
+        assert_eq!(queue.ready(now).0.len(), 1);
+        assert_eq!(queue.ready(now + ANSWERED_WITHIN).0.len(), 1);
+    }
+}

@@ -1,0 +1,150 @@
+//! Who it is that speaks on the control socket, as the kernel says: the account, and for root the
+//! account that became root.
+
+use std::ffi::CString;
+use std::path::Path;
+
+use nix::unistd::{Group, Uid, User, getgrouplist};
+
+use crate::ask::Voter;
+use crate::attribute::Proc;
+use crate::config::Config;
+
+/// The other end of the control socket (SO_PEERCRED).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    pub uid: u32,
+    pub pid: Option<i32>,
+}
+
+/// The group that root is in unless `[[approver]]` says otherwise, and that the packs ask.
+const DEFAULT: &str = "hoop-approvers";
+
+/// The kernel's mark for a process that nobody logged in to start.
+const NOBODY: u32 = u32::MAX;
+
+/// Why somebody may not speak about approvals at all.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoPerson {
+    #[error("what runs below {0} is governed, and may neither see questions nor answer them")]
+    Governed(String),
+    #[error("it cannot be told where the process that asks runs")]
+    Unknown,
+}
+
+/// The person behind a connection. Looks accounts up, which may block.
+pub fn voter(config: &Config, peer: Peer) -> Result<Voter, NoPerson> {
+    let pid = peer.pid.and_then(|pid| u32::try_from(pid).ok());
+    let proc = pid.filter(|pid| *pid > 0).ok_or(NoPerson::Unknown)?;
+    let cgroup = Proc::of(Path::new("/proc"), proc).cgroup();
+    let cgroup = cgroup.ok_or(NoPerson::Unknown)?;
+    let attach = config.capture.attach.as_str();
+    if is_below(&cgroup, attach) {
+        return Err(NoPerson::Governed(attach.to_owned()));
+    }
+    let root = peer.uid == 0;
+    let behind = match root {
+        true => login(proc).unwrap_or(0),
+        false => peer.uid,
+    };
+    let mut groups = groups(config, behind);
+    if root && behind != 0 {
+        groups.extend(self::groups(config, 0));
+    }
+    groups.sort();
+    groups.dedup();
+    Ok(Voter {
+        name: name(config, behind),
+        groups,
+        root,
+        via: "control",
+    })
+}
+
+/// How an account is called where people approve: by `[[approver]]`, or by its own name.
+pub fn name(config: &Config, uid: u32) -> String {
+    let user = account(uid);
+    let known = config.approvers.iter().find(|a| a.user == user);
+    known.map_or(user, |approver| approver.name.clone())
+}
+
+fn account(uid: u32) -> String {
+    let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
+    user.map_or_else(|| format!("uid {uid}"), |user| user.name)
+}
+
+fn is_below(cgroup: &str, attach: &str) -> bool {
+    let rest = cgroup.trim_start_matches('/').strip_prefix(attach);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Who logged in and then became root: two people who use sudo are two people.
+fn login(pid: u32) -> Option<u32> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/loginuid")).ok()?;
+    let uid = text.trim().parse().ok()?;
+    (uid != NOBODY).then_some(uid)
+}
+
+fn groups(config: &Config, uid: u32) -> Vec<String> {
+    let user = account(uid);
+    let listed = config.approvers.iter().find(|a| a.user == user);
+    let mut groups = match listed {
+        Some(approver) => approver.groups.clone(),
+        None if uid == 0 => vec![DEFAULT.to_owned()],
+        None => Vec::new(),
+    };
+    if !config.approvals.groups.is_empty() {
+        let host = host_groups(uid);
+        let of_host = config.approvals.groups.iter();
+        let of_host = of_host.filter(|(_, names)| names.iter().any(|name| host.contains(name)));
+        groups.extend(of_host.map(|(group, _)| group.clone()));
+    }
+    groups
+}
+
+/// The names of the groups that the account is in on this host.
+fn host_groups(uid: u32) -> Vec<String> {
+    let Ok(Some(user)) = User::from_uid(Uid::from_raw(uid)) else {
+        return Vec::new();
+    };
+    let Ok(name) = CString::new(user.name) else {
+        return Vec::new();
+    };
+    let gids = getgrouplist(&name, user.gid).unwrap_or_default();
+    let groups = gids
+        .into_iter()
+        .filter_map(|gid| Group::from_gid(gid).ok()?);
+    groups.map(|group| group.name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Bundle;
+
+    fn config(text: &str) -> Config {
+        Config::from_bundle(&Bundle::from_text("hoop.toml".as_ref(), text)).unwrap()
+    }
+
+    #[test]
+    fn what_is_governed_answers_nothing() {
+        assert!(is_below("agents.slice", "agents.slice"));
+        assert!(is_below("/agents.slice/bot.service", "agents.slice"));
+        assert!(!is_below("/agents.slices/bot.service", "agents.slice"));
+        assert!(!is_below("/user.slice", "agents.slice"));
+    }
+
+    #[test]
+    fn accounts_and_groups_of_the_host_become_people_and_their_groups() {
+        let config = config(
+            "[[approver]]\nname = \"alice\"\nuser = \"daemon\"\ngroups = [\"dba\"]\n\
+             [approvals]\nwait = \"10m\"\n[approvals.groups]\noncall = [\"root\", \"bin\"]\n",
+        );
+        assert_eq!(name(&config, 1), "alice");
+        assert_eq!(groups(&config, 1), ["dba"]);
+        assert_eq!(name(&config, 0), "root");
+        assert_eq!(groups(&config, 0), [DEFAULT, "oncall"]);
+        assert_eq!(name(&config, 3_999_999), "uid 3999999");
+        assert!(groups(&config, 3_999_999).is_empty());
+    }
+}

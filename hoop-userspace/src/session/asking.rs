@@ -1,0 +1,366 @@
+//! The client waits for people. Replies flow on; of the client only cancel and hang-up are seen.
+
+use std::time::SystemTime;
+
+use time::OffsetDateTime;
+use time::macros::format_description;
+use tokio::time::Instant;
+
+use super::{Ended, Session};
+use crate::ask::{Approval, Asking, News, Outcome, Pending, Said, Under, Withdrawn};
+use crate::decide::{Code, Decided, Question, Refusal, Retry, Scope};
+use crate::ids::{ExchangeId, QuestionId};
+use crate::record::{AnsweredNote, AskedNote};
+use crate::terminate::{End, Protocol};
+
+/// A question, and the request that waits for its answer.
+pub(super) struct Asked {
+    question: Box<Question>,
+    pending: Pending,
+    since: Instant,
+    known: Option<Known>,
+    /// The client has yet to hear that it waits, or still waits.
+    untold: bool,
+}
+
+/// What the keeper calls it.
+struct Known {
+    id: QuestionId,
+    until: SystemTime,
+    locked: bool,
+}
+
+/// What runs under an approval now.
+pub(super) struct Running {
+    exchange: ExchangeId,
+    /// Until the session ends, not the exchange.
+    session: bool,
+    under: Under,
+}
+
+impl Running {
+    pub(super) fn new(exchange: ExchangeId, scope: Scope, under: Under) -> Self {
+        Self {
+            exchange,
+            session: scope == Scope::Session,
+            under,
+        }
+    }
+}
+
+/// The next news of a question, if there is one.
+pub(super) async fn news(asked: &mut Option<Asked>) -> News {
+    match asked {
+        Some(asked) => asked.pending.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+impl<P: Protocol> Session<P> {
+    /// Puts a question to people.
+    pub(super) fn ask(&mut self, question: Box<Question>) -> Result<(), Ended> {
+        let locked = self.protocol.in_transaction();
+        let asking = match Asking::new(&question, &self.subject, locked) {
+            Ok(asking) => asking,
+            Err(why) => {
+                let refusal = question.unavailable(&why.to_string());
+                return self.conclude(None, Some(refusal), None);
+            }
+        };
+        let digest = *question.digest();
+        self.asked = Some(Asked {
+            pending: self.asker.ask(asking, digest, self.rules.remind),
+            question,
+            since: Instant::now(),
+            known: None,
+            untold: false,
+        });
+        Ok(())
+    }
+
+    pub(super) fn heard(&mut self, news: News) -> Result<(), Ended> {
+        match news {
+            News::Asked {
+                question,
+                until,
+                joined,
+            } => self.is_asked(question, until, joined),
+            News::Remind => {
+                if let Some(asked) = &mut self.asked {
+                    asked.untold = true;
+                }
+                self.tell_waiting();
+                Ok(())
+            }
+            News::Answered(question, outcome) => self.answered(question, outcome),
+        }
+    }
+
+    fn is_asked(&mut self, id: QuestionId, until: SystemTime, joined: bool) -> Result<(), Ended> {
+        let Some(asked) = &mut self.asked else {
+            return Ok(());
+        };
+        let question = &asked.question;
+        self.recorder.asked(&AskedNote {
+            exchange: question.exchange().0,
+            question: id.to_string(),
+            message: question.message().to_owned(),
+            statements: question
+                .waiting()
+                .map(|waiting| waiting.text.text.to_string())
+                .collect(),
+            rules: question.demands().iter().map(|d| d.rule.clone()).collect(),
+            until,
+            joined,
+        })?;
+        let locked = self.protocol.in_transaction();
+        asked.known = Some(Known { id, until, locked });
+        asked.untold = true;
+        self.tell_waiting();
+        Ok(())
+    }
+
+    /// Tells the client that it waits, if it has yet to hear so and there is room between messages.
+    pub(super) fn tell_waiting(&mut self) {
+        let Some(asked) = self.asked.as_mut().filter(|asked| asked.untold) else {
+            return;
+        };
+        if let Some(known) = &asked.known {
+            let notice = known.notice(asked.question.message());
+            asked.untold = !self.protocol.notify(asked.question.exchange(), &notice);
+        }
+    }
+
+    fn answered(&mut self, id: Option<QuestionId>, outcome: Outcome) -> Result<(), Ended> {
+        let Some(asked) = self.asked.take() else {
+            return Ok(());
+        };
+        let note = AnsweredNote {
+            question: id.map(|id| id.to_string()),
+            ..asked.note(&outcome)
+        };
+        self.recorder.answered(&note)?;
+        let question = asked.question;
+        match outcome {
+            Outcome::Approved {
+                approval,
+                under,
+                scope,
+                ..
+            } => {
+                self.take_new_rules();
+                let running = Running::new(question.exchange(), scope, under);
+                match self.still_asks(question) {
+                    Ok(question) => self.settle(*question, approval, running),
+                    Err(decided) => self.decided(*decided),
+                }
+            }
+            outcome => {
+                let refusal = refusal(*question, outcome, note.question);
+                self.conclude(None, Some(refusal), None)
+            }
+        }
+    }
+
+    /// The question under what holds now, if the same is still demanded of the same people.
+    /// Otherwise what is decided instead.
+    fn still_asks(&self, question: Box<Question>) -> Result<Box<Question>, Box<Decided>> {
+        if question.epochs() == self.subject.epochs {
+            return Ok(question);
+        }
+        let demands = question.demands().clone();
+        match self.rules.decider.decide_again(&self.subject, *question) {
+            Decided::Ask {
+                before: None,
+                question,
+            } if *question.demands() == demands => Ok(question),
+            decided => Err(Box::new(decided)),
+        }
+    }
+
+    fn settle(
+        &mut self,
+        question: Question,
+        approval: Approval,
+        running: Running,
+    ) -> Result<(), Ended> {
+        let permitted = match question.settle(self.subject.epochs, approval) {
+            Ok(permitted) => permitted,
+            Err(question) => {
+                let refusal = question.unavailable("the approval was for another request");
+                return self.conclude(None, Some(refusal), None);
+            }
+        };
+        if self.rules.decider.watches() {
+            self.watched.permitted(&permitted);
+        }
+        let permitted = self.recorder.permitted(permitted)?;
+        self.wait_for_disk(Some(permitted), None, None, Some(running));
+        Ok(())
+    }
+
+    /// The rules changed while people were being asked: they go on being asked if the new rules
+    /// demand the same of them.
+    pub(super) fn decide_anew(&mut self) -> Result<(), Ended> {
+        self.take_rules();
+        let Some(asked) = self.asked.take() else {
+            return Ok(());
+        };
+        let changed = asked.plain_note("changed");
+        let Asked {
+            question, pending, ..
+        } = asked;
+        match self.still_asks(question) {
+            Ok(question) => {
+                self.asked = Some(Asked {
+                    question,
+                    pending,
+                    since: asked.since,
+                    known: asked.known,
+                    untold: asked.untold,
+                });
+                Ok(())
+            }
+            Err(decided) => {
+                self.recorder.answered(&changed)?;
+                let why = "the policy changed, and asks no longer, or others";
+                pending.withdraw(Withdrawn::Cancelled(why.into()));
+                self.decided(*decided)
+            }
+        }
+    }
+
+    /// The client takes its request back.
+    pub(super) fn cancel_question(&mut self) -> Result<(), Ended> {
+        let Some(asked) = self.asked.take() else {
+            return Ok(());
+        };
+        let note = asked.plain_note("cancelled");
+        self.recorder.answered(&note)?;
+        let why = Withdrawn::Cancelled("the client cancelled it".into());
+        asked.pending.withdraw(why);
+        let message = "the statement was cancelled while it waited for an approval".to_owned();
+        let refusal = asked
+            .question
+            .refuse(Code::Cancelled, Retry::Again, message, note.question);
+        self.conclude(None, Some(refusal), None)
+    }
+
+    /// The session ends while a question is open.
+    pub(super) fn leave(&mut self, end: &End) -> Result<(), Ended> {
+        let Some(asked) = self.asked.take() else {
+            return Ok(());
+        };
+        self.recorder.answered(&asked.plain_note("left"))?;
+        let how = match end {
+            End::Drained => {
+                if let Some(known) = &asked.known {
+                    let notice = format!(
+                        "hoop is stopping, and question {} stays open; once it is approved, send the same statement again",
+                        known.id
+                    );
+                    // Where there is no room for it the session's end must do.
+                    let _ = self.protocol.notify(asked.question.exchange(), &notice);
+                }
+                Withdrawn::Stopped
+            }
+            End::Finished | End::Broken(_) => Withdrawn::HungUp,
+            End::Identity(why) | End::Killed(why) | End::Unrecordable(why) => {
+                Withdrawn::Cancelled(format!("the session ended: {why}"))
+            }
+        };
+        asked.pending.withdraw(how);
+        Ok(())
+    }
+
+    /// Takes note of what runs under an approval.
+    pub(super) fn runs_under(&mut self, running: Running) {
+        let known = |r: &Running| r.session && r.under.question() == running.under.question();
+        if !self.running.iter().any(known) {
+            self.running.push(running);
+        }
+    }
+
+    pub(super) fn no_longer_runs(&mut self, done: ExchangeId) {
+        self.running.retain(|r| r.session || r.exchange > done);
+    }
+}
+
+impl Asked {
+    fn plain_note(&self, outcome: &str) -> AnsweredNote {
+        AnsweredNote {
+            exchange: self.question.exchange().0,
+            question: self.known.as_ref().map(|known| known.id.to_string()),
+            outcome: outcome.into(),
+            by: Vec::new(),
+            scope: None,
+            break_glass: false,
+            held: u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+
+    fn note(&self, outcome: &Outcome) -> AnsweredNote {
+        match outcome {
+            Outcome::Approved {
+                said,
+                scope,
+                break_glass,
+                ..
+            } => AnsweredNote {
+                by: said
+                    .iter()
+                    .map(|Said { who, reason }| (who.clone(), reason.clone()))
+                    .collect(),
+                scope: Some(scope.to_string()),
+                break_glass: *break_glass,
+                ..self.plain_note("approved")
+            },
+            Outcome::Refused { by, reason } => AnsweredNote {
+                by: vec![(by.clone(), reason.clone())],
+                ..self.plain_note("refused")
+            },
+            Outcome::Expired => self.plain_note("expired"),
+            Outcome::Unavailable(_) => self.plain_note("unavailable"),
+        }
+    }
+}
+
+impl Known {
+    fn notice(&self, message: &str) -> String {
+        let time = format_description!("[hour]:[minute]:[second]");
+        let until = OffsetDateTime::from(self.until).format(time);
+        let left = self.until.duration_since(SystemTime::now());
+        let locked = match self.locked {
+            true => "; a transaction is open, so it waits no longer than that",
+            false => "",
+        };
+        let id = self.id;
+        format!(
+            "{message}; it waits for question {id}, until {} UTC ({} s){locked}. To answer: hoop approvals show {id}",
+            until.unwrap_or_default(),
+            left.unwrap_or_default().as_secs(),
+        )
+    }
+}
+
+/// What the client is told where nobody approved.
+fn refusal(question: Question, outcome: Outcome, id: Option<String>) -> Refusal {
+    let message = question.message().to_owned();
+    match outcome {
+        Outcome::Refused { by, reason } => question.refuse(
+            Code::ApprovalRefused,
+            Retry::Never,
+            format!("{message}; {by} refused: {reason}"),
+            id,
+        ),
+        Outcome::Expired => question.refuse(
+            Code::ApprovalExpired,
+            Retry::AfterApproval,
+            format!("{message}; nobody answered in time"),
+            id,
+        ),
+        Outcome::Unavailable(why) => question.unavailable(&why),
+        // Settled by the caller.
+        Outcome::Approved { .. } => question.unavailable("its approval was lost"),
+    }
+}
