@@ -12,7 +12,7 @@ use crate::ids::{ResourceName, SessionId};
 use crate::terminate::SqlText;
 
 use super::decider::Verdict;
-use super::{Facts, RelationName, Subject};
+use super::{Derived, Facts, Subject};
 
 /// Bytes that texts and their facts may take, as estimated by [`Facts::weight`].
 const FACTS: usize = 64 << 20;
@@ -56,7 +56,7 @@ struct Who {
     resource: ResourceName,
     database: String,
     login: String,
-    derived: Arc<[RelationName]>,
+    derived: Arc<[Derived]>,
 }
 
 /// A session's subject as it was seen last. Holding both keeps their addresses from being reused.
@@ -66,7 +66,7 @@ struct Seen {
     resource: ResourceName,
     database: String,
     login: String,
-    derived: Arc<[RelationName]>,
+    derived: Arc<[Derived]>,
     number: u32,
 }
 

@@ -61,6 +61,8 @@ pub(super) enum Verdict {
 #[derive(Debug)]
 pub struct Explained {
     pub facts: Arc<Facts>,
+    /// A masked column has a say in which rows there are.
+    pub picks: bool,
     /// The rules that permit or ask, or the one that forbids.
     pub rules: Vec<Rule>,
     pub refusal: Option<Refusal>,
@@ -142,6 +144,7 @@ impl Decider {
             Verdict::Refuse(words) => (words.rule.iter().cloned().collect(), refusal(words), false),
         };
         Explained {
+            picks: self.masks(subject).picks(&known.facts, &subject.derived),
             facts: known.facts,
             rules,
             refusal,
@@ -311,7 +314,7 @@ impl Decider {
         if facts.has(Flag::GrammarState) {
             return refuse(words::grammar(agent));
         }
-        let masks = self.masks.get(&subject.resource).unwrap_or(&self.none);
+        let masks = self.masks(subject);
         let masked = masks.touched(facts);
         let mut rules = Vec::new();
         let mut ask: Option<(Vec<Rule>, Asks, Words)> = None;
@@ -325,6 +328,7 @@ impl Decider {
             login: &subject.login,
             facts,
             masked: &masked,
+            picks: masks.picks(facts, &subject.derived),
         };
         let mut inquiry = match self.policies.inquiry(query) {
             Ok(inquiry) => inquiry,
@@ -359,6 +363,10 @@ impl Decider {
                 otherwise: Arc::new(words),
             },
         }
+    }
+
+    fn masks(&self, subject: &Subject) -> &Masks {
+        self.masks.get(&subject.resource).unwrap_or(&self.none)
     }
 
     fn refused(

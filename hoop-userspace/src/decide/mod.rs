@@ -4,6 +4,7 @@ mod cache;
 mod cedar;
 mod decider;
 mod facts;
+mod lineage;
 mod masks;
 mod outcome;
 mod sql;
@@ -17,8 +18,9 @@ pub use facts::{
     Access, Action, ColumnName, Copied, Facts, Flag, Object, RelationName, Renamed, Setting,
     Statement, Verb,
 };
-pub use sql::keeps_grammar;
-pub use subject::Subject;
+pub use lineage::{CopyForm, Item, Items, Mark, Output, Query, World};
+pub use sql::{Definitions, keeps_grammar};
+pub use subject::{Derived, Subject};
 pub use verdict::{Code, Decided, Permitted, PermittedUnit, Question, Refusal, Retry, Rule};
 
 #[cfg(test)]

@@ -24,6 +24,8 @@ pub(in crate::decide) struct Query<'a> {
     pub facts: &'a Facts,
     /// Relations with masked columns that the text may touch.
     pub masked: &'a [String],
+    /// A masked column has a say in which rows there are, how many, or in which order.
+    pub picks: bool,
 }
 
 /// What the policies say of one access.
@@ -239,6 +241,10 @@ fn context(query: Query<'_>, statement: &Statement, access: &Access) -> Result<C
         ("files".into(), strings(&facts.files)),
         ("programs".into(), strings(&facts.programs)),
         ("masked".into(), strings(query.masked)),
+        (
+            "reads_masked_in_predicate".into(),
+            RestrictedExpression::new_bool(query.picks),
+        ),
         (
             "opaque".into(),
             RestrictedExpression::new_bool(facts.opaque),
