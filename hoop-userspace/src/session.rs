@@ -153,6 +153,8 @@ struct Held {
 struct Stalled {
     replies: Replies,
     catalog: Pin<Box<dyn Future<Output = Arc<Catalog>> + Send>>,
+    /// What was known when the look-up was asked for, if it shows what this session has defined.
+    settles: Option<Arc<Catalog>>,
 }
 
 impl<P: Protocol> Session<P> {
@@ -364,6 +366,7 @@ impl<P: Protocol> Session<P> {
                 self.stalled = Some(Stalled {
                     replies,
                     catalog: self.catalogs.refresh(),
+                    settles: None,
                 });
             }
         }
@@ -373,7 +376,8 @@ impl<P: Protocol> Session<P> {
     fn done(&mut self, done: ExchangeId) {
         self.grants.retain(|g| g.exchange() > done);
         self.no_longer_runs(done);
-        if self.changing.is_some_and(|changing| changing <= done) {
+        // Within a transaction, nobody else sees what it has defined.
+        if self.changing.is_some_and(|changing| changing <= done) && self.masker.is_idle() {
             // Later results are attributed by what the tables are now.
             self.changing = None;
             let nothing = Replies {
@@ -383,6 +387,7 @@ impl<P: Protocol> Session<P> {
             self.stalled = Some(Stalled {
                 replies: nothing,
                 catalog: self.catalogs.refresh(),
+                settles: Some(self.catalogs.current()),
             });
         }
     }
@@ -390,7 +395,13 @@ impl<P: Protocol> Session<P> {
     /// The catalog has been looked up; the masker asks for each unknown table once.
     fn resume(&mut self, catalog: &Arc<Catalog>) -> Result<(), Ended> {
         match self.stalled.take() {
-            Some(stalled) => self.replies(stalled.replies, catalog),
+            Some(stalled) => {
+                let before = stalled.settles;
+                if before.is_some_and(|before| !Arc::ptr_eq(&before, catalog)) {
+                    self.masker.settle(catalog);
+                }
+                self.replies(stalled.replies, catalog)
+            }
             None => Ok(()),
         }
     }

@@ -6,7 +6,8 @@
 //! - a result: `{"sql": "SELECT …", "columns": […], "rows": [[…], …]}`, where a column is
 //!   `{"table": "public.users", "column": "ssn", "type": "text"}`, or without `table` an expression.
 //!   `relations` lists views and partitions: `{"name": "public.people", "kind": "view",
-//!   "columns": […], "reads": ["public.users"], "parents": []}`.
+//!   "columns": […], "reads": ["public.users"], "parents": [], "definition": "SELECT …"}`; without its
+//!   definition, a view of a masked table is masked whole.
 //!
 //! The answer to a value is `{"value": …, "masked": …}`, to a result `{"rows": …, "masked": n}`.
 
@@ -23,7 +24,7 @@ use serde_json::Value;
 
 use super::ConfigArg;
 use crate::config::Bundle;
-use crate::decide::Decider;
+use crate::decide::{Decider, Definitions};
 use crate::ids::{ExchangeId, ResourceName};
 use crate::mask::{
     Catalog, FIRST_NORMAL_OID, HashKey, Masker, Masking, Relation, RelationKind, Rules,
@@ -107,6 +108,8 @@ struct OneRelation {
     reads: Vec<String>,
     #[serde(default)]
     parents: Vec<String>,
+    /// What a view is defined as.
+    definition: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -320,8 +323,17 @@ impl World {
         for (name, oid) in &oids {
             relations.insert(*oid, relation(name, *oid, result, &oids)?);
         }
+        let reader = Definitions::new();
+        let mut definitions = Vec::new();
+        for relation in &result.relations {
+            if let (Some(text), Some(oid)) = (&relation.definition, oids.get(&relation.name)) {
+                let query = reader.read(text);
+                let query = query.with_context(|| format!("not a query: {text:?}"))?;
+                definitions.push((*oid, Arc::new(query)));
+            }
+        }
         Ok(Self {
-            catalog: Catalog::new(relations.into_values()),
+            catalog: Catalog::new(relations.into_values()).with_definitions(definitions),
             oids,
         })
     }
@@ -472,6 +484,7 @@ mod tests {
             r#"{"column": "public.users.name", "value": "Ada"}"#,
             r#"{"sql": "SELECT id, ssn, lower(ssn) FROM users", "columns": [{"table": "public.users", "column": "id", "type": "int4"}, {"table": "public.users", "column": "ssn"}, {}], "rows": [[1, "123-45-6789", "123-45-6789"], [2, null, null]]}"#,
             r#"{"sql": "SELECT who FROM people", "columns": [{"table": "public.people", "column": "who"}], "rows": [["Ada"]], "relations": [{"name": "public.people", "kind": "view", "columns": ["who"], "reads": ["public.users"]}, {"name": "public.users", "columns": ["ssn"]}]}"#,
+            r#"{"sql": "SELECT who, code FROM people", "columns": [{"table": "public.people", "column": "who"}, {"table": "public.people", "column": "code"}], "rows": [["Ada", "123-45-6789"]], "relations": [{"name": "public.people", "kind": "view", "columns": ["who", "code"], "reads": ["public.users"], "definition": "SELECT u.name AS who, u.ssn AS code FROM public.users u"}, {"name": "public.users", "columns": ["name", "ssn"]}]}"#,
             r#"{"column": "ssn", "value": 1}"#,
             "nonsense",
         ];
@@ -481,6 +494,7 @@ mod tests {
         {"value":"Ada","masked":false}
         {"rows":[[1,"*******6789","[masked]"],[2,null,null]],"masked":2}
         {"rows":[["[masked]"]],"masked":1}
+        {"rows":[["Ada","*******6789"]],"masked":1}
         {"error":"a column is schema.table.column"}
         {"error":"not a value (column, value, type) nor a result (sql, columns, rows): expected ident at line 1 column 2"}
         "#);

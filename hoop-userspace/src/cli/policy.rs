@@ -115,7 +115,16 @@ struct Answer {
     /// What the agent's client would be told beside: `code`, `rule`, `retry`, `approval`, `hint`.
     #[serde(skip_serializing_if = "Option::is_none")]
     refusal: Option<serde_json::Value>,
-    facts: Option<Arc<Facts>>,
+    facts: Option<Found>,
+}
+
+/// What is known of a text.
+#[derive(Debug, Serialize)]
+struct Found {
+    #[serde(flatten)]
+    facts: Arc<Facts>,
+    /// By the resource's masks.
+    reads_masked_in_predicate: bool,
 }
 
 #[derive(Serialize)]
@@ -265,7 +274,10 @@ impl Tester {
             rules: explained.rules,
             message: refusal.as_ref().map(|r| r.message.clone()),
             refusal: refusal.and_then(|r| serde_json::from_str(&r.json_line()).ok()),
-            facts: Some(explained.facts),
+            facts: Some(Found {
+                facts: explained.facts,
+                reads_masked_in_predicate: explained.picks,
+            }),
         }
     }
 }
@@ -343,7 +355,7 @@ impl Answer {
         if let Some(hint) = hint {
             let _ = writeln!(text, "  hint     {hint}");
         }
-        for statement in self.facts.iter().flat_map(|facts| &facts.statements) {
+        for statement in self.facts.iter().flat_map(|found| &found.facts.statements) {
             for access in &statement.accesses {
                 let _ = writeln!(
                     text,

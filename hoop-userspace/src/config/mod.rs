@@ -270,6 +270,19 @@ pub enum How {
     Fixed(String),
 }
 
+impl How {
+    /// How much it shows, compared with the others.
+    pub fn shows(&self) -> u8 {
+        match self {
+            Self::Null => 0,
+            Self::Redact => 1,
+            Self::Fixed(_) => 2,
+            Self::Hash => 3,
+            Self::Partial => 4,
+        }
+    }
+}
+
 /// `[[approver]]`: a person who may approve.
 #[derive(Clone, Debug)]
 pub struct Approver {

@@ -13,7 +13,7 @@ use crate::terminate::SqlText;
 
 use super::decider::Verdict;
 use super::sql::Shape;
-use super::{Facts, RelationName, Subject};
+use super::{Derived, Facts, Subject};
 
 /// Bytes that texts and their facts may take, as estimated by [`Facts::weight`].
 const FACTS: usize = 64 << 20;
@@ -59,7 +59,7 @@ struct Who {
     resource: ResourceName,
     database: String,
     login: String,
-    derived: Arc<[RelationName]>,
+    derived: Arc<[Derived]>,
 }
 
 /// A session's subject as it was seen last. Holding both keeps their addresses from being reused.
@@ -69,7 +69,7 @@ struct Seen {
     resource: ResourceName,
     database: String,
     login: String,
-    derived: Arc<[RelationName]>,
+    derived: Arc<[Derived]>,
     number: u32,
 }
 

@@ -62,6 +62,8 @@ pub(super) enum Verdict {
 #[derive(Debug)]
 pub struct Explained {
     pub facts: Arc<Facts>,
+    /// A masked column has a say in which rows there are.
+    pub picks: bool,
     /// The rules that permit or ask, or the one that forbids.
     pub rules: Vec<Rule>,
     pub refusal: Option<Refusal>,
@@ -159,6 +161,7 @@ impl Decider {
             Verdict::Refuse(words) => (words.rule.iter().cloned().collect(), refusal(words), false),
         };
         Explained {
+            picks: self.masks(subject).picks(&known.facts, &subject.derived),
             facts: known.facts,
             rules,
             refusal,
@@ -349,7 +352,7 @@ impl Decider {
         if facts.has(Flag::GrammarState) {
             return refuse(words::grammar(agent));
         }
-        let masks = self.masks.get(&subject.resource).unwrap_or(&self.none);
+        let masks = self.masks(subject);
         let masked = masks.touched(facts);
         let mut rules = Vec::new();
         let mut ask: Option<(Vec<Arc<Demand>>, &Access)> = None;
@@ -364,6 +367,7 @@ impl Decider {
             facts,
             masked: &masked,
             activity: self.watches().then_some(&subject.activity),
+            picks: masks.picks(facts, &subject.derived),
         };
         let mut inquiry = match self.policies.inquiry(query) {
             Ok(inquiry) => inquiry,
@@ -398,6 +402,10 @@ impl Decider {
                 demands: demands.into(),
             },
         }
+    }
+
+    fn masks(&self, subject: &Subject) -> &Masks {
+        self.masks.get(&subject.resource).unwrap_or(&self.none)
     }
 
     fn refused(

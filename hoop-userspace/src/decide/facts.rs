@@ -3,8 +3,11 @@
 //! The serialised form is part of `hoop policy test`'s contract: keys are kept.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
+
+use super::lineage::Lineage;
 
 /// Everything that is known of one SQL text from the text alone. Shared by every session that
 /// sends the same text.
@@ -42,6 +45,9 @@ pub struct Facts {
     pub opaque: bool,
     /// In the order of the text.
     pub statements: Vec<Statement>,
+    /// What the columns of its results are made of.
+    #[serde(skip)]
+    pub lineage: Arc<Lineage>,
 }
 
 impl Facts {
@@ -58,7 +64,7 @@ impl Facts {
             + self.copied.relations.len()
             + self.renamed.len();
         let texts = self.settings.len() + self.files.len() + self.programs.len();
-        1024 + 160 * (accesses + names + columns + texts)
+        1024 + 160 * (accesses + names + columns + texts) + 48 * self.lineage.size
     }
 
     /// What holds where either text may be the one that runs.
@@ -95,6 +101,7 @@ impl Facts {
                 .chain(&other.statements)
                 .cloned()
                 .collect(),
+            lineage: Arc::new(self.lineage.either(&other.lineage)),
         }
     }
 }

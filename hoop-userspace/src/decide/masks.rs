@@ -2,9 +2,12 @@
 //!
 //! Names are compared cautiously: one that is written without a schema may be in any.
 
-use crate::config::ColumnPattern;
+use std::sync::Arc;
 
-use super::{ColumnName, Facts, RelationName, Renamed};
+use crate::config::{ColumnPattern, How};
+
+use super::lineage::{Item, Items, Mark, Shows, World};
+use super::{ColumnName, Derived, Facts, RelationName, Renamed};
 
 /// The masked columns of one resource.
 #[derive(Debug, Default)]
@@ -24,7 +27,7 @@ pub(super) enum Escape {
 }
 
 impl Masks {
-    pub(super) fn escape(&self, facts: &Facts, derived: &[RelationName]) -> Option<Escape> {
+    pub(super) fn escape(&self, facts: &Facts, derived: &[Derived]) -> Option<Escape> {
         if self.0.is_empty() {
             return None;
         }
@@ -40,10 +43,10 @@ impl Masks {
             return Some(Escape::Opaque);
         }
         let copied = &facts.copied;
-        let view = copied
-            .relations
-            .iter()
-            .find(|r| derived.iter().any(|view| may_name(r, view)));
+        let view = copied.relations.iter().find(|relation| {
+            let mut views = derived.iter().filter(|d| may_name(relation, &d.relation));
+            views.any(|view| copied.columns.iter().any(|column| shows(view, column)))
+        });
         if let Some(view) = view {
             return Some(Escape::Column(view.clone()));
         }
@@ -86,6 +89,32 @@ impl Masks {
         masks.find_map(|mask| candidates.iter().find(|r| may_be(mask, r)).cloned())
     }
 
+    /// Whether a masked column has a say in which rows there are, how many, or in which order.
+    pub(super) fn picks(&self, facts: &Facts, derived: &[Derived]) -> bool {
+        if self.0.is_empty() {
+            return false;
+        }
+        let names = Names {
+            masks: self,
+            derived,
+        };
+        // What is not followed picks by all that it reads.
+        let by_name = || {
+            facts
+                .columns
+                .iter()
+                .any(|column| names.may_read(column, facts))
+        };
+        let mut statements = facts.lineage.statements.iter();
+        statements.any(|traced| match &traced.query {
+            Some(query) => match query.resolve(&names) {
+                Some(resolved) => resolved.picks,
+                None => by_name(),
+            },
+            None => traced.shows != Shows::Nothing && by_name(),
+        }) || facts.unparsable.is_some()
+    }
+
     /// Relations with masked columns among those that the text names.
     pub(super) fn touched(&self, facts: &Facts) -> Vec<String> {
         let named = facts.reads.iter().chain(&facts.writes);
@@ -95,6 +124,55 @@ impl Masks {
         names.dedup();
         names
     }
+}
+
+/// Relations as the masks' patterns alone know them: whatever a pattern may mean is masked.
+struct Names<'a> {
+    masks: &'a Masks,
+    derived: &'a [Derived],
+}
+
+impl Names<'_> {
+    fn may_read(&self, column: &ColumnName, facts: &Facts) -> bool {
+        let relations: &[_] = match &column.relation {
+            Some(relation) => std::slice::from_ref(relation),
+            None => &facts.reads,
+        };
+        let mut views = self.derived.iter();
+        self.masks.column(column, relations).is_some()
+            || views.any(|view| {
+                shows(view, column) && relations.iter().any(|r| may_name(r, &view.relation))
+            })
+    }
+}
+
+impl World for Names<'_> {
+    fn relation(&self, name: &RelationName) -> Arc<Items> {
+        let mut items = Items::any(Mark::Clean);
+        let item = |name: &str| Item {
+            name: Some(name.into()),
+            mark: Mark::Plain(How::Redact),
+            from: None,
+        };
+        for mask in self.masks.0.iter().filter(|mask| may_be(mask, name)) {
+            match &mask.column {
+                Some(column) => items.list.push(item(column)),
+                None => items.open = Some(Mark::Plain(How::Redact)),
+            }
+        }
+        let views = self.derived.iter().filter(|d| may_name(name, &d.relation));
+        let columns = views.flat_map(|view| &view.columns);
+        items.list.extend(columns.map(|column| item(column)));
+        Arc::new(items)
+    }
+}
+
+/// Whether a column as written may be one of those that carry masked values.
+fn shows(view: &Derived, column: &ColumnName) -> bool {
+    let relation = column.relation.as_ref();
+    let names = relation.is_none_or(|relation| may_name(relation, &view.relation));
+    let name = column.column.as_ref();
+    names && name.is_none_or(|name| view.columns.contains(name))
 }
 
 /// Whether a name as written may mean this relation.

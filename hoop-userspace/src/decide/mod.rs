@@ -6,6 +6,7 @@ mod cedar;
 mod decider;
 mod demand;
 mod facts;
+mod lineage;
 mod masks;
 mod outcome;
 mod question;
@@ -22,9 +23,10 @@ pub use facts::{
     Access, Action, ColumnName, Copied, Facts, Flag, Object, RelationName, Renamed, Setting,
     Statement, Verb,
 };
+pub use lineage::{CopyForm, Item, Items, Mark, Output, Query, World};
 pub use question::{Question, Waiting};
-pub use sql::keeps_grammar;
-pub use subject::Subject;
+pub use sql::{Definitions, keeps_grammar};
+pub use subject::{Derived, Subject};
 pub use verdict::{Code, Decided, Permitted, PermittedUnit, Refusal, Retry, Rule};
 
 #[cfg(test)]

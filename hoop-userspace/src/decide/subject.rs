@@ -22,9 +22,17 @@ pub struct Subject {
     pub login: String,
     pub epochs: Epochs,
     pub mode: Mode,
-    /// Views and their like whose rows come from masked tables, with their schemas, as far as the
-    /// catalog is known: what is copied from them is refused as from the tables themselves.
-    pub derived: Arc<[RelationName]>,
+    /// Views and their like whose columns carry masked values, as far as the catalog is known: these
+    /// columns are decided about as the masked ones themselves.
+    pub derived: Arc<[Derived]>,
     /// What the session and its agent have done lately; nothing unless a policy asks.
     pub activity: Activity,
+}
+
+/// A relation with columns that no mask names and that carry masked values.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Derived {
+    /// With its schema.
+    pub relation: RelationName,
+    pub columns: Vec<Box<str>>,
 }

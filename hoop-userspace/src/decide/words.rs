@@ -145,7 +145,14 @@ pub(super) fn masked(agent: &AgentName, verb: super::Verb, escape: &Escape) -> W
                 "{agent} may not run {verb} with masked columns of {relation}: they would leave the reach of the masks"
             ),
             Retry::Narrower,
-            "name the columns, without those that are masked; a plain SELECT shows them masked",
+            match verb.0 {
+                "COPY TO" => {
+                    "COPY TO STDOUT in text or CSV format shows them masked, as a plain SELECT does"
+                }
+                _ => {
+                    "name the columns, without those that are masked; a plain SELECT shows them masked"
+                }
+            },
         ),
         Escape::Opaque => (
             format!(

@@ -6,8 +6,9 @@ use std::cell::RefCell;
 use super::asking::Missing;
 use super::catalog::{Catalog, FIRST_NORMAL_OID, Relation};
 use super::rules::Rules;
+use super::views::{self, Known, Views};
 use crate::config::How;
-use crate::decide::{ColumnName, Facts, RelationName};
+use crate::decide::{ColumnName, Facts, Item, Mark, Output, RelationName};
 use crate::terminate::{Column, Columns};
 
 /// System relations that hold samples of other tables' values (PostgreSQL manual, "pg_statistic").
@@ -38,6 +39,11 @@ pub(super) enum Touch {
 pub(super) struct Attribution<'a> {
     pub rules: &'a Rules,
     pub catalog: &'a Catalog,
+    pub views: &'a Views,
+    /// Whether a name may mean something that the catalog does not show yet.
+    pub unsettled: &'a dyn Fn(&str) -> bool,
+    /// The same of what the session itself has defined by that name.
+    pub defined: &'a dyn Fn(&str) -> bool,
     /// What the catalog should list and does not. It counts as masked.
     pub missing: &'a RefCell<Vec<Missing>>,
 }
@@ -56,6 +62,9 @@ impl Attribution<'_> {
     }
 
     fn touch_of(&self, name: &RelationName, columns: &[ColumnName]) -> Touch {
+        if !is_system(name) && (self.unsettled)(&name.name) {
+            return Touch::Values;
+        }
         let same = |r: &&Relation| name.schema.as_ref().is_none_or(|s| *s == r.schema);
         let relations = self.catalog.named(&name.name).filter(same);
         let touches = relations.map(|r| self.touch_of_relation(r, name, columns));
@@ -78,20 +87,31 @@ impl Attribution<'_> {
         name: &RelationName,
         columns: &[ColumnName],
     ) -> Touch {
-        let derives = self.derives(relation);
-        let family = self.catalog.family(relation.oid);
-        let mut masked = family.iter().filter_map(|oid| self.catalog.relation(*oid));
+        let masked = self.views.items(self.catalog, self.rules, relation);
         let named = |c: &ColumnName| c.relation.as_ref().is_none_or(|r| r.name == name.name);
         let is_masked = |c: &ColumnName| match &c.column {
             // Every column, or the whole row.
             None => true,
-            Some(column) => self.how(relation, column).is_some(),
+            Some(column) => match masked.mark_of(column) {
+                Some(mark) => !mark.is_clean(),
+                // One that the catalog does not show yet.
+                None => {
+                    let rules = self.rules;
+                    let found = rules.of_column(&relation.schema, &relation.name, column);
+                    found.is_some()
+                }
+            },
         };
-        if derives {
-            return Touch::Values;
+        if relation.opaque && relation.reads.is_empty() {
+            // Rules on a table: they return what they like.
+            return Touch::Opaque;
         }
-        if !masked.any(|r| self.rules.names(r)) {
-            return Touch::Nothing;
+        if masked.all().is_clean() {
+            // Its messages may quote what it is made of.
+            return match views::derives(self.catalog, self.rules, relation) {
+                true => Touch::Table,
+                false => Touch::Nothing,
+            };
         }
         match columns.iter().any(|c| named(c) && is_masked(c)) {
             true => Touch::Values,
@@ -99,19 +119,46 @@ impl Attribution<'_> {
         }
     }
 
-    /// How each column is masked; `None` where it passes.
-    pub fn plan(&self, columns: &Columns, touch: Touch) -> Vec<Option<How>> {
-        let columns = columns.columns.iter();
-        columns.map(|c| self.column(c, touch)).collect()
+    /// What each column of the text's result may carry, if it has one and the text tells.
+    pub fn trace(&self, facts: &Facts) -> Option<Output> {
+        let shown = facts.lineage.shown()?;
+        let known = Known {
+            catalog: self.catalog,
+            rules: self.rules,
+            views: self.views,
+            missing: self.missing,
+            unsettled: self.unsettled,
+        };
+        Some(shown.query.as_ref()?.resolve(&known)?.output)
     }
 
-    fn column(&self, column: &Column, touch: Touch) -> Option<How> {
+    /// How each column is masked; `None` where it passes.
+    pub fn plan(
+        &self,
+        columns: &Columns,
+        touch: Touch,
+        traced: Option<&Output>,
+    ) -> Vec<Option<How>> {
+        let columns = &columns.columns;
+        let traced = traced.and_then(|output| aligned(output, columns));
+        let traced = |at| traced.as_ref().and_then(|items| items.get(at));
+        let columns = columns.iter().enumerate();
+        columns
+            .map(|(at, column)| self.column(column, touch, traced(at)))
+            .collect()
+    }
+
+    fn column(&self, column: &Column, touch: Touch, traced: Option<&Item>) -> Option<How> {
         const WHOLE: Option<How> = Some(How::Redact);
         if touch == Touch::Everything {
             return WHOLE;
         }
         if column.table == 0 {
-            return if touch >= Touch::Values { WHOLE } else { None };
+            return match traced {
+                _ if touch < Touch::Values => None,
+                Some(item) => shown(item.mark.clone()),
+                None => WHOLE,
+            };
         }
         if column.table < FIRST_NORMAL_OID {
             return None;
@@ -128,53 +175,16 @@ impl Attribution<'_> {
             self.miss(Missing::Oid(column.table));
             return WHOLE;
         };
-        match self.how(relation, name) {
-            Some(how) => Some(how.clone()),
-            None if self.derives(relation) => WHOLE,
-            None => None,
+        let mark = self.views.mark(self.catalog, self.rules, relation, name);
+        // A view may have been replaced by another of the same columns, a rule may return others.
+        let redefined = match relation.reads.is_empty() {
+            true => (self.defined)(&relation.name),
+            false => (self.unsettled)(&relation.name),
+        };
+        match redefined && mark.is_clean() {
+            true => WHOLE,
+            false => shown(mark),
         }
-    }
-
-    /// All views whose rows may come from a masked table.
-    pub fn derived(&self) -> Vec<RelationName> {
-        let views = self.catalog.relations().filter(|r| self.derives(r));
-        let mut names: Vec<_> = views
-            .map(|r| RelationName::new(Some(&r.schema), &r.name))
-            .collect();
-        // Subjects with the same views are decided alike.
-        names.sort();
-        names
-    }
-
-    /// How a column is masked by its name in this relation or in one of its family.
-    fn how(&self, relation: &Relation, column: &str) -> Option<&How> {
-        let family = self.catalog.family(relation.oid);
-        let members = family.iter().filter_map(|oid| self.catalog.relation(*oid));
-        let found = members.filter_map(|r| self.rules.of_column(&r.schema, &r.name, column));
-        found.min_by_key(|how| super::rules::shows(how))
-    }
-
-    /// Whether the relation, or one of its family, is a view whose rows may come from a masked table.
-    fn derives(&self, relation: &Relation) -> bool {
-        if relation.opaque {
-            return true;
-        }
-        if relation.reads.is_empty() && relation.parents.is_empty() {
-            return false;
-        }
-        let family = self.catalog.family(relation.oid);
-        let mut members = family.iter().filter_map(|oid| self.catalog.relation(*oid));
-        if members.all(|member| member.reads.is_empty()) {
-            return false;
-        }
-        self.catalog.sources(relation.oid).into_iter().any(|oid| {
-            !family.contains(&oid)
-                && match self.catalog.relation(oid) {
-                    Some(source) => source.opaque || self.rules.names(source),
-                    // Of the system's own, those that hold samples of values make a view opaque.
-                    None => oid >= FIRST_NORMAL_OID,
-                }
-        })
     }
 
     fn miss(&self, missing: Missing) {
@@ -182,7 +192,34 @@ impl Attribution<'_> {
     }
 }
 
-fn is_system(name: &RelationName) -> bool {
+/// How a column with this mark is shown; `None` where it passes.
+pub(super) fn shown(mark: Mark) -> Option<How> {
+    match mark {
+        Mark::Clean => None,
+        Mark::Plain(how) => Some(how),
+        Mark::Whole => Some(How::Redact),
+    }
+}
+
+/// What the text says of each column of the result, unless the server describes another result.
+fn aligned(output: &Output, columns: &[Column]) -> Option<Vec<Item>> {
+    // No column of a server's is called nothing: that is one whose label is not known.
+    let label = |at: usize| columns.get(at).map(|c| &*c.label).filter(|l| !l.is_empty());
+    let items = output.align(columns.len(), label)?;
+    let mut pairs = items.iter().zip(columns);
+    let agree = pairs.all(|(item, column)| {
+        let said = (column.table != 0).then_some((column.table, column.attribute));
+        said.is_none() || item.from.is_none() || said == item.from
+    });
+    agree.then_some(items)
+}
+
+/// Whether a system relation holds samples of other tables' values.
+pub(super) fn stores_samples(name: &RelationName) -> bool {
+    is_system(name) && STATISTICS.contains(&&*name.name)
+}
+
+pub(super) fn is_system(name: &RelationName) -> bool {
     match name.schema.as_deref() {
         Some("pg_catalog" | "information_schema") => true,
         Some(_) => false,

@@ -2,6 +2,9 @@
 //! attribute number in a result become `schema.table.column`. Pure data; `forward` fetches it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use crate::decide::Query;
 
 /// Object ids below this are the system's own, from when the database cluster was made
 /// (PostgreSQL, `FirstNormalObjectId`); a [`Catalog`] does not list them.
@@ -15,6 +18,10 @@ pub struct Catalog {
     children: HashMap<u32, Vec<u32>>,
     /// Statements give names, in whatever schema.
     named: HashMap<Box<str>, Vec<u32>>,
+    /// What views are defined as, where this is known.
+    definitions: HashMap<u32, Arc<Query>>,
+    /// Object ids of columns' types.
+    kinds: HashMap<(u32, i16), u32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +38,8 @@ pub struct Relation {
     /// PostgreSQL's record of the columns read is incomplete: a reference to a whole row leaves no
     /// trace in it beside a reference to one column of the same table.
     pub reads: Vec<u32>,
-    /// The definition calls a function that is not the system's own: what it reads is not known.
+    /// The definition calls a function that is not the system's own, or a rule returns rows: what its
+    /// columns show is not known.
     pub opaque: bool,
 }
 
@@ -60,7 +68,35 @@ impl Catalog {
             relations,
             children,
             named,
+            definitions: HashMap::new(),
+            kinds: HashMap::new(),
         }
+    }
+
+    /// With what the views among the relations are defined as.
+    #[must_use]
+    pub fn with_definitions(
+        mut self,
+        definitions: impl IntoIterator<Item = (u32, Arc<Query>)>,
+    ) -> Self {
+        self.definitions.extend(definitions);
+        self
+    }
+
+    /// With the types of columns: relation, attribute number, type.
+    #[must_use]
+    pub fn with_kinds(mut self, kinds: impl IntoIterator<Item = ((u32, i16), u32)>) -> Self {
+        self.kinds.extend(kinds);
+        self
+    }
+
+    pub fn definition(&self, oid: u32) -> Option<&Arc<Query>> {
+        self.definitions.get(&oid)
+    }
+
+    /// The type of a column.
+    pub fn kind(&self, oid: u32, attribute: i16) -> Option<u32> {
+        self.kinds.get(&(oid, attribute)).copied()
     }
 
     pub fn relation(&self, oid: u32) -> Option<&Relation> {

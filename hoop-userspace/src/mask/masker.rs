@@ -9,9 +9,13 @@ use smallvec::SmallVec;
 
 use super::asking::{Asking, Missing};
 use super::attribution::{Attribution, Touch};
+use super::copying::Copying;
+use super::known::{Found, Plan, Statement};
+use super::unsettled::Unsettled;
+use super::views::Views;
 use super::{Catalog, Masked, Rules, Span, loose, report, rewrite};
 use crate::config::How;
-use crate::decide::{Facts, Permitted, RelationName};
+use crate::decide::{Derived, Facts, Output, Permitted};
 use crate::ids::ExchangeId;
 use crate::terminate::{Columns, Part, PartKind, Replies};
 
@@ -19,7 +23,7 @@ use crate::terminate::{Columns, Part, PartKind, Replies};
 const PLANS: usize = 4;
 
 /// Statements of which it is remembered what they may show.
-const TOUCHES: usize = 16;
+const STATEMENTS: usize = 16;
 
 /// Masks one session's replies.
 #[derive(Debug)]
@@ -29,16 +33,21 @@ pub struct Masker {
     exchanges: VecDeque<Exchange>,
     plans: VecDeque<Plan>,
     /// What statements may show, the last used first.
-    touches: VecDeque<(Arc<Facts>, Arc<Catalog>, Touch)>,
+    known: VecDeque<Arc<Statement>>,
     asking: Asking,
     /// Pieces of one large row of a masked result.
     row: BytesMut,
     /// How the row is treated whose pieces are coming: all of them alike, whatever changes meanwhile.
     piece: Option<Prepared>,
     /// The views that derive from masked tables, by the last catalog that was not empty.
-    derived: (Arc<Catalog>, Arc<[RelationName]>),
+    derived: (Arc<Catalog>, Arc<Views>),
     /// Some statement of this session touched a masked table: constraints may fail later.
     touched: bool,
+    /// The COPY that is under way.
+    copying: Option<Copying>,
+    unsettled: Unsettled,
+    /// No transaction was open behind the last exchange.
+    idle: bool,
 }
 
 /// What is known of a request whose replies are awaited: for each unit its statement.
@@ -48,19 +57,12 @@ struct Exchange {
     units: SmallVec<[Option<Arc<Facts>>; 6]>,
 }
 
-/// How the columns of one result are masked. Holds the columns, so that their address is theirs.
-#[derive(Debug)]
-struct Plan {
-    columns: Arc<Columns>,
-    touch: Touch,
-    catalog: Arc<Catalog>,
-    hows: Arc<[Option<How>]>,
-}
-
 /// What is known of a part before its bytes are taken.
 #[derive(Clone, Debug)]
 struct Prepared {
     touch: Touch,
+    /// Of content that COPY sends.
+    traced: Option<Arc<Output>>,
     /// Of rows whose columns are known.
     hows: Option<Arc<[Option<How>]>>,
     /// It passes as it is.
@@ -78,6 +80,9 @@ pub enum Masking {
     NeedsCatalog(Replies),
 }
 
+/// Says something of a relation's name.
+type Test<'a> = &'a dyn Fn(&str) -> bool;
+
 impl Masker {
     pub fn new(rules: Arc<Rules>) -> Self {
         Self {
@@ -85,12 +90,15 @@ impl Masker {
             observe: false,
             exchanges: VecDeque::new(),
             plans: VecDeque::new(),
-            touches: VecDeque::new(),
+            known: VecDeque::new(),
             asking: Asking::default(),
             row: BytesMut::new(),
             piece: None,
             derived: Default::default(),
             touched: false,
+            copying: None,
+            unsettled: Unsettled::default(),
+            idle: true,
         }
     }
 
@@ -103,26 +111,53 @@ impl Masker {
     pub fn set_rules(&mut self, rules: Arc<Rules>) {
         self.rules = rules;
         self.plans.clear();
-        self.touches.clear();
+        self.known.clear();
         self.asking.forget();
         self.derived = Default::default();
     }
 
     /// Views whose rows may come from masked tables, as far as the catalog is known: `decide` takes
     /// copying from them for copying from the tables.
-    pub fn derived(&mut self, catalog: &Arc<Catalog>) -> &Arc<[RelationName]> {
+    pub fn derived(&mut self, catalog: &Arc<Catalog>) -> &Arc<[Derived]> {
         if !self.rules.is_empty() && !catalog.is_empty() && !Arc::ptr_eq(catalog, &self.derived.0) {
-            let missing = RefCell::default();
-            let views = self.attribution(catalog, &missing).derived();
-            self.derived = (catalog.clone(), views.into());
+            self.derived = (catalog.clone(), self.rules.views(catalog));
         }
-        &self.derived.1
+        &self.derived.1.derived
+    }
+
+    /// Whether the server was outside any transaction when the last exchange ended.
+    pub fn is_idle(&self) -> bool {
+        self.idle
+    }
+
+    /// A look-up that was begun when no transaction was open brought this catalog, which is another
+    /// than before: it shows what the session has defined.
+    pub fn settle(&mut self, catalog: &Arc<Catalog>) {
+        if !catalog.is_empty() && !Arc::ptr_eq(catalog, &self.derived.0) {
+            self.unsettled = Unsettled::default();
+            self.forget();
+        }
+    }
+
+    /// What was found out under other circumstances.
+    fn forget(&mut self) {
+        self.known.clear();
+        self.plans.clear();
     }
 
     /// Remembers what a permitted request reads until its exchange is over. To be called before
     /// it is forwarded.
     pub fn begin(&mut self, permitted: &Permitted) {
         let units = permitted.units().iter().map(|u| u.statement.clone());
+        let mut changed = false;
+        for (unit, at) in permitted.units().iter().zip(0u16..) {
+            if let Some(facts) = &unit.statement {
+                changed |= self.unsettled.add((permitted.exchange(), at), facts);
+            }
+        }
+        if changed {
+            self.forget();
+        }
         self.expect(permitted.exchange(), units);
     }
 
@@ -153,12 +188,15 @@ impl Masker {
         };
         let mut parts = replies.parts.iter().rev();
         let done = parts.find(|p| matches!(p.kind, PartKind::Done));
+        let idle = done.is_none_or(|p| !leaves_open(&replies.wire, p.end));
         let done = done.map(|p| p.exchange);
         let masked = match prepared.iter().all(|p| p.plain) {
             true => untouched(replies, done),
-            false => self.rewrite(replies, &prepared, done),
+            false => self.rewrite(replies, &prepared, done, catalog),
         };
         if let Some(done) = done {
+            self.copying = None;
+            self.idle = idle;
             while self.exchanges.front().is_some_and(|e| e.id <= done) {
                 self.exchanges.pop_front();
             }
@@ -199,11 +237,16 @@ impl Masker {
         catalog: &Arc<Catalog>,
         missing: &RefCell<Vec<Missing>>,
     ) -> Prepared {
-        let touch = self.touch(part, catalog, missing);
+        let known = self.touch(part, catalog, missing);
+        let (touch, traced) = match &known {
+            Found::Statement(known) => (known.touch, known.traced.clone()),
+            Found::Nothing => (Touch::Nothing, None),
+            Found::Unknown => (Touch::Everything, None),
+        };
         let hows = match &part.kind {
             PartKind::Rows { columns, .. } | PartKind::RowPiece { columns, .. } => columns
                 .as_ref()
-                .map(|columns| self.hows(columns, touch, catalog, missing)),
+                .map(|columns| self.hows(columns, &known, catalog, missing)),
             _ => None,
         };
         let plain = match (&part.kind, &hows) {
@@ -218,7 +261,12 @@ impl Masker {
             (PartKind::Loose, _) => false,
             (PartKind::Columns(_) | PartKind::Control | PartKind::Done, _) => true,
         };
-        Prepared { touch, hows, plain }
+        Prepared {
+            touch,
+            traced,
+            hows,
+            plain,
+        }
     }
 
     fn touch(
@@ -226,64 +274,91 @@ impl Masker {
         part: &Part,
         catalog: &Arc<Catalog>,
         missing: &RefCell<Vec<Missing>>,
-    ) -> Touch {
+    ) -> Found {
         if matches!(
             part.kind,
             PartKind::Columns(_) | PartKind::Loose | PartKind::Control | PartKind::Done
         ) {
-            return Touch::Nothing;
+            return Found::Nothing;
         }
         let exchange = self.exchanges.iter().find(|e| e.id == part.exchange);
         let unit = exchange.and_then(|e| e.units.get(usize::from(part.unit)));
         match (unit, &part.kind) {
-            (Some(Some(facts)), _) => self.touch_of(&facts.clone(), catalog, missing),
+            (Some(Some(facts)), _) => {
+                let place = (part.exchange, part.unit);
+                Found::Statement(self.statement(place, &facts.clone(), catalog, missing))
+            }
             // What was not forwarded is answered by hoop itself, and a unit without a statement
             // runs nothing; rows that come all the same are of unknown origin.
-            (_, PartKind::Text) => Touch::Nothing,
-            _ => Touch::Everything,
+            (_, PartKind::Text) => Found::Nothing,
+            _ => Found::Unknown,
         }
     }
 
-    fn touch_of(
+    fn statement(
         &mut self,
+        place: (ExchangeId, u16),
         facts: &Arc<Facts>,
         catalog: &Arc<Catalog>,
         missing: &RefCell<Vec<Missing>>,
-    ) -> Touch {
-        let same = |(f, c, _): &&(Arc<Facts>, Arc<Catalog>, Touch)| {
-            Arc::ptr_eq(f, facts) && Arc::ptr_eq(c, catalog)
-        };
-        if let Some((.., touch)) = self.touches.iter().find(same) {
-            return *touch;
+    ) -> Arc<Statement> {
+        let any = self.unsettled.any(place);
+        let mut known = self.known.iter();
+        if let Some(known) = known.find(|known| known.is(facts, catalog, any)) {
+            return known.clone();
         }
-        let touch = self.attribution(catalog, missing).touch(facts);
-        self.touches.truncate(TOUCHES - 1);
-        let known = (facts.clone(), catalog.clone(), touch);
-        self.touches.push_front(known);
-        touch
+        let views = self.rules.views(catalog);
+        let unsettled = |name: &str| any || self.unsettled.holds(name);
+        let defined = |name: &str| self.unsettled.holds(name);
+        let attribution = self.attribution(catalog, &views, (&unsettled, &defined), missing);
+        let touch = attribution.touch(facts);
+        let traced = match touch >= Touch::Values {
+            true => attribution.trace(facts).map(Arc::new),
+            false => None,
+        };
+        let known = Arc::new(Statement {
+            facts: facts.clone(),
+            catalog: catalog.clone(),
+            unsettled: any,
+            touch,
+            traced,
+        });
+        self.known.truncate(STATEMENTS - 1);
+        self.known.push_front(known.clone());
+        known
     }
 
     fn hows(
         &mut self,
         columns: &Arc<Columns>,
-        touch: Touch,
+        known: &Found,
         catalog: &Arc<Catalog>,
         missing: &RefCell<Vec<Missing>>,
     ) -> Arc<[Option<How>]> {
-        let same = |p: &&Plan| {
-            Arc::ptr_eq(&p.columns, columns) && p.touch == touch && Arc::ptr_eq(&p.catalog, catalog)
+        let same = |plan: &&Plan| {
+            plan.known.is(known)
+                && Arc::ptr_eq(&plan.columns, columns)
+                && Arc::ptr_eq(&plan.catalog, catalog)
         };
         if let Some(plan) = self.plans.iter().find(same) {
             return plan.hows.clone();
         }
+        let (touch, traced, any) = match known {
+            Found::Statement(known) => (known.touch, known.traced.as_deref(), known.unsettled),
+            Found::Nothing => (Touch::Nothing, None, false),
+            Found::Unknown => (Touch::Everything, None, false),
+        };
+        let views = self.rules.views(catalog);
+        let unsettled = |name: &str| any || self.unsettled.holds(name);
+        let defined = |name: &str| self.unsettled.holds(name);
         let hows: Arc<[_]> = self
-            .attribution(catalog, missing)
-            .plan(columns, touch)
+            .attribution(catalog, &views, (&unsettled, &defined), missing)
+            .plan(columns, touch, traced)
             .into();
         self.plans.truncate(PLANS - 1);
         self.plans.push_front(Plan {
             columns: columns.clone(),
-            touch,
+            known: known.clone(),
             catalog: catalog.clone(),
             hows: hows.clone(),
         });
@@ -293,11 +368,16 @@ impl Masker {
     fn attribution<'a>(
         &'a self,
         catalog: &'a Catalog,
+        views: &'a Views,
+        (unsettled, defined): (Test<'a>, Test<'a>),
         missing: &'a RefCell<Vec<Missing>>,
     ) -> Attribution<'a> {
         Attribution {
             rules: &self.rules,
             catalog,
+            views,
+            unsettled,
+            defined,
             missing,
         }
     }
@@ -307,6 +387,7 @@ impl Masker {
         replies: Replies,
         prepared: &[Prepared],
         done: Option<ExchangeId>,
+        catalog: &Catalog,
     ) -> Masked {
         let mut out = BytesMut::with_capacity(replies.wire.len());
         let mut spans = SmallVec::new();
@@ -318,7 +399,7 @@ impl Masker {
             let before = out.len();
             match prepared.plain {
                 true => out.extend_from_slice(bytes),
-                false => values += self.part(part, bytes, prepared, &mut out),
+                false => values += self.part(part, bytes, prepared, catalog, &mut out),
             }
             // A piece that is being collected leaves nothing yet.
             if out.len() > before || prepared.plain {
@@ -340,7 +421,14 @@ impl Masker {
     }
 
     /// Appends a part that does not pass as it is; returns how many values were replaced.
-    fn part(&mut self, part: &Part, bytes: &[u8], prepared: &Prepared, out: &mut BytesMut) -> u64 {
+    fn part(
+        &mut self,
+        part: &Part,
+        bytes: &[u8],
+        prepared: &Prepared,
+        catalog: &Catalog,
+        out: &mut BytesMut,
+    ) -> u64 {
         let hows = prepared.hows.as_deref();
         match &part.kind {
             PartKind::Rows { columns, .. } => {
@@ -373,9 +461,40 @@ impl Masker {
                 0
             }
             PartKind::Loose => loose::replace(bytes, out),
-            // Opaque content that may hold masked values has no safe form; it is not passed on.
-            PartKind::Bulk => 1,
+            PartKind::Bulk => self.bulk(part, bytes, prepared, catalog, out),
             PartKind::Columns(_) | PartKind::Control | PartKind::Done => 0,
+        }
+    }
+
+    /// Rows that COPY sends, in a form that is known. Opaque content that may hold masked values has
+    /// no safe form otherwise; it is not passed on.
+    fn bulk(
+        &mut self,
+        part: &Part,
+        bytes: &[u8],
+        prepared: &Prepared,
+        catalog: &Catalog,
+        out: &mut BytesMut,
+    ) -> u64 {
+        let place = (part.exchange, part.unit);
+        if self.copying.as_ref().is_none_or(|c| c.place() != place) {
+            let exchange = self.exchanges.iter().find(|e| e.id == part.exchange);
+            let unit = exchange.and_then(|e| e.units.get(usize::from(part.unit)));
+            let facts = unit.and_then(Option::as_ref);
+            let Some(form) = facts.and_then(|facts| facts.lineage.copy()) else {
+                return 1;
+            };
+            let traced = match prepared.touch {
+                Touch::Everything => None,
+                _ => prepared.traced.clone(),
+            };
+            let form = form.clone();
+            self.copying = Some(Copying::new(place, form, traced, self.rules.max_row()));
+        }
+        let key = self.rules.key();
+        match &mut self.copying {
+            Some(copying) => copying.rewrite(bytes, catalog, key, out),
+            None => 1,
         }
     }
 
@@ -416,6 +535,13 @@ fn untouched(replies: Replies, done: Option<ExchangeId>) -> Masked {
         spans,
         values: 0,
     }
+}
+
+/// Whether the ReadyForQuery that ends here says that a transaction is open (PostgreSQL manual, "Message
+/// Formats").
+fn leaves_open(wire: &[u8], end: usize) -> bool {
+    let message = end.checked_sub(6).and_then(|start| wire.get(start..end));
+    matches!(message, Some([b'Z', 0, 0, 0, 5, b'T' | b'E']))
 }
 
 fn note(spans: &mut SmallVec<[Span; 4]>, part: &Part, end: usize) {

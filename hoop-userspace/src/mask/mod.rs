@@ -3,13 +3,17 @@
 mod asking;
 mod attribution;
 mod catalog;
+mod copying;
+mod known;
 mod loose;
 mod masked;
 mod masker;
 mod report;
 mod rewrite;
 mod rules;
+mod unsettled;
 mod value;
+mod views;
 
 pub use catalog::{Catalog, FIRST_NORMAL_OID, Relation, RelationKind};
 pub use masked::{Masked, Span};

@@ -1,11 +1,12 @@
 //! Which columns of one resource are masked, and how.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config::{ColumnPattern, Config, How};
 use crate::ids::ResourceName;
 
-use super::catalog::Relation;
+use super::catalog::{Catalog, Relation};
+use super::views::Views;
 
 /// The `[[mask]]` entries of one resource, compiled. Shared by its sessions.
 #[derive(Debug)]
@@ -13,7 +14,12 @@ pub struct Rules {
     entries: Vec<Entry>,
     key: HashKey,
     max_row: usize,
+    /// What the columns of views are, by the catalogs that were last in use.
+    views: Mutex<Vec<(Arc<Catalog>, Arc<Views>)>>,
 }
+
+/// Databases of one resource whose views are remembered.
+const VIEWS: usize = 8;
 
 #[derive(Debug)]
 struct Entry {
@@ -58,6 +64,7 @@ impl Rules {
             entries: entries.collect(),
             key: key.clone(),
             max_row: found.map_or(0, |r| r.max_message),
+            views: Mutex::default(),
         })
     }
 
@@ -74,6 +81,7 @@ impl Rules {
                 .collect(),
             key: key.clone(),
             max_row,
+            views: Mutex::default(),
         })
     }
 
@@ -104,7 +112,32 @@ impl Rules {
                 && part(&e.pattern.table, table)
                 && part(&e.pattern.column, column)
         });
-        matching.map(|e| &e.how).min_by_key(|how| shows(how))
+        matching.map(|e| &e.how).min_by_key(|how| how.shows())
+    }
+
+    /// What the columns of this catalog's views may carry: found out once for all sessions.
+    pub(in crate::mask) fn views(&self, catalog: &Arc<Catalog>) -> Arc<Views> {
+        if catalog.is_empty() {
+            // Each is another: nothing to remember.
+            return Arc::default();
+        }
+        let known = |views: &[(Arc<Catalog>, Arc<Views>)]| {
+            let same = views.iter().find(|(c, _)| Arc::ptr_eq(c, catalog));
+            same.map(|(_, views)| views.clone())
+        };
+        if let Some(views) = known(&self.lock()) {
+            return views;
+        }
+        let views = Arc::new(Views::of(catalog, self));
+        let mut all = self.lock();
+        all.truncate(VIEWS - 1);
+        all.insert(0, (catalog.clone(), views.clone()));
+        views
+    }
+
+    /// A panic elsewhere leaves the list valid: each change to it is one call.
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(Arc<Catalog>, Arc<Views>)>> {
+        self.views.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether any column of the relation is masked by its own name.
@@ -119,16 +152,6 @@ impl Rules {
 
 fn part(pattern: &Option<String>, name: &str) -> bool {
     pattern.as_deref().is_none_or(|pattern| pattern == name)
-}
-
-pub(in crate::mask) fn shows(how: &How) -> u8 {
-    match how {
-        How::Null => 0,
-        How::Redact => 1,
-        How::Fixed(_) => 2,
-        How::Hash => 3,
-        How::Partial => 4,
-    }
 }
 
 #[cfg(test)]

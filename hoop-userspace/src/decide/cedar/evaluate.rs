@@ -30,6 +30,8 @@ pub(in crate::decide) struct Query<'a> {
     pub masked: &'a [String],
     /// `None` where no policy speaks of it.
     pub activity: Option<&'a Activity>,
+    /// A masked column has a say in which rows there are, how many, or in which order.
+    pub picks: bool,
 }
 
 /// What the policies say of one access.
@@ -260,6 +262,10 @@ fn context(query: Query<'_>, statement: &Statement, access: &Access) -> Result<C
         ("files".into(), strings(&facts.files)),
         ("programs".into(), strings(&facts.programs)),
         ("masked".into(), strings(query.masked)),
+        (
+            "reads_masked_in_predicate".into(),
+            RestrictedExpression::new_bool(query.picks),
+        ),
         (
             "opaque".into(),
             RestrictedExpression::new_bool(facts.opaque),

@@ -101,9 +101,9 @@ impl<'a> Found<'a> {
         });
     }
 
-    /// A column that leaves by COPY.
-    pub(super) fn copies(&mut self, column: ColumnName) {
-        self.known.push((column, true));
+    /// A column that COPY sends: with `copied`, out of the masks' reach.
+    pub(super) fn sends(&mut self, column: ColumnName, copied: bool) {
+        self.known.push((column, copied));
     }
 
     /// Columns of a relation, or of any, are renamed: all of them may be read.

@@ -6,6 +6,7 @@ mod children;
 mod definition;
 mod found;
 mod functions;
+mod lineage;
 mod query;
 mod scan;
 mod settings;
@@ -15,7 +16,9 @@ mod utility;
 mod walk;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
+use crate::decide::lineage::{Lineage, Query};
 use crate::decide::{Access, Action, Copied, Facts, Flag, Object, Statement, Verb};
 
 use functions::Functions;
@@ -62,24 +65,13 @@ impl Parser {
         }
     }
 
+    /// A text, on a stack that is large enough for it.
     fn parse_apart(&self, text: &str) -> Result<Facts, String> {
-        if text.len() <= LARGE {
-            return self.parse(text);
-        }
-        std::thread::scope(|scope| {
-            let thread = std::thread::Builder::new()
-                .stack_size(LARGE_STACK)
-                .spawn_scoped(scope, || self.parse(text))
-                .map_err(|_| "no thread could be started to parse it".to_owned())?;
-            thread.join().unwrap_or_else(|_| Err(PANICKED.to_owned()))
-        })
+        apart(text, || self.parse(text))
     }
 
     fn parse(&self, text: &str) -> Result<Facts, String> {
-        // The bindings panic on lists that hold what their comments do not say; that text is then
-        // not understood, which is all that is lost: nothing outlives the call.
-        catch_unwind(AssertUnwindSafe(|| self.collect(text)))
-            .unwrap_or_else(|_| Err(PANICKED.to_owned()))
+        guarded(|| self.collect(text))
     }
 
     fn collect(&self, text: &str) -> Result<Facts, String> {
@@ -90,17 +82,76 @@ impl Parser {
                 .to_owned()
         })?;
         let mut facts = Facts::default();
+        let mut traced = Lineage::default();
+        // With several, it would not be known whose rows are whose.
+        let copies = tree.stmts().filter(|node| lineage::copies_out(*node));
+        let follows_copy = copies.count() == 1;
         let mut accesses = 0;
         for statement in tree.stmts() {
-            let found = Walk::statement(statement, &self.functions).map_err(|e| e.to_string())?;
+            let found = Walk::statement(statement, &self.functions, follows_copy)
+                .map_err(|e| e.to_string())?;
             found::add(&mut facts, found);
+            let (statement, size) = lineage::trace(statement, &self.functions);
+            traced.statements.push(statement);
+            traced.size += size;
             accesses += facts.statements.last().map_or(0, |s| s.accesses.len());
             if accesses > MAX_ACCESSES {
                 return Err(format!("it does more than {MAX_ACCESSES} things at once"));
             }
         }
         found::tidy(&mut facts);
+        facts.lineage = Arc::new(traced);
         Ok(facts)
+    }
+}
+
+/// Runs on a thread with a stack of its own where the text is large.
+fn apart<T: Send>(
+    text: &str,
+    work: impl FnOnce() -> Result<T, String> + Send,
+) -> Result<T, String> {
+    if text.len() <= LARGE {
+        return work();
+    }
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .stack_size(LARGE_STACK)
+            .spawn_scoped(scope, work)
+            .map_err(|_| "no thread could be started to parse it".to_owned())?;
+        thread.join().unwrap_or_else(|_| Err(PANICKED.to_owned()))
+    })
+}
+
+/// The bindings panic on lists that hold what their comments do not say; that text is then not
+/// understood, which is all that is lost: nothing outlives the call.
+fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(PANICKED.to_owned()))
+}
+
+/// Reads the definitions of views as the server words them.
+#[derive(Debug)]
+pub struct Definitions(Parser);
+
+impl Definitions {
+    #[expect(
+        clippy::new_without_default,
+        reason = "it reads lists of thousands of functions: nothing to make by the way"
+    )]
+    pub fn new() -> Self {
+        Self(Parser::new(Limits::default()))
+    }
+
+    /// The skeleton of one; `None` where it is not understood.
+    pub fn read(&self, text: &str) -> Option<Query> {
+        let Parser { functions, limits } = &self.0;
+        scan::scan(text, *limits).ok()?;
+        let trace = || {
+            let tree = pg_raw_parse::parse(text).map_err(|e| e.to_string())?;
+            let mut statements = tree.stmts();
+            let only = statements.next().filter(|_| statements.next().is_none());
+            Ok(only.and_then(|statement| lineage::trace(statement, functions).0.query))
+        };
+        apart(text, || guarded(trace)).ok()?
     }
 }
 

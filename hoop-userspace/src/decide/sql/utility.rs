@@ -14,6 +14,7 @@ use pg_raw_parse::{ConstValue, Node};
 use crate::decide::{Action, ColumnName, Flag, Object, Verb};
 
 use super::definition;
+use super::lineage::copy_form;
 use super::settings::Value;
 use super::walk::{Context, Lost, Relations, Walk, constant, relation_name};
 
@@ -199,12 +200,13 @@ fn copy<'a>(walk: &mut Walk<'a, '_>, n: &'a CopyStmt, context: Context) {
     }
     walk.push_all(n.options().iter(), context);
     walk.push(n.where_clause(), context);
-    walk.push(n.query(), context.copied(true));
+    let copied = context.copied(!(walk.follows_copy && copy_form(n).is_some()));
+    walk.push(n.query(), copied);
     if let Some(relation) = n.relation() {
         if n.is_from {
             walk.push(relation, changed(context, Action::Write, verb));
         } else {
-            copy_to(walk, n, relation, context.copied(true));
+            copy_to(walk, n, relation, copied);
         }
     }
 }
@@ -213,19 +215,18 @@ fn copy<'a>(walk: &mut Walk<'a, '_>, n: &'a CopyStmt, context: Context) {
 fn copy_to<'a>(walk: &mut Walk<'a, '_>, n: &'a CopyStmt, relation: &'a RangeVar, context: Context) {
     let name = relation_name(relation);
     walk.reads(Verb("COPY TO"), name.clone(), context);
+    let mut sends = |column: Option<&str>| {
+        let column = ColumnName {
+            relation: Some(name.clone()),
+            column: column.map(Into::into),
+        };
+        walk.found.sends(column, context.copied);
+    };
     let columns = n.attlist();
     if columns.is_empty() {
-        walk.found.copies(ColumnName {
-            relation: Some(name.clone()),
-            column: None,
-        });
+        sends(None);
     }
-    for column in columns.iter().filter_map(Node::as_str) {
-        walk.found.copies(ColumnName {
-            relation: Some(name.clone()),
-            column: Some(column.into()),
-        });
-    }
+    columns.iter().for_each(|column| sends(column.as_str()));
 }
 
 fn explain<'a>(walk: &mut Walk<'a, '_>, n: &'a ExplainStmt, context: Context) {

@@ -92,6 +92,7 @@ struct Scope<'a> {
 
 pub(super) struct Walk<'a, 'f> {
     pub functions: &'f Functions,
+    pub follows_copy: bool,
     pub found: Found<'a>,
     work: Vec<(Node<'a>, Context)>,
     scratch: Children<'a>,
@@ -100,9 +101,16 @@ pub(super) struct Walk<'a, 'f> {
 
 impl<'a, 'f> Walk<'a, 'f> {
     /// Collects what one statement does.
-    pub(super) fn statement(node: Node<'a>, functions: &'f Functions) -> Result<Found<'a>, Lost> {
+    ///
+    /// With `follows_copy`, the masks see what COPY sends, row by row.
+    pub(super) fn statement(
+        node: Node<'a>,
+        functions: &'f Functions,
+        follows_copy: bool,
+    ) -> Result<Found<'a>, Lost> {
         let mut walk = Self {
             functions,
+            follows_copy,
             found: Found::new(utility::verb(node).ok_or(Lost::Unknown)?),
             work: vec![(node, Context::TOP)],
             scratch: Children::default(),

@@ -19,20 +19,12 @@ fn code(sql: &str) -> Option<Code> {
 #[test]
 fn what_would_escape_is_refused() {
     for sql in [
-        "COPY users TO STDOUT",
-        "COPY users (id, ssn) TO STDOUT",
-        "COPY (SELECT ssn FROM users) TO STDOUT",
-        "COPY (SELECT * FROM users) TO STDOUT",
-        "COPY (TABLE public.users) TO STDOUT",
-        "COPY (SELECT u FROM users u) TO STDOUT",
-        "COPY (SELECT to_json(u) FROM users u) TO STDOUT",
-        "COPY (SELECT u.to_json FROM users u) TO STDOUT",
-        "COPY (SELECT (u).ssn FROM users u) TO STDOUT",
-        "COPY (SELECT b FROM users AS u(a, b)) TO STDOUT",
-        "COPY (SELECT x FROM (users u JOIN t USING (id)) AS j(w, x)) TO STDOUT",
-        "COPY (DELETE FROM users WHERE id = 1 RETURNING *) TO STDOUT",
-        "COPY (UPDATE users SET id = 1 WHERE id = 1 RETURNING old) TO STDOUT",
-        "COPY (SELECT 1 AS a UNION SELECT length(ssn) FROM users) TO STDOUT",
+        "COPY users TO STDOUT (FORMAT binary)",
+        "COPY users TO STDOUT (ENCODING 'SJIS')",
+        "COPY (SELECT ssn FROM users) TO STDOUT BINARY",
+        "COPY users TO '/tmp/users'",
+        "COPY (SELECT * FROM users) TO PROGRAM 'cat'",
+        "COPY users TO STDOUT; COPY (SELECT ssn FROM users) TO STDOUT",
         "INSERT INTO t SELECT ssn FROM users",
         "INSERT INTO t SELECT * FROM users",
         "INSERT INTO t SELECT x FROM (SELECT ssn AS x FROM users) s",
@@ -78,7 +70,22 @@ fn what_would_escape_is_refused() {
 fn what_does_not_is_permitted() {
     for sql in [
         "SELECT * FROM users",
-        "COPY users (id, name) TO STDOUT",
+        "COPY users TO STDOUT",
+        "COPY users (id, ssn) TO STDOUT",
+        "COPY (SELECT ssn FROM users) TO STDOUT",
+        "COPY (SELECT * FROM users) TO STDOUT",
+        "COPY (TABLE public.users) TO STDOUT",
+        "COPY (SELECT u FROM users u) TO STDOUT",
+        "COPY (SELECT to_json(u) FROM users u) TO STDOUT",
+        "COPY (SELECT u.to_json FROM users u) TO STDOUT",
+        "COPY (SELECT (u).ssn FROM users u) TO STDOUT",
+        "COPY (SELECT b FROM users AS u(a, b)) TO STDOUT",
+        "COPY (SELECT x FROM (users u JOIN t USING (id)) AS j(w, x)) TO STDOUT",
+        "COPY (DELETE FROM users WHERE id = 1 RETURNING *) TO STDOUT",
+        "COPY (UPDATE users SET id = 1 WHERE id = 1 RETURNING old) TO STDOUT",
+        "COPY (SELECT 1 AS a UNION SELECT length(ssn) FROM users) TO STDOUT",
+        "COPY users (id, name) TO STDOUT (FORMAT binary)",
+        "SET search_path = ''; COPY users TO STDOUT",
         "COPY (SELECT id FROM users WHERE ssn = '1') TO STDOUT",
         "COPY other.users (ssn) TO STDOUT",
         "COPY users FROM STDIN",
@@ -119,7 +126,10 @@ fn policies_see_which_masked_tables_are_touched() {
 #[test]
 fn views_of_masked_tables_count_as_the_tables() {
     let decider = decider(&["sql-starter"], &[], &["public.users.ssn"]);
-    let view = RelationName::new(Some("reports"), "people");
+    let view = Derived {
+        relation: RelationName::new(Some("reports"), "people"),
+        columns: vec!["x".into()],
+    };
     let knowing = Subject {
         derived: vec![view].into(),
         ..subject()
@@ -137,6 +147,10 @@ fn views_of_masked_tables_count_as_the_tables() {
         None
     );
     assert_eq!(code(&knowing, "SELECT x FROM people"), None);
+    let other = "INSERT INTO t SELECT y FROM people WHERE x = '1'";
+    assert_eq!(code(&knowing, other), None, "another column of the view");
+    let all = "INSERT INTO t SELECT * FROM people";
+    assert_eq!(code(&knowing, all), Some(Code::MaskedRead));
 }
 
 #[test]
@@ -167,5 +181,60 @@ fn functions_that_keep_what_they_are_given_carry_values_away() {
         "SELECT pg_advisory_lock(id) FROM users",
     ] {
         assert_eq!(code(sql), None, "{sql}");
+    }
+}
+
+#[test]
+fn predicates_over_masked_columns_can_be_forbidden() {
+    let policies = [
+        ("a.cedar", "permit (principal, action, resource);"),
+        (
+            "b.cedar",
+            "@id(\"no-questions\") forbid (principal, action in Action::\"sql\", resource) \
+             when { context.reads_masked_in_predicate };",
+        ),
+    ];
+    let decider = decider(&[], &policies, MASKS);
+    let knowing = Subject {
+        derived: vec![Derived {
+            relation: RelationName::new(Some("public"), "people"),
+            columns: vec!["code".into()],
+        }]
+        .into(),
+        ..subject()
+    };
+    let asks = |sql: &str| {
+        let explained = decider.explain(&knowing, text(sql));
+        let forbidden = explained.refusal.is_some_and(|r| r.code == Code::Forbidden);
+        assert_eq!(explained.picks, forbidden, "{sql}");
+        forbidden
+    };
+    for sql in [
+        "SELECT id FROM users WHERE ssn LIKE '1%'",
+        "SELECT id FROM public.users ORDER BY ssn",
+        "SELECT id FROM (SELECT id, ssn AS x FROM users) s WHERE x LIKE '1%'",
+        "SELECT 1 FROM anything WHERE email = 'x'",
+        "SELECT 1 FROM anything a WHERE a.email = 'x'",
+        "SELECT 1 FROM people WHERE code = 'x'",
+        "SELECT p.who FROM people p JOIN orders o ON o.item = p.code",
+        "UPDATE orders SET item = 'x' FROM users WHERE ssn = '1'",
+        "SELECT 1; SELECT id FROM users WHERE ssn = '1'",
+        "COPY (SELECT id FROM users ORDER BY ssn) TO STDOUT",
+        "EXPLAIN SELECT id FROM users WHERE ssn = '1'",
+        "SELECT count(*) FROM users u WHERE u::text LIKE '%1%'",
+    ] {
+        assert!(asks(sql), "{sql}");
+    }
+    for sql in [
+        "SELECT id, ssn FROM users WHERE id = 1 ORDER BY name",
+        "SELECT id FROM other.users WHERE ssn = '1'",
+        "SELECT who, code FROM people WHERE who = 'x'",
+        "SELECT upper(ssn) FROM users",
+        "INSERT INTO users (ssn) VALUES ('1')",
+        "UPDATE users SET ssn = 'x' WHERE id = 1",
+        "SELECT relname FROM pg_class WHERE relname = 'email'",
+        "SHOW search_path",
+    ] {
+        assert!(!asks(sql), "{sql}");
     }
 }

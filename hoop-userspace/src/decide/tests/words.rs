@@ -56,7 +56,7 @@ fn every_kind() {
         said(
             &["read-only"],
             &["public.users.ssn"],
-            "COPY users TO STDOUT",
+            "COPY users TO STDOUT (FORMAT binary)",
         ),
         said(
             &["sql-starter"],

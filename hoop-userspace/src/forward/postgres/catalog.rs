@@ -18,6 +18,7 @@ use tokio::sync::Mutex as AsyncMutex;
 use super::login::Channel;
 use super::{Connector, ForwardError};
 use crate::config::Resource;
+use crate::decide::{Definitions, Query};
 use crate::forward::route::Target;
 use crate::ids::ResourceName;
 use crate::mask::{Catalog, FIRST_NORMAL_OID, Relation, RelationKind};
@@ -44,6 +45,8 @@ const SETTINGS: &[(&str, &str)] = &[
     ("default_transaction_read_only", "on"),
     // Names and operators below mean the system's own, whatever the login's default path holds.
     ("search_path", "pg_catalog"),
+    // Of the agent's own transaction, too: it waits for this look-up.
+    ("lock_timeout", "500"),
     ("statement_timeout", "10000"),
 ];
 
@@ -53,10 +56,26 @@ const RELATIONS: &str = "select c.oid, n.nspname, c.relname, c.relkind \
     where c.relkind in ('r', 'p', 'v', 'm', 'f') and c.oid >= 16384 \
     and n.nspname <> 'pg_toast' and n.nspname !~ '^pg_toast_temp_'";
 
-const COLUMNS: &str = "select a.attrelid, a.attnum, a.attname \
+const COLUMNS: &str = "select a.attrelid, a.attnum, a.attname, a.atttypid \
     from pg_attribute a join pg_class c on c.oid = a.attrelid \
     where c.relkind in ('r', 'p', 'v', 'm', 'f') and c.oid >= 16384 \
     and a.attnum > 0 and not a.attisdropped";
+
+/// What views are defined as. Wording a definition takes locks of what it reads: views of what
+/// somebody is about to change are left out, and masked whole until the next look-up.
+const DEFINITIONS: &str = "select c.oid, pg_get_viewdef(c.oid) from pg_class c \
+    where c.relkind in ('v', 'm') and c.oid >= 16384 \
+    and not exists (select 1 from pg_rewrite r \
+      join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = r.oid \
+      join pg_locks l on l.relation = d.refobjid \
+      where r.ev_class = c.oid and d.refclassid = 'pg_class'::regclass \
+      and l.mode = 'AccessExclusiveLock' and l.pid <> pg_backend_pid())";
+
+/// Relations with rules that return rows: a write to one may show any table's values under the
+/// relation's own columns. The rules' trees are read as text, which takes no lock.
+const RULED: &str = "select distinct r.ev_class from pg_rewrite r \
+    where r.ev_type <> '1' and r.ev_class >= 16384 \
+    and (r.ev_action::text like '%:commandType 1 %' or r.ev_action::text like '%:returningList (%')";
 
 const PARENTS: &str = "select inhrelid, inhparent from pg_inherits";
 
@@ -263,11 +282,14 @@ async fn read(channel: &mut Channel) -> Result<Catalog, ForwardError> {
             number(row, 0)?,
             number::<i16>(row, 1)?,
             text(row, 2)?.into(),
+            number::<u32>(row, 3)?,
         ))
     });
-    for (oid, attribute, name) in columns.await? {
+    let mut kinds = Vec::new();
+    for (oid, attribute, name, kind) in columns.await? {
         if let Some(relation) = relations.get_mut(&oid) {
             relation.columns.insert(attribute, name);
+            kinds.push(((oid, attribute), kind));
         }
     }
     for (child, parent) in query(channel, PARENTS, pair).await? {
@@ -283,7 +305,45 @@ async fn read(channel: &mut Channel) -> Result<Catalog, ForwardError> {
             _ => {}
         }
     }
-    Ok(Catalog::new(relations.into_values()))
+    let ruled = query(channel, RULED, |row| number::<u32>(row, 0)).await?;
+    for oid in &ruled {
+        if let Some(relation) = relations.get_mut(oid) {
+            relation.opaque = true;
+        }
+    }
+    let mut definitions = definitions(channel).await?;
+    definitions.retain(|(oid, _)| !ruled.contains(oid));
+    Ok(Catalog::new(relations.into_values())
+        .with_kinds(kinds)
+        .with_definitions(definitions))
+}
+
+/// What views are made of, where the server tells and the text is understood.
+async fn definitions(channel: &mut Channel) -> Result<Vec<(u32, Arc<Query>)>, ForwardError> {
+    let worded = query(channel, DEFINITIONS, |row| {
+        Some((number::<u32>(row, 0)?, text(row, 1).map(str::to_owned)))
+    });
+    let worded = match worded.await {
+        Ok(worded) => worded,
+        // A lock that could not be had, most likely: views are masked whole meanwhile.
+        Err(ForwardError::Server { message, .. }) => {
+            tracing::debug!(%message, "views' definitions could not be read");
+            return Ok(Vec::new());
+        }
+        Err(error) => return Err(error),
+    };
+    // Parsing many takes a while, and other sessions share this thread.
+    let parsed = tokio::task::spawn_blocking(move || {
+        let definitions = Definitions::new();
+        let parsed = worded.into_iter().filter_map(|(oid, text)| {
+            let query = definitions.read(&text?)?;
+            Some((oid, Arc::new(query)))
+        });
+        parsed.collect()
+    });
+    parsed
+        .await
+        .map_err(|_| ForwardError::Protocol("a view's definition".into()))
 }
 
 /// Runs one statement; every row must read as `read` expects.

@@ -2,6 +2,7 @@
 
 mod batches;
 mod random;
+mod traced;
 
 use std::collections::BTreeMap;
 use std::path::Path;
