@@ -20,6 +20,10 @@ pub struct Settings {
     pub policies: Vec<(&'static str, String)>,
     /// How hoop reaches the server: `verify-full`, `verify-ca` or `disable`.
     pub upstream_tls: &'static str,
+    /// More lines for the resource, where `FOLDER` stands for the world's folder.
+    pub resource: String,
+    /// Files in `etc` that only root may read, and what they hold.
+    pub secrets: Vec<(&'static str, &'static str)>,
     /// More lines for the end of the file.
     pub more: String,
     /// How much the daemon logs.
@@ -71,6 +75,8 @@ impl Default for Settings {
             packs: vec!["read-only"],
             policies: vec![("writer.cedar", WRITER_POLICY.to_owned())],
             upstream_tls: "verify-full",
+            resource: String::new(),
+            secrets: Vec::new(),
             more: String::new(),
             log: "info",
         }
@@ -99,6 +105,9 @@ impl Settings {
         }
         std::fs::create_dir_all(place.path("etc/policies"))?;
         files::write_secret(&place.path("etc/orders-password"), PASSWORD)?;
+        for (name, secret) in &self.secrets {
+            files::write_secret(&place.path("etc").join(name), secret)?;
+        }
         for agent in &self.agents {
             let secret = place.path("etc/clients").join(agent.client_id);
             files::write_secret(&secret, format!("{}-secret", agent.client_id))?;
@@ -126,8 +135,9 @@ impl Settings {
         text += &format!(
             "[[resource]]\nname = \"orders\"\nprotocol = \"postgres\"\nhosts = [\"{HOST}\"]\n\
              port = 5432\ntls = \"{tls}\"\n{ca}\
-             login = {{ user = \"{ROLE}\", password = {{ file = \"{folder}/etc/orders-password\" }} }}\n\n",
+             login = {{ user = \"{ROLE}\", password = {{ file = \"{folder}/etc/orders-password\" }} }}\n{more}\n",
             tls = self.upstream_tls,
+            more = self.resource.replace("FOLDER", &folder.to_string()),
         );
         for (columns, how) in &self.masks {
             text += &format!(

@@ -4,6 +4,7 @@ mod cache;
 mod cedar;
 mod decider;
 mod facts;
+mod fastpath;
 mod masks;
 mod outcome;
 mod sql;
