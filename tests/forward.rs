@@ -290,9 +290,8 @@ async fn an_expired_certificate_and_a_server_without_tls() {
 async fn startup_parameters_reach_the_server_or_are_refused() {
     let server = Server::shared();
     let resource = resource(&server, "scram");
-    let startup = |name: &str, value: &str| Startup {
-        database: "ignored".into(),
-        parameters: vec![(name.into(), value.into())],
+    let startup = |name: &str, value: &str| {
+        Startup::new("ignored", &[(name.into(), value.into())], false).expect("understood")
     };
     let passed = startup(
         "options",

@@ -28,7 +28,7 @@ pub use files::{program, target};
 pub use interrupt::Interrupt;
 pub use issuer::Issuer;
 pub use place::Place;
-pub use postgres::{Postgres, TRUSTED};
+pub use postgres::{PASSWORD, Postgres, TRUSTED};
 pub use ran::{Ran, run};
 pub use recording::{Exchange, Recording};
 pub use settings::{ASKS, AgentSettings, READER, Settings, WRITER};

@@ -108,6 +108,14 @@ impl Postgres {
         &self.folder
     }
 
+    /// Puts lines before those of pg_hba.conf.
+    pub fn admit(&self, lines: &str) -> Result<()> {
+        let hba = self.data().join("pg_hba.conf");
+        files::write(&hba, lines.to_owned() + &files::read(&hba)?)?;
+        self.ask("SELECT pg_reload_conf()")?;
+        Ok(())
+    }
+
     fn ask_in(&self, database: &str, sql: &str) -> Result<String> {
         let mut psql = Command::new(self.tool("psql"));
         psql.arg("-h")

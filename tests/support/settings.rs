@@ -22,6 +22,10 @@ pub struct Settings {
     pub upstream_tls: &'static str,
     /// More lines for the issuer's table, where `FOLDER` stands for the world's folder.
     pub issuer: String,
+    /// More lines for the resource, where `FOLDER` stands for the world's folder.
+    pub resource: String,
+    /// Files in `etc` that only root may read, and what they hold.
+    pub secrets: Vec<(&'static str, &'static str)>,
     /// More lines for the end of the file.
     pub more: String,
     /// How much the daemon logs.
@@ -77,6 +81,8 @@ impl Default for Settings {
             policies: vec![("writer.cedar", WRITER_POLICY.to_owned())],
             upstream_tls: "verify-full",
             issuer: String::new(),
+            resource: String::new(),
+            secrets: Vec::new(),
             more: String::new(),
             log: "info",
         }
@@ -108,6 +114,9 @@ impl Settings {
         }
         std::fs::create_dir_all(place.path("etc/policies"))?;
         files::write_secret(&place.path("etc/orders-password"), PASSWORD)?;
+        for (name, secret) in &self.secrets {
+            files::write_secret(&place.path("etc").join(name), secret)?;
+        }
         for agent in &self.agents {
             let secret = place.path("etc/clients").join(agent.client_id);
             files::write_secret(&secret, format!("{}-secret", agent.client_id))?;
@@ -137,8 +146,9 @@ impl Settings {
         text += &format!(
             "[[resource]]\nname = \"orders\"\nprotocol = \"postgres\"\nhosts = [\"{HOST}\"]\n\
              port = 5432\ntls = \"{tls}\"\n{ca}\
-             login = {{ user = \"{ROLE}\", password = {{ file = \"{folder}/etc/orders-password\" }} }}\n\n",
+             login = {{ user = \"{ROLE}\", password = {{ file = \"{folder}/etc/orders-password\" }} }}\n{more}\n",
             tls = self.upstream_tls,
+            more = self.resource.replace("FOLDER", &folder.to_string()),
         );
         for (columns, how) in &self.masks {
             text += &format!(

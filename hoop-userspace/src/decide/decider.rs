@@ -7,10 +7,11 @@ use smallvec::SmallVec;
 
 use crate::config::{Config, Mode};
 use crate::ids::{ExchangeId, ResourceName};
-use crate::terminate::{Asked, Request, SqlAsked, SqlText, Undecidable, Unit};
+use crate::terminate::{Asked, Request, SqlAsked, SqlStep, SqlText, Undecidable, Unit};
 
 use super::cache::{Cache, Known};
 use super::cedar::{Answer, Place, Policies, PolicyProblem, Query, join};
+use super::fastpath;
 use super::masks::Masks;
 use super::outcome::{Ask, Outcome};
 use super::question::{self, Question};
@@ -306,8 +307,18 @@ impl Decider {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The function is known by its number alone, so nothing is known of it.
+    /// PostgreSQL's own functions for large objects are decided as calls by SQL. Any other function
+    /// is known by its number alone, so nothing is known of it.
     fn function_call(&self, subject: &Subject, oid: u32) -> Outcome {
+        if let Some(text) = fastpath::call(oid) {
+            let candidates = [text].into_iter().collect();
+            let asked = SqlAsked {
+                step: SqlStep::Run,
+                candidates,
+                parameters: Arc::default(),
+            };
+            return self.sql(subject, &asked);
+        }
         let verb = Verb("FUNCTION CALL");
         let function = RelationName::new(None, &format!("oid:{oid}"));
         let mut facts = Facts {

@@ -6,6 +6,7 @@ mod cedar;
 mod decider;
 mod demand;
 mod facts;
+mod fastpath;
 mod lineage;
 mod masks;
 mod outcome;

@@ -124,6 +124,8 @@ pub enum Code {
     NotPermitted,
     /// The text could not be understood.
     Unparsable,
+    /// It is not known what a name of the client's stands for.
+    UnknownName,
     /// A policy failed to evaluate.
     PolicyError,
     /// A masked table would be read where masks cannot follow.

@@ -218,7 +218,7 @@ pub(super) fn undecidable(agent: &AgentName, why: &Undecidable) -> Words {
             (Code::TooLarge, Retry::Narrower, "send it in smaller parts")
         }
         Undecidable::UnknownName(_) => (
-            Code::Unparsable,
+            Code::UnknownName,
             Retry::Narrower,
             "prepare it under a name of its own, by the protocol and not by SQL, or send the statement itself",
         ),

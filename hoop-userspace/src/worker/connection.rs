@@ -17,14 +17,14 @@ use super::refusals;
 use super::report;
 use super::rules::{Rules, Shared};
 use crate::config::{Agent, Mode, Resource};
-use crate::decide::{Refusal, Subject};
+use crate::decide::{Decided, Decider, Refusal, Subject};
 use crate::forward::postgres::SessionCatalog;
-use crate::forward::{self, Pass, Route, Target};
+use crate::forward::{self, ForwardError, Pass, Route, Target};
 use crate::handover::{Handover, LiveSession};
 use crate::identify::{Identity, IdentityError, Occasion, Proved, Reason, Standing};
 use crate::ids::{Epochs, SessionId};
 use crate::mask::Catalog;
-use crate::record::{Header, IdentityNote, SessionRecorder};
+use crate::record::{Header, IdentityNote, RecordError, SessionRecorder};
 use crate::session;
 use crate::terminate::postgres::{Arrived, Session, Startup, Terms};
 use crate::terminate::{End, Stopped};
@@ -173,36 +173,41 @@ impl Connection {
         agent: &Agent,
         target: &Target<'_>,
         proved: Option<Proved>,
-        recorder: SessionRecorder,
+        mut recorder: SessionRecorder,
     ) {
         let refused = || End::Broken("the session was refused".into());
         if let Some(objection) = startup.objection() {
             return refuse(startup, recorder, objection, &refused()).await;
         }
-        let asked = forward::Startup {
-            database: startup.database().to_owned(),
-            parameters: passed_on(startup.parameters()),
-        };
-        let connecting = Box::pin(self.shared.connector.connect(target, &asked));
-        let upstream = match connecting.await {
-            Ok(upstream) => upstream,
-            Err(error) => {
-                let refusal = refusals::upstream(&error);
-                return refuse(startup, recorder, refusal, &End::Broken(error.to_string())).await;
-            }
-        };
         let resource = target.resource;
         let Some(rulebook) = self.shared.book(&resource.name) else {
             let refusal = refusals::unrecordable("its resource was removed a moment ago");
             return refuse(startup, recorder, refusal, &refused()).await;
         };
-        let attribute = !rulebook.borrow().masks.is_empty();
         let identity = match &proved {
             Some(proved) => proved.identity.clone(),
             None => Arc::new(Identity::unverified(agent)),
         };
+        let parameters = startup.parameters();
+        let replication = resource.allow_replication;
+        let asked = forward::Startup::new(startup.database(), parameters, replication);
+        let subject = self.subject(agent, identity.clone(), resource, startup.database());
+        let decider = rulebook.borrow().decider.clone();
+        let asked = match asked {
+            Ok(asked) => settle(asked, &decider, &subject, &mut recorder).await,
+            Err(error) => Err(refusals::upstream(&error)),
+        };
+        let asked = match asked {
+            Ok(asked) => asked,
+            Err(refusal) => return refuse(startup, recorder, refusal, &refused()).await,
+        };
+        let connecting = Box::pin(self.shared.connector.connect(target, &asked));
+        let upstream = match connecting.await {
+            Ok(upstream) => upstream,
+            Err(error) => return unavailable(startup, recorder, error).await,
+        };
+        let attribute = !rulebook.borrow().masks.is_empty();
         let live = self.live(&startup, agent, &identity, resource);
-        let subject = self.subject(agent, identity.clone(), resource, &asked.database);
         let catalogs = Arc::new(self.shared.catalogs.of(target, &asked.database));
         match startup.ready(upstream, &self.shared.cancels, &agent.name, attribute) {
             Ok(session) => {
@@ -524,14 +529,51 @@ fn note(proved: &Result<Proved, IdentityError>) -> IdentityNote {
     }
 }
 
-/// All but what hoop says itself.
-fn passed_on(parameters: &[(String, String)]) -> Vec<(String, String)> {
-    let own = |name: &str| matches!(name, "user" | "database" | "replication");
-    parameters
-        .iter()
-        .filter(|(name, _)| !own(name))
-        .cloned()
-        .collect()
+/// Start-up parameters that a policy must permit, decided and recorded as the statements that do
+/// the same. Nobody is asked for them: a question is answered with the refusal that it carries.
+async fn settle(
+    mut asked: forward::Startup,
+    decider: &Decider,
+    subject: &Subject,
+    recorder: &mut SessionRecorder,
+) -> Result<forward::Startup, Refusal> {
+    let Some(request) = asked.request() else {
+        return Ok(asked);
+    };
+    let permitted = match decider.decide(subject, request) {
+        Decided::Permitted(permitted) => permitted,
+        Decided::Refused { refusal, .. } => return Err(refusal),
+        Decided::Ask { question, .. } => return Err(question.unavailable()),
+    };
+    let unrecordable = |error: RecordError| refusals::unrecordable(&error.to_string());
+    let recorded = recorder.permitted(permitted).map_err(unrecordable)?;
+    if recorder.waits_for_disk() {
+        recorder.durable().await.map_err(unrecordable)?;
+    }
+    asked.permit(&recorded);
+    Ok(asked)
+}
+
+/// No session with the server could be had. What the server says of the database or of itself the
+/// client hears in the server's own words, because drivers act on its code; what it says of hoop's
+/// login is for the operator.
+async fn unavailable(startup: Box<Startup>, mut recorder: SessionRecorder, error: ForwardError) {
+    let end = End::Broken(error.to_string());
+    let refusal = refusals::upstream(&error);
+    match error {
+        ForwardError::Server { code, message } if !code.starts_with("28") => {
+            match recorder.refusal(refusal) {
+                Ok(_) => startup.relay(&code, &message).await,
+                Err(error) => {
+                    tracing::error!(%error, "a refusal cannot be recorded");
+                    let refusal = refusals::unrecordable(&error.to_string());
+                    startup.refuse(&refusal).await;
+                }
+            }
+            ended(&mut recorder, &end);
+        }
+        _ => refuse(startup, recorder, refusal, &end).await,
+    }
 }
 
 /// Recorded, then said.

@@ -39,6 +39,10 @@ pub fn unroutable(why: &Unroutable) -> Refusal {
 }
 
 pub fn upstream(error: &ForwardError) -> Refusal {
+    if matches!(error, ForwardError::Parameter(_)) {
+        let hint = "connect without it, or have an operator set it for the server's login";
+        return refusal(Code::NotPermitted, Retry::Never, error.to_string(), hint);
+    }
     let hint = "the server behind hoop does not take the connection; the address, the credential or the server needs an operator";
     refusal(Code::Unavailable, Retry::Again, error.to_string(), hint)
 }

@@ -3,6 +3,7 @@
 //! Each rule is a function from a file's text to complaints, so that each has its own test.
 
 mod direction;
+mod named;
 mod source;
 mod tree;
 
@@ -34,6 +35,8 @@ pub fn run() -> Result<()> {
             continue;
         };
         complaints.extend(tree::places(file, &text));
+        let read = |path: &str| std::fs::read_to_string(shell::root().join(path)).ok();
+        complaints.extend(named::check(file, &text, read));
         if file.ends_with(".rs") {
             let source = source::Source::new(file, &text);
             complaints.extend(source::check(&source));

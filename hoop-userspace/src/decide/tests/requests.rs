@@ -296,6 +296,19 @@ fn observing_lets_pass_and_says_what_it_would_refuse() {
 }
 
 #[test]
+fn large_objects_by_number_are_decided_as_by_name() {
+    let call = |oid| read_only().decide(&subject(), request(vec![Asked::FunctionCall { oid }]));
+    // lo_open, loread
+    for oid in [952, 954] {
+        assert!(matches!(call(oid), Decided::Permitted(_)), "{oid}");
+    }
+    // lowrite, lo_unlink, lo_export
+    for oid in [955, 964, 765] {
+        assert!(matches!(call(oid), Decided::Refused { .. }), "{oid}");
+    }
+}
+
+#[test]
 fn functions_by_number_are_refused_unless_named() {
     let call = || request(vec![Asked::FunctionCall { oid: 1598 }]);
     assert!(matches!(

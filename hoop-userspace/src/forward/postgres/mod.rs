@@ -16,7 +16,7 @@ use crate::terminate::postgres::{CancelTarget, Upstream};
 
 pub use catalog::{Catalogs, SessionCatalog};
 use login::{Channel, Greeting, KeyCache};
-use startup::passed_on;
+pub use startup::Startup;
 use tls::ServerTls;
 pub use tls::end_point;
 
@@ -57,14 +57,6 @@ pub enum ForwardError {
     Io(#[from] io::Error),
 }
 
-/// What the client asked for at start-up, as far as it is passed on.
-#[derive(Clone, Debug, Default)]
-pub struct Startup {
-    pub database: String,
-    /// As the client sent them; what is not passed on is an error ([`startup`]).
-    pub parameters: Vec<(String, String)>,
-}
-
 /// What is known of a connection once it is logged in.
 struct Opened {
     greeting: Greeting,
@@ -95,12 +87,7 @@ impl Connector {
         target: &Target<'_>,
         startup: &Startup,
     ) -> Result<Upstream, ForwardError> {
-        let replication = target.resource.allow_replication;
-        let passed = passed_on(&startup.parameters, replication)?;
-        let passed: Vec<_> = passed
-            .iter()
-            .map(|(n, v)| (n.as_str(), v.as_str()))
-            .collect();
+        let passed = startup.passed()?;
         let (channel, opened) = self.log_in(target, &startup.database, &passed).await?;
         Ok(Upstream {
             stream: channel.stream,

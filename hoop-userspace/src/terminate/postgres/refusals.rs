@@ -13,12 +13,16 @@ pub fn sqlstate(code: Code) -> &'static str {
         Code::Identity => "28000",
         // syntax_error: what the server would say of most of what cannot be parsed
         Code::Unparsable => "42601",
+        // invalid_cursor_name: what the server says of a portal that it does not know
+        Code::UnknownName => "34000",
         // program_limit_exceeded
         Code::TooLarge => "54000",
         // query_canceled
         Code::Cancelled => "57014",
         // serialization_failure: what clients try again
         Code::Changed => "40001",
+        // cannot_connect_now: clients with several hosts go on to the next
+        Code::Unavailable => "57P03",
         // insufficient_privilege
         _ => "42501",
     }
@@ -51,6 +55,19 @@ pub(super) fn fatal_text(code: &str, message: &str) -> Bytes {
         severity: "FATAL",
         code,
         message,
+        ..Report::default()
+    }
+    .encode(ERROR)
+}
+
+/// The server's own words, which programs look for, and why in the hint.
+pub(super) fn wrong_password(user: &str, why: &str) -> Bytes {
+    let message = format!("password authentication failed for user \"{user}\"");
+    Report {
+        severity: "FATAL",
+        code: "28P01",
+        message: &message,
+        hint: Some(why),
         ..Report::default()
     }
     .encode(ERROR)

@@ -190,7 +190,7 @@ impl Startup {
                 refusal,
             });
         }
-        match cancels.register(agent) {
+        match cancels.register(upstream.cancel.pid, agent) {
             Ok(registration) => {
                 let limits = session::Limits {
                     max_message: self.terms.max_message,
@@ -211,6 +211,11 @@ impl Startup {
     /// Tells the client why it gets no session, and waits a second for it to hang up.
     pub async fn refuse(mut self: Box<Self>, refusal: &Refusal) {
         farewell(&mut self.stream, &refusals::fatal(refusal)).await;
+    }
+
+    /// Tells the client that there is no session in the server's own words.
+    pub async fn relay(mut self: Box<Self>, code: &str, message: &str) {
+        farewell(&mut self.stream, &refusals::fatal_text(code, message)).await;
     }
 }
 
@@ -379,8 +384,9 @@ async fn authenticated(
     if let Some(password) = &terms.agent_password
         && let Err(error) = scram(&mut stream, password, &terms).await
     {
-        let text = format!("password authentication failed: {error}");
-        farewell(&mut stream, &refusals::fatal_text("28P01", &text)).await;
+        let user = message.get("user").unwrap_or_default();
+        let words = refusals::wrong_password(user, &error.to_string());
+        farewell(&mut stream, &words).await;
         return Err(error);
     }
     stream.write_all(&authentication::ok()).await?;

@@ -17,8 +17,9 @@ use crate::terminate::{Columns, Parameter, SqlText};
 /// same name to it and not to us, so longer ones are not followed.
 pub const MAX_NAME: usize = 63;
 
-/// Statements that a session may hold by name.
-pub const MAX_STATEMENTS: usize = 10_000;
+/// Statements that a session may hold by name: more than any driver's cache, so that the server's
+/// memory runs out before ours.
+pub const MAX_STATEMENTS: usize = 50_000;
 
 /// A prepared statement.
 #[derive(Debug)]

@@ -61,7 +61,7 @@ pub fn start(fake: Fake, limits: Limits) -> Client {
     let (server, outer) = tokio::io::duplex(1 << 16);
     tokio::spawn(fake.serve(server));
     let cancels = Cancels::default();
-    let registration = cancels.register(&AgentName::from(AGENT)).unwrap();
+    let registration = cancels.register(1, &AgentName::from(AGENT)).unwrap();
     let parameters = [("server_version".into(), "15.0".into())];
     let target = CancelTarget {
         address: ([127, 0, 0, 1], 1).into(),

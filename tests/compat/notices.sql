@@ -1,0 +1,42 @@
+-- What the server says beside results, in its order.
+DO $$ BEGIN RAISE DEBUG 'd'; RAISE LOG 'l'; RAISE INFO 'i'; RAISE NOTICE 'n'; RAISE WARNING 'w'; END $$;
+SET client_min_messages = debug1;
+DO $$ BEGIN RAISE DEBUG 'heard now'; END $$;
+RESET client_min_messages;
+CREATE OR REPLACE FUNCTION loud(n int) RETURNS int LANGUAGE plpgsql AS
+$$ BEGIN RAISE NOTICE 'row %', n; IF n = 3 THEN RAISE EXCEPTION 'enough' USING ERRCODE = '22012'; END IF; RETURN n; END $$;
+SELECT loud(n) FROM generate_series(1, 2) n;
+SELECT loud(n) FROM generate_series(1, 5) n;
+CREATE TEMP TABLE IF NOT EXISTS t (a int);
+CREATE TEMP TABLE IF NOT EXISTS t (a int);
+DROP TABLE IF EXISTS never, was;
+BEGIN;
+BEGIN;
+COMMIT;
+COMMIT;
+ROLLBACK;
+LISTEN here;
+NOTIFY here, 'to myself';
+SELECT pg_notify('here', 'by function');
+BEGIN;
+NOTIFY here, 'twice';
+NOTIFY here, 'twice';
+NOTIFY here, 'once';
+SELECT 'not yet';
+COMMIT;
+BEGIN;
+NOTIFY here, 'never';
+ROLLBACK;
+UNLISTEN here;
+NOTIFY here, 'nobody hears';
+SELECT 1;
+SET application_name = 'renamed';
+SHOW application_name;
+SET TimeZone = 'Nowhere';
+SET nonsense.setting = 'kept';
+SHOW nonsense.setting;
+DISCARD ALL;
+SHOW nonsense.setting;
+SELECT 'a very long name' AS "an identifier of more than sixty-three bytes is cut and the server says so";
+SELECT 1 AS ünïcödé, E'\\ \x41 \u00e9' AS escaped, U&'\0441' AS unicode, $a$ dollar $$ quoted $a$ AS dollars;
+SELECT 'unterminated
