@@ -56,11 +56,12 @@ pub async fn run<P: Protocol>(protocol: P, context: Context) -> End {
         mut subject,
         mut rulebook,
         catalogs,
-        recorder,
+        mut recorder,
         mut ends,
     } = context;
     let rules = rulebook.borrow_and_update().clone();
     subject.epochs.policy = rules.epoch;
+    recorder.redact(rules.masks.detection().cloned());
     let mut masker = Masker::new(rules.masks.clone());
     // What observe mode would have masked passes; the recording is masked all the same.
     masker.observe(subject.mode == Mode::Observe);
@@ -197,6 +198,8 @@ impl<P: Protocol> Session<P> {
             self.rules = self.rulebook.borrow_and_update().clone();
             self.subject.epochs.policy = self.rules.epoch;
             self.masker.set_rules(self.rules.masks.clone());
+            let detection = self.rules.masks.detection();
+            self.recorder.redact(detection.cloned());
         }
     }
 

@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 
 use super::asking::{Asking, Missing};
 use super::attribution::{Attribution, Touch};
+use super::sensing::Sensor;
 use super::{Catalog, Masked, Rules, Span, loose, report, rewrite};
 use crate::config::How;
 use crate::decide::{Facts, Permitted, RelationName};
@@ -31,6 +32,7 @@ pub struct Masker {
     /// What statements may show, the last used first.
     touches: VecDeque<(Arc<Facts>, Arc<Catalog>, Touch)>,
     asking: Asking,
+    sensor: Sensor,
     /// Pieces of one large row of a masked result.
     row: BytesMut,
     /// How the row is treated whose pieces are coming: all of them alike, whatever changes meanwhile.
@@ -87,6 +89,7 @@ impl Masker {
             plans: VecDeque::new(),
             touches: VecDeque::new(),
             asking: Asking::default(),
+            sensor: Sensor::default(),
             row: BytesMut::new(),
             piece: None,
             derived: Default::default(),
@@ -105,6 +108,7 @@ impl Masker {
         self.plans.clear();
         self.touches.clear();
         self.asking.forget();
+        self.sensor.forget();
         self.derived = Default::default();
     }
 
@@ -147,19 +151,36 @@ impl Masker {
         let Some(prepared) = prepared else {
             return Masking::NeedsCatalog(replies);
         };
+        let seen = replies.wire.clone();
+        let (replies, sensed) = self.sense(replies, &prepared);
         let mut parts = replies.parts.iter().rev();
         let done = parts.find(|p| matches!(p.kind, PartKind::Done));
         let done = done.map(|p| p.exchange);
-        let masked = match prepared.iter().all(|p| p.plain) {
+        let mut masked = match prepared.iter().all(|p| p.plain) {
             true => untouched(replies, done),
             false => self.rewrite(replies, &prepared, done),
         };
+        masked.values += sensed;
+        if self.observe {
+            masked.wire = seen;
+        }
         if let Some(done) = done {
             while self.exchanges.front().is_some_and(|e| e.id <= done) {
                 self.exchanges.pop_front();
             }
         }
         Masking::Done(masked)
+    }
+
+    /// What the detectors find goes first; columns with a rule of their own are left to it.
+    fn sense(&mut self, replies: Replies, prepared: &[Prepared]) -> (Replies, u64) {
+        match self.rules.detection() {
+            Some(detection) => {
+                let ruled = prepared.iter().map(|p| p.hows.as_deref());
+                self.sensor.sense(detection, replies, ruled)
+            }
+            None => (replies, 0),
+        }
     }
 
     /// For each part what it may show, and whether it passes as it is; `None` where the catalog

@@ -3,18 +3,24 @@
 mod asking;
 mod attribution;
 mod catalog;
+pub mod detect;
 mod loose;
 mod masked;
 mod masker;
 mod report;
 mod rewrite;
 mod rules;
+mod sensing;
 mod value;
 
 pub use catalog::{Catalog, FIRST_NORMAL_OID, Relation, RelationKind};
+pub use detect::{
+    Detector, Kind as DetectorKind, OwnDetector, OwnWhat, Pattern, Validate, WordList,
+};
 pub use masked::{Masked, Span};
 pub use masker::{Masker, Masking};
 pub use rules::{HashKey, Rules};
+pub use sensing::Detection;
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! Which columns of one resource are masked, and how.
+//! Which columns and which findings of one resource are masked, and how.
 
 use std::sync::Arc;
 
@@ -6,11 +6,13 @@ use crate::config::{ColumnPattern, Config, How};
 use crate::ids::ResourceName;
 
 use super::catalog::Relation;
+use super::sensing::Detection;
 
 /// The `[[mask]]` entries of one resource, compiled. Shared by its sessions.
 #[derive(Debug)]
 pub struct Rules {
     entries: Vec<Entry>,
+    detection: Option<Arc<Detection>>,
     key: HashKey,
     max_row: usize,
 }
@@ -47,6 +49,10 @@ impl std::fmt::Debug for HashKey {
 impl Rules {
     pub fn new(config: &Config, resource: &ResourceName, key: &HashKey) -> Arc<Self> {
         let masks = config.masks.iter().filter(|m| m.resource == *resource);
+        let detectors = masks.clone().flat_map(|mask| {
+            let detectors = mask.detect.iter().cloned();
+            detectors.map(|detector| (detector, mask.how.clone()))
+        });
         let entries = masks.flat_map(|mask| {
             mask.columns.iter().map(|pattern| Entry {
                 pattern: pattern.clone(),
@@ -54,10 +60,12 @@ impl Rules {
             })
         });
         let found = config.resources.iter().find(|r| r.name == *resource);
+        let max_row = found.map_or(0, |r| r.max_message);
         Arc::new(Self {
             entries: entries.collect(),
+            detection: Detection::new(detectors, key, max_row).map(Arc::new),
             key: key.clone(),
-            max_row: found.map_or(0, |r| r.max_message),
+            max_row,
         })
     }
 
@@ -72,14 +80,25 @@ impl Rules {
             entries: entries
                 .map(|(pattern, how)| Entry { pattern, how })
                 .collect(),
+            detection: None,
             key: key.clone(),
             max_row,
         })
     }
 
-    /// Nothing is masked: replies pass untouched.
+    /// No column is masked by its name.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// The detectors that are on.
+    pub fn detection(&self) -> Option<&Arc<Detection>> {
+        self.detection.as_ref()
+    }
+
+    /// Whether the columns of results must be known.
+    pub fn needs_columns(&self) -> bool {
+        !self.is_empty() || self.detection.is_some()
     }
 
     pub(in crate::mask) fn key(&self) -> &HashKey {

@@ -197,7 +197,7 @@ impl Connection {
             let refusal = refusals::unrecordable("its resource was removed a moment ago");
             return refuse(startup, recorder, refusal, &refused()).await;
         };
-        let attribute = !rulebook.borrow().masks.is_empty();
+        let attribute = rulebook.borrow().masks.needs_columns();
         let live = self.live(&startup, agent, &identity, resource);
         let subject = self.subject(agent, identity, resource, &asked.database);
         let catalogs = Arc::new(self.shared.catalogs.of(target, &asked.database));
