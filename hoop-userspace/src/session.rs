@@ -73,13 +73,14 @@ pub async fn run<P: Protocol>(protocol: P, context: Context) -> End {
         identity,
         mut rulebook,
         catalogs,
-        recorder,
+        mut recorder,
         asker,
         watched,
         mut ends,
     } = context;
     let rules = rulebook.borrow_and_update().clone();
     subject.epochs.policy = rules.epoch;
+    recorder.redact(rules.masks.detection().cloned());
     let mut masker = Masker::new(rules.masks.clone());
     // What observe mode would have masked passes; the recording is masked all the same.
     masker.observe(subject.mode == Mode::Observe);
@@ -292,6 +293,8 @@ impl<P: Protocol> Session<P> {
         self.rules = self.rulebook.borrow_and_update().clone();
         self.subject.epochs.policy = self.rules.epoch;
         self.masker.set_rules(self.rules.masks.clone());
+        let detection = self.rules.masks.detection();
+        self.recorder.redact(detection.cloned());
     }
 
     /// The verdict has reached the disk.

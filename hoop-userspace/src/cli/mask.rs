@@ -2,14 +2,16 @@
 //!
 //! Each line of standard input is a JSON object:
 //!
-//! - a value: `{"column": "public.users.ssn", "value": "123-45-6789", "type": "text"}`;
+//! - a value: `{"column": "public.users.ssn", "value": "123-45-6789", "type": "text"}`, or without
+//!   `column` a value of no column's;
 //! - a result: `{"sql": "SELECT …", "columns": […], "rows": [[…], …]}`, where a column is
 //!   `{"table": "public.users", "column": "ssn", "type": "text"}`, or without `table` an expression.
 //!   `relations` lists views and partitions: `{"name": "public.people", "kind": "view",
 //!   "columns": […], "reads": ["public.users"], "parents": [], "definition": "SELECT …"}`; without its
 //!   definition, a view of a masked table is masked whole.
 //!
-//! The answer to a value is `{"value": …, "masked": …}`, to a result `{"rows": …, "masked": n}`.
+//! The answer to a value is `{"value": …, "masked": …}`, to a result `{"rows": …, "masked": n}`; either
+//! names the detectors that found something: `"detected": ["card"]`.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
@@ -72,7 +74,7 @@ enum Line {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct OneValue {
-    column: String,
+    column: Option<String>,
     value: Value,
     #[serde(default, rename = "type")]
     kind: Kind,
@@ -169,11 +171,15 @@ enum Answer {
     Value {
         value: Value,
         masked: bool,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        detected: Vec<String>,
     },
     Result {
         rows: Vec<Vec<Value>>,
         /// Values that were replaced.
         masked: u64,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        detected: Vec<String>,
     },
     Error {
         error: String,
@@ -237,32 +243,62 @@ impl Tester {
             .context("not a value (column, value, type) nor a result (sql, columns, rows)")?;
         match line {
             Line::Value(one) => {
-                let (table, column) = one
-                    .column
-                    .rsplit_once('.')
-                    .context("a column is schema.table.column")?;
+                let named = one.column.as_deref().map(|column| {
+                    let parts = column.rsplit_once('.');
+                    parts.context("a column is schema.table.column")
+                });
+                let named = named.transpose()?;
                 let result = OneResult {
                     sql: None,
                     columns: vec![OneColumn {
-                        table: Some(table.to_owned()),
-                        column: Some(column.to_owned()),
+                        table: named.map(|(table, _)| table.to_owned()),
+                        column: named.map(|(_, column)| column.to_owned()),
                         kind: one.kind,
                     }],
                     rows: vec![vec![one.value]],
                     relations: Vec::new(),
                 };
+                let detected = self.detected(&result);
                 let (rows, masked) = self.mask(result)?;
                 let value = rows.into_iter().flatten().next();
                 Ok(Answer::Value {
                     value: value.unwrap_or_default(),
                     masked: masked > 0,
+                    detected,
                 })
             }
             Line::Result(result) => {
+                let detected = self.detected(&result);
                 let (rows, masked) = self.mask(result)?;
-                Ok(Answer::Result { rows, masked })
+                Ok(Answer::Result {
+                    rows,
+                    masked,
+                    detected,
+                })
             }
         }
+    }
+
+    /// The detectors that find something, each once.
+    fn detected(&self, result: &OneResult) -> Vec<String> {
+        let Some(detection) = self.rules.detection() else {
+            return Vec::new();
+        };
+        let mut names: Vec<String> = Vec::new();
+        for (value, column) in result
+            .rows
+            .iter()
+            .flat_map(|row| row.iter().zip(&result.columns))
+        {
+            let label = column.column.as_deref().unwrap_or_default();
+            let text = as_text(value).unwrap_or_default();
+            for name in detection.names_in(label, &text) {
+                if !names.iter().any(|n| n == name) {
+                    names.push(name.to_owned());
+                }
+            }
+        }
+        names
     }
 
     fn mask(&self, result: OneResult) -> Result<(Vec<Vec<Value>>, u64)> {
@@ -464,6 +500,10 @@ mod tests {
         let text = "[[resource]]\nname = \"orders\"\nprotocol = \"postgres\"\nhosts = [\"db\"]\n\
              login = { user = \"hoop\" }\n[[mask]]\nresource = \"orders\"\n\
              columns = [\"public.users.ssn\"]\nhow = \"partial\"\n";
+        answers_of(text, questions)
+    }
+
+    fn answers_of(text: &str, questions: &str) -> String {
         let bundle = Bundle::from_text(Path::new("hoop.toml"), text);
         let config = crate::config::Config::from_bundle(&bundle).unwrap();
         let tester = Tester {
@@ -497,6 +537,27 @@ mod tests {
         {"rows":[["Ada","*******6789"]],"masked":1}
         {"error":"a column is schema.table.column"}
         {"error":"not a value (column, value, type) nor a result (sql, columns, rows): expected ident at line 1 column 2"}
+        "#);
+    }
+
+    #[test]
+    fn detectors_are_named() {
+        let text = "[[resource]]\nname = \"orders\"\nprotocol = \"postgres\"\nhosts = [\"db\"]\n\
+             login = { user = \"hoop\" }\n[[mask]]\nresource = \"orders\"\n\
+             detect = [\"pii\", \"financial\", \"secrets\"]\nhow = \"redact\"\n";
+        let questions = [
+            r#"{"value": "card 4111 1111 1111 1111, ada@example.com"}"#,
+            r#"{"column": "public.users.password", "value": "letmein"}"#,
+            r#"{"value": {"dob": "1980-02-29"}, "type": "jsonb"}"#,
+            r#"{"value": "nothing"}"#,
+            r#"{"columns": [{"column": "n", "type": "int8"}, {}], "rows": [[4111111111111111, "x"]]}"#,
+        ];
+        insta::assert_snapshot!(answers_of(text, &questions.join("\n")), @r#"
+        {"value":"card [masked:card], [masked:email]","masked":true,"detected":["card","email"]}
+        {"value":"[masked:password]","masked":true,"detected":["password"]}
+        {"value":"{\"dob\":\"[masked:birth-date]\"}","masked":true,"detected":["birth-date"]}
+        {"value":"nothing","masked":false}
+        {"rows":[[null,"x"]],"masked":1,"detected":["card"]}
         "#);
     }
 }

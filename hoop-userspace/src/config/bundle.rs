@@ -24,6 +24,7 @@ const MAX_POLICIES: usize = 256;
 const MAX_POLICIES_TOTAL: usize = 8 << 20;
 const MAX_SECRET: u64 = 64 << 10;
 const MAX_CERTIFICATES: u64 = 1 << 20;
+const MAX_WORDS: u64 = 1 << 20;
 
 /// Everything a configuration consists of, read but not yet parsed.
 #[derive(Clone, Debug, Default)]
@@ -166,6 +167,10 @@ impl Bundle {
                     Privacy::Public,
                 ),
             ),
+            Reference::Words(path) => (
+                file_key(path),
+                read_text(&relative(&self.path, path), MAX_WORDS, Privacy::Public),
+            ),
         };
         match read {
             Ok(text) => {
@@ -205,6 +210,7 @@ struct Wire {
 enum Reference {
     Secret(SecretRef),
     Certificates(String),
+    Words(String),
 }
 
 fn references(file: &raw::File) -> Vec<Spanned<Reference>> {
@@ -233,6 +239,12 @@ fn references(file: &raw::File) -> Vec<Spanned<Reference>> {
     for secret in hooks.chain(console.map(|c| &c.key)).flatten() {
         let reference = Reference::Secret(secret.get_ref().clone());
         found.push(Spanned::new(secret.span(), reference));
+    }
+    for (_, detector) in &file.detectors {
+        if let Some(path) = &detector.get_ref().words_file {
+            let reference = Reference::Words(path.get_ref().clone());
+            found.push(Spanned::new(path.span(), reference));
+        }
     }
     let secrets = file.resources.iter().flat_map(|resource| {
         let resource = resource.get_ref();

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::ids::{AgentName, IssuerName, ResourceName};
+use crate::mask::Detector;
 use crate::secret::Secret;
 
 mod bundle;
@@ -246,6 +247,8 @@ pub struct Login {
 pub struct Mask {
     pub resource: ResourceName,
     pub columns: Vec<ColumnPattern>,
+    /// What is masked wherever it stands.
+    pub detect: Vec<Detector>,
     pub how: How,
 }
 

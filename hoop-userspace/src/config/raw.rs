@@ -32,6 +32,7 @@ pub(super) struct File {
     pub approvers: Vec<Spanned<Approver>>,
     pub approvals: Approvals,
     pub channels: Vec<Spanned<Channel>>,
+    pub detectors: Vec<(Text, Spanned<Detector>)>,
     pub policy: Policy,
     pub record: Record,
     pub capture: Capture,
@@ -139,7 +140,8 @@ pub(super) struct Login {
 #[serde(deny_unknown_fields)]
 pub(super) struct Mask {
     pub resource: Text,
-    pub columns: Spanned<Vec<Text>>,
+    pub columns: Option<Spanned<Vec<Text>>>,
+    pub detect: Option<Spanned<Vec<Text>>>,
     pub how: How,
 }
 
@@ -173,6 +175,16 @@ pub(super) struct Approvals {
     pub remind: Option<Spanned<Span>>,
     #[serde(default)]
     pub groups: BTreeMap<String, Spanned<Vec<Text>>>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Detector {
+    pub pattern: Option<Text>,
+    pub keywords: Option<Spanned<Vec<String>>>,
+    pub validate: Option<Text>,
+    pub words: Option<Spanned<Vec<String>>>,
+    pub words_file: Option<Text>,
 }
 
 #[derive(Default, serde::Deserialize)]
@@ -222,11 +234,12 @@ pub(super) struct Span(pub Duration);
 /// `"64MiB"`, or a number of bytes.
 pub(super) struct Size(pub u64);
 
-const TABLES: [&str; 12] = [
+const TABLES: [&str; 13] = [
     "issuer",
     "agent",
     "resource",
     "mask",
+    "detector",
     "approver",
     "approvals",
     "channel",
@@ -261,7 +274,8 @@ impl File {
         problems: &mut Problems<'_>,
     ) {
         match key {
-            "issuer" => self.issuers(value, problems),
+            "issuer" => self.issuers = self.named(key, "an issuer", value, problems),
+            "detector" => self.detectors = self.named(key, "a detector", value, problems),
             "agent" => self.agents = self.entries(key, value, problems),
             "resource" => self.resources = self.entries(key, value, problems),
             "mask" => self.masks = self.entries(key, value, problems),
@@ -285,27 +299,38 @@ impl File {
         }
     }
 
-    fn issuers(&mut self, value: Spanned<DeValue<'_>>, problems: &mut Problems<'_>) {
+    /// Tables of which each has a name, as in `[issuer.NAME]`.
+    fn named<T: for<'de> Deserialize<'de>>(
+        &mut self,
+        key: &str,
+        one_of_them: &str,
+        value: Spanned<DeValue<'_>>,
+        problems: &mut Problems<'_>,
+    ) -> Vec<(Text, Spanned<T>)> {
         let span = value.span();
         let DeValue::Table(table) = value.into_inner() else {
-            problems.add(span, "`issuer` must be tables: write [issuer.NAME]");
-            return;
+            let what = format!("`{key}` must be tables: write [{key}.NAME]");
+            problems.add(span, what);
+            return Vec::new();
         };
-        for (key, value) in table {
-            let name = key.get_ref().to_string();
+        let mut entries = Vec::new();
+        for (written, value) in table {
+            let name = written.get_ref().to_string();
             if !value.get_ref().is_table() {
-                let fix = format!("write [issuer.NAME] above it, then {name} = …");
-                problems.add_with_fix(key.span(), "an issuer needs a name", fix);
+                let fix = format!("write [{key}.NAME] above it, then {name} = …");
+                let what = format!("{one_of_them} needs a name");
+                problems.add_with_fix(written.span(), what, fix);
                 continue;
             }
             let at = value.span();
             match one(value, problems) {
-                Some(issuer) => self
-                    .issuers
-                    .push((Spanned::new(key.span(), name), Spanned::new(at, issuer))),
+                Some(entry) => {
+                    entries.push((Spanned::new(written.span(), name), Spanned::new(at, entry)));
+                }
                 None => self.broken.push(name),
             }
         }
+        entries
     }
 
     fn entries<T: for<'de> Deserialize<'de>>(

@@ -196,3 +196,31 @@ proptest::proptest! {
         let _ = parsed(&text);
     }
 }
+
+#[test]
+fn detectors_and_what_is_wrong_with_them() {
+    let own = "[detector.order]\npattern = 'ORD-[0-9]{6}'\nkeywords = [\"order\"]\n\
+               validate = \"luhn\"\n[detector.staff]\nwords = [\"Ada Byron\"]\n\
+               [[mask]]\nresource = \"orders\"\ndetect = [\"financial\", \"order\", \"staff\"]\n\
+               how = \"redact\"\n";
+    let config = parsed(&format!("{SAMPLE}{own}")).unwrap();
+    let names: Vec<_> = config.masks[1].detect.iter().map(|d| d.name()).collect();
+    assert_eq!(names, ["card", "iban", "order", "staff"]);
+    let wrong = "[detector.email]\nwords = [\"x\"]\n[detector.a]\npattern = '('\n\
+                 [detector.b]\nwords = []\nvalidate = \"lun\"\n\
+                 [detector.c]\npattern = 'x'\nvalidate = \"lun\"\n[detector.d]\n\
+                 [[mask]]\nresource = \"orders\"\nhow = \"redact\"\n\
+                 [[mask]]\nresource = \"orders\"\ndetect = [\"emial\", \"a\", \"xyz\"]\n\
+                 how = \"redact\"\n";
+    insta::assert_snapshot!(problems(&format!("{SAMPLE}{wrong}")), @r"
+    hoop.toml:31:11: hoop brings a detector `email`; give this one another name
+    hoop.toml:34:11: this is no pattern: unclosed group
+    hoop.toml:35:1: `keywords` and `validate` belong to a `pattern`
+    hoop.toml:36:9: the list holds no word
+    hoop.toml:40:12: there is no check `lun`; did you mean `luhn`?
+    hoop.toml:41:1: a detector has one of `pattern`, `words` and `words_file`
+    hoop.toml:42:1: this mask names neither `columns` nor what to `detect`
+    hoop.toml:47:11: there is no detector `emial`; did you mean `email`?
+    hoop.toml:47:25: there is no detector `xyz`; there are: email, phone, birth-date, us-ssn, uk-nino, de-tax-id, fr-nir, es-nif, it-fiscal-code, nl-bsn, br-cpf, in-aadhaar, card, iban, private-key, jwt, api-key, password, token, connection-string, ip, pii, national-id, financial, secrets, a, b, c, d
+    ");
+}

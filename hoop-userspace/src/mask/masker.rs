@@ -11,6 +11,7 @@ use super::asking::{Asking, Missing};
 use super::attribution::{Attribution, Touch};
 use super::copying::Copying;
 use super::known::{Found, Plan, Statement};
+use super::sensing::Sensor;
 use super::unsettled::Unsettled;
 use super::views::Views;
 use super::{Catalog, Masked, Rules, Span, loose, report, rewrite};
@@ -35,6 +36,7 @@ pub struct Masker {
     /// What statements may show, the last used first.
     known: VecDeque<Arc<Statement>>,
     asking: Asking,
+    sensor: Sensor,
     /// Pieces of one large row of a masked result.
     row: BytesMut,
     /// How the row is treated whose pieces are coming: all of them alike, whatever changes meanwhile.
@@ -92,6 +94,7 @@ impl Masker {
             plans: VecDeque::new(),
             known: VecDeque::new(),
             asking: Asking::default(),
+            sensor: Sensor::default(),
             row: BytesMut::new(),
             piece: None,
             derived: Default::default(),
@@ -113,6 +116,7 @@ impl Masker {
         self.plans.clear();
         self.known.clear();
         self.asking.forget();
+        self.sensor.forget();
         self.derived = Default::default();
     }
 
@@ -186,14 +190,20 @@ impl Masker {
         let Some(prepared) = prepared else {
             return Masking::NeedsCatalog(replies);
         };
+        let seen = replies.wire.clone();
+        let (replies, sensed) = self.sense(replies, &prepared);
         let mut parts = replies.parts.iter().rev();
         let done = parts.find(|p| matches!(p.kind, PartKind::Done));
         let idle = done.is_none_or(|p| !leaves_open(&replies.wire, p.end));
         let done = done.map(|p| p.exchange);
-        let masked = match prepared.iter().all(|p| p.plain) {
+        let mut masked = match prepared.iter().all(|p| p.plain) {
             true => untouched(replies, done),
             false => self.rewrite(replies, &prepared, done, catalog),
         };
+        masked.values += sensed;
+        if self.observe {
+            masked.wire = seen;
+        }
         if let Some(done) = done {
             self.copying = None;
             self.idle = idle;
@@ -202,6 +212,17 @@ impl Masker {
             }
         }
         Masking::Done(masked)
+    }
+
+    /// What the detectors find goes first; columns with a rule of their own are left to it.
+    fn sense(&mut self, replies: Replies, prepared: &[Prepared]) -> (Replies, u64) {
+        match self.rules.detection() {
+            Some(detection) => {
+                let ruled = prepared.iter().map(|p| p.hows.as_deref());
+                self.sensor.sense(detection, replies, ruled)
+            }
+            None => (replies, 0),
+        }
     }
 
     /// For each part what it may show, and whether it passes as it is; `None` where the catalog

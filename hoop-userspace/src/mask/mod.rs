@@ -4,6 +4,7 @@ mod asking;
 mod attribution;
 mod catalog;
 mod copying;
+pub mod detect;
 mod known;
 mod loose;
 mod masked;
@@ -11,14 +12,19 @@ mod masker;
 mod report;
 mod rewrite;
 mod rules;
+mod sensing;
 mod unsettled;
 mod value;
 mod views;
 
 pub use catalog::{Catalog, FIRST_NORMAL_OID, Relation, RelationKind};
+pub use detect::{
+    Detector, Kind as DetectorKind, OwnDetector, OwnWhat, Pattern, Validate, WordList,
+};
 pub use masked::{Masked, Span};
 pub use masker::{Masker, Masking};
 pub use rules::{HashKey, Rules};
+pub use sensing::Detection;
 
 #[cfg(test)]
 mod tests;

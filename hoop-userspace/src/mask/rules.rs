@@ -1,4 +1,4 @@
-//! Which columns of one resource are masked, and how.
+//! Which columns and which findings of one resource are masked, and how.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -6,12 +6,14 @@ use crate::config::{ColumnPattern, Config, How};
 use crate::ids::ResourceName;
 
 use super::catalog::{Catalog, Relation};
+use super::sensing::Detection;
 use super::views::Views;
 
 /// The `[[mask]]` entries of one resource, compiled. Shared by its sessions.
 #[derive(Debug)]
 pub struct Rules {
     entries: Vec<Entry>,
+    detection: Option<Arc<Detection>>,
     key: HashKey,
     max_row: usize,
     /// What the columns of views are, by the catalogs that were last in use.
@@ -53,6 +55,10 @@ impl std::fmt::Debug for HashKey {
 impl Rules {
     pub fn new(config: &Config, resource: &ResourceName, key: &HashKey) -> Arc<Self> {
         let masks = config.masks.iter().filter(|m| m.resource == *resource);
+        let detectors = masks.clone().flat_map(|mask| {
+            let detectors = mask.detect.iter().cloned();
+            detectors.map(|detector| (detector, mask.how.clone()))
+        });
         let entries = masks.flat_map(|mask| {
             mask.columns.iter().map(|pattern| Entry {
                 pattern: pattern.clone(),
@@ -60,10 +66,12 @@ impl Rules {
             })
         });
         let found = config.resources.iter().find(|r| r.name == *resource);
+        let max_row = found.map_or(0, |r| r.max_message);
         Arc::new(Self {
             entries: entries.collect(),
+            detection: Detection::new(detectors, key, max_row).map(Arc::new),
             key: key.clone(),
-            max_row: found.map_or(0, |r| r.max_message),
+            max_row,
             views: Mutex::default(),
         })
     }
@@ -79,15 +87,26 @@ impl Rules {
             entries: entries
                 .map(|(pattern, how)| Entry { pattern, how })
                 .collect(),
+            detection: None,
             key: key.clone(),
             max_row,
             views: Mutex::default(),
         })
     }
 
-    /// Nothing is masked: replies pass untouched.
+    /// No column is masked by its name.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// The detectors that are on.
+    pub fn detection(&self) -> Option<&Arc<Detection>> {
+        self.detection.as_ref()
+    }
+
+    /// Whether the columns of results must be known.
+    pub fn needs_columns(&self) -> bool {
+        !self.is_empty() || self.detection.is_some()
     }
 
     pub(in crate::mask) fn key(&self) -> &HashKey {

@@ -163,7 +163,7 @@ fn unhex(text: &[u8]) -> Option<Vec<u8>> {
     bytes.filter(|b| b.len() == 16)
 }
 
-fn partial(value: &[u8]) -> Vec<u8> {
+pub(super) fn partial(value: &[u8]) -> Vec<u8> {
     let Ok(text) = std::str::from_utf8(value) else {
         // What its characters are is not known.
         return MASKED.into();
@@ -177,7 +177,7 @@ fn partial(value: &[u8]) -> Vec<u8> {
     format!("{}{shown}", "*".repeat(hidden)).into_bytes()
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 

@@ -9,6 +9,7 @@ use serde::ser::Serializer;
 
 use super::event::{RefusalNote, SpanNote};
 use crate::decide::{Facts, Permitted, PermittedUnit, Refusal, Verb};
+use crate::mask::Detection;
 
 #[derive(Serialize)]
 pub(super) struct PermittedHead<'p> {
@@ -16,18 +17,24 @@ pub(super) struct PermittedHead<'p> {
     policy_epoch: u64,
     identity_epoch: u64,
     #[serde(serialize_with = "units")]
-    units: &'p [PermittedUnit],
+    units: (&'p [PermittedUnit], Option<&'p Detection>),
     wire: CutHead,
 }
 
 impl<'p> PermittedHead<'p> {
-    pub(super) fn new(permitted: &'p Permitted, most: usize) -> Self {
+    /// `wire` is the request as it is kept.
+    pub(super) fn new(
+        permitted: &'p Permitted,
+        wire: &[u8],
+        most: usize,
+        detection: Option<&'p Detection>,
+    ) -> Self {
         Self {
             exchange: permitted.exchange().0,
             policy_epoch: permitted.epochs().policy,
             identity_epoch: permitted.epochs().identity,
-            units: permitted.units(),
-            wire: CutHead::new(permitted.wire(), most),
+            units: (permitted.units(), detection),
+            wire: CutHead::new(wire, most),
         }
     }
 }
@@ -98,7 +105,11 @@ impl<'u> FoundHead<'u> {
     }
 }
 
-fn units<S: Serializer>(units: &&[PermittedUnit], s: S) -> Result<S::Ok, S::Error> {
+fn units<S: Serializer>(
+    (units, detection): &(&[PermittedUnit], Option<&Detection>),
+    s: S,
+) -> Result<S::Ok, S::Error> {
+    let refusal = |refused: &Refusal| refusal(refused, *detection);
     s.collect_seq(units.iter().map(|unit| UnitHead {
         rules: unit,
         found: unit.statement.as_deref().map(FoundHead::of),
@@ -113,15 +124,22 @@ fn rules<S: Serializer>(unit: &&PermittedUnit, s: S) -> Result<S::Ok, S::Error> 
 /// Texts of refusals are for people and short; a statement is kept up to this.
 const MAX_ASKED: usize = 1 << 20;
 
-pub(super) fn refusal(refusal: &Refusal) -> RefusalNote {
+pub(super) fn refusal(refusal: &Refusal, detection: Option<&Detection>) -> RefusalNote {
+    let kept = |text: String| match detection.and_then(|d| d.masked_text(text.as_bytes())) {
+        Some(masked) => String::from_utf8_lossy(&masked).into_owned(),
+        None => text,
+    };
     RefusalNote {
         exchange: refusal.exchange.0,
         unit: refusal.unit,
-        message: refusal.message.clone(),
-        line: refusal.json_line(),
+        message: kept(refusal.message.clone()),
+        line: kept(refusal.json_line()),
         rule: refusal.rule.as_ref().map(|r| r.0.to_string()),
-        hint: refusal.hint.clone(),
-        asked: refusal.asked.as_ref().map(|t| text(&t.text, MAX_ASKED)),
+        hint: kept(refusal.hint.clone()),
+        asked: refusal
+            .asked
+            .as_ref()
+            .map(|t| kept(text(&t.text, MAX_ASKED))),
     }
 }
 

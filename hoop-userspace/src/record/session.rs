@@ -14,7 +14,7 @@ use crate::config::Durability;
 use crate::decide::{Permitted, Refusal};
 use crate::identify::Identity;
 use crate::ids::ExchangeId;
-use crate::mask::Masked;
+use crate::mask::{Detection, Masked};
 use crate::terminate::{Bulk, End, Stopped};
 
 /// Bytes of one request that are kept. More is cut, and its length and digest noted.
@@ -36,6 +36,8 @@ pub struct SessionRecorder {
     durability: Durability,
     /// Bytes of rows to keep of each exchange.
     result_bytes: usize,
+    /// What requests hold that is not kept.
+    detection: Option<Arc<Detection>>,
     /// The exchange whose rows came last, and how many of their bytes were kept.
     keeping: (u64, usize),
     totals: Totals,
@@ -63,16 +65,25 @@ impl SessionRecorder {
             key,
             durability: settings.durability,
             result_bytes: settings.result_bytes.min(MAX_RESULT_BYTES),
+            detection: None,
             keeping: (0, 0),
             totals: Totals::default(),
             ended: false,
         })
     }
 
+    /// From now on literals and parameters pass these detectors before they are written.
+    pub fn redact(&mut self, detection: Option<Arc<Detection>>) {
+        self.detection = detection;
+    }
+
     /// Records a request before it is forwarded.
     pub fn permitted(&mut self, permitted: Permitted) -> Result<Recorded<Permitted>, RecordError> {
-        let head = PermittedHead::new(&permitted, REQUEST_BYTES);
-        let kept = cut(permitted.wire(), REQUEST_BYTES);
+        let detection = self.detection.as_deref();
+        let redacted = detection.and_then(|d| d.masked_request(permitted.wire()));
+        let wire = redacted.as_deref().unwrap_or(permitted.wire());
+        let head = PermittedHead::new(&permitted, wire, REQUEST_BYTES, detection);
+        let kept = cut(wire, REQUEST_BYTES);
         self.totals.requests += 1;
         append(&mut self.writer, Kind::Permitted, &head, &[kept])?;
         Ok(Recorded(permitted))
@@ -81,7 +92,7 @@ impl SessionRecorder {
     /// Records a refusal before it is answered.
     pub fn refusal(&mut self, refusal: Refusal) -> Result<Recorded<Refusal>, RecordError> {
         self.totals.refusals += 1;
-        let note = encode::refusal(&refusal);
+        let note = encode::refusal(&refusal, self.detection.as_deref());
         append(&mut self.writer, Kind::Refused, &note, &[])?;
         Ok(Recorded(refusal))
     }
@@ -136,12 +147,15 @@ impl SessionRecorder {
 
     /// Records content that belongs to a permitted request: its size, and how it begins.
     pub fn bulk(&mut self, exchange: ExchangeId, bulk: &Bulk) -> Result<(), RecordError> {
+        let detection = self.detection.as_deref();
+        let redacted = detection.and_then(|d| d.masked_cut(&bulk.wire));
+        let wire = redacted.as_ref().unwrap_or(&bulk.wire);
         let head = BulkHead {
             exchange: exchange.0,
             end: bulk.end,
-            wire: CutHead::new(&bulk.wire, BULK_BYTES),
+            wire: CutHead::new(wire, BULK_BYTES),
         };
-        let kept = cut(&bulk.wire, BULK_BYTES);
+        let kept = cut(wire, BULK_BYTES);
         append(&mut self.writer, Kind::Bulk, &head, &[kept])
     }
 

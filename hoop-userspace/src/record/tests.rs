@@ -568,3 +568,35 @@ fn on_a_full_disk_the_end_is_still_recorded() {
     let verified = verify(&place.path(1), &[]).unwrap();
     assert!(verified.sealed_by.is_some());
 }
+
+#[test]
+fn what_detectors_find_in_requests_never_reaches_the_disk() {
+    let text = "[[resource]]\nname = \"orders\"\nprotocol = \"postgres\"\nhosts = [\"db\"]\n\
+         login = { user = \"hoop\" }\n[[mask]]\nresource = \"orders\"\n\
+         detect = [\"pii\", \"card\"]\nhow = \"redact\"\n";
+    let bundle = Bundle::from_text(std::path::Path::new("hoop.toml"), text);
+    let config = Config::from_bundle(&bundle).unwrap();
+    let rules = Rules::new(&config, &"orders".into(), &HashKey::new(&[0; 32]));
+    let place = Place::new(Durability::Kernel);
+    let mut session = place.session(1);
+    session.redact(rules.detection().cloned());
+    let sql = "INSERT INTO t VALUES ('4111 1111 1111 1111', 'ada@example.com')";
+    let forwarded = session.permitted(permitted(sql, 1)).unwrap();
+    assert!(String::from_utf8_lossy(forwarded.get().wire()).contains(sql));
+    let mut refused = refusal(2);
+    refused.message = "no such thing as ada@example.com".into();
+    session.refusal(refused).unwrap();
+    let bulk = Bulk {
+        wire: Bytes::from_static(b"d\0\0\0\x16ada@example.com\t1\n"),
+        end: true,
+    };
+    session.bulk(ExchangeId(3), &bulk).unwrap();
+    session.ended(&End::Finished, Stopped::Idle).unwrap();
+    let kept = fs::read(place.path(1)).unwrap();
+    let kept = String::from_utf8_lossy(&kept);
+    for secret in ["4111 1111", "ada@"] {
+        assert!(!kept.contains(secret), "{secret}");
+    }
+    assert!(kept.contains("VALUES ('[masked:card]', '[masked:email]')"));
+    assert!(verify(&place.path(1), &[]).unwrap().sealed_by.is_some());
+}

@@ -206,7 +206,7 @@ impl Connection {
             Ok(upstream) => upstream,
             Err(error) => return unavailable(startup, recorder, error).await,
         };
-        let attribute = !rulebook.borrow().masks.is_empty();
+        let attribute = rulebook.borrow().masks.needs_columns();
         let live = self.live(&startup, agent, &identity, resource);
         let catalogs = Arc::new(self.shared.catalogs.of(target, &asked.database));
         match startup.ready(upstream, &self.shared.cancels, &agent.name, attribute) {

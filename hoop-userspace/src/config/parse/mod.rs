@@ -11,12 +11,13 @@ use super::bundle::Bundle;
 use super::problem::{Problem, Problems, did_you_mean};
 use super::raw;
 use super::text;
-use super::{Capture, ClaimNames, Config, Durability, Issuer, Mask, Policy, Record, Worker};
+use super::{Capture, ClaimNames, Config, Durability, Issuer, Policy, Record, Worker};
 use crate::ids::IssuerName;
 
 mod agent;
 mod approvals;
 mod console;
+mod mask;
 mod resource;
 mod token;
 
@@ -59,7 +60,12 @@ struct Parser<'a> {
 
 impl Parser<'_> {
     fn file(&mut self, file: &raw::File) -> Config {
-        let counts = [file.agents.len(), file.resources.len(), file.masks.len()];
+        let counts = [
+            file.agents.len(),
+            file.resources.len(),
+            file.masks.len(),
+            file.detectors.len(),
+        ];
         if counts.into_iter().any(|n| n > MAX_ENTRIES) {
             self.problems
                 .add(0..0, format!("more than {MAX_ENTRIES} tables of one kind"));
@@ -215,36 +221,6 @@ impl Parser<'_> {
             );
         }
         names.clone()
-    }
-
-    fn masks(&mut self, file: &raw::File) -> Vec<Mask> {
-        let known = file
-            .resources
-            .iter()
-            .map(|r| r.get_ref().name.get_ref().as_str());
-        let known: Vec<&str> = known
-            .chain(file.broken.iter().map(String::as_str))
-            .collect();
-        file.masks
-            .iter()
-            .map(|mask| {
-                let mask = mask.get_ref();
-                self.reference(&mask.resource, &known, "resource");
-                if mask.columns.get_ref().is_empty() {
-                    self.problems.add(mask.columns.span(), "no column is named");
-                }
-                Mask {
-                    resource: mask.resource.get_ref().as_str().into(),
-                    columns: mask
-                        .columns
-                        .get_ref()
-                        .iter()
-                        .filter_map(|column| self.take(column, text::column_pattern))
-                        .collect(),
-                    how: mask.how.clone(),
-                }
-            })
-            .collect()
     }
 
     fn policy(&mut self, raw: &raw::Policy) -> Policy {

@@ -172,7 +172,7 @@ impl Parser<'_> {
         Some(pem)
     }
 
-    fn absent(&mut self, span: Range<usize>) {
+    pub(super) fn absent(&mut self, span: Range<usize>) {
         self.incomplete = true;
         if self.missing == Missing::Report {
             let what = "the keeper sent no content for this: start hoop anew";
