@@ -23,7 +23,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use super::detect::{Detector, Detectors, Hit, Id, Marks, Spec, Telling};
-use super::rules::{HashKey, shows};
+use super::rules::HashKey;
 use super::value::{hex, partial};
 use crate::config::How;
 use crate::terminate::{Columns, Part, PartKind, Replies};

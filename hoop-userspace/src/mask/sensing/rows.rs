@@ -34,30 +34,35 @@ impl Sensor {
         if self.marks.is_empty() && !plan.unmarked {
             return Sensed::Same;
         }
-        let replaced = self.find(detection, plan, ruled, bytes);
-        if replaced.is_empty() {
+        let (replaced, walked) = self.find(detection, plan, ruled, bytes);
+        if replaced.is_empty() && walked == bytes.len() {
             return Sensed::Same;
         }
         let count = replaced.len() as u64;
-        Sensed::Other(rebuilt(bytes, replaced), count)
+        // A row that cannot be walked is not passed on, nor what follows it.
+        let rows = bytes.get(..walked).unwrap_or_default();
+        Sensed::Other(rebuilt(rows, replaced), count)
     }
 
+    /// What is to be replaced, and up to where the rows could be walked.
     fn find(
         &mut self,
         detection: &Detection,
         plan: &Plan,
         ruled: Option<&[Option<How>]>,
         bytes: &[u8],
-    ) -> Vec<Replaced> {
+    ) -> (Vec<Replaced>, usize) {
         let mut replaced = Vec::new();
-        let mut start = 0;
+        let mut walked = 0;
         for (row, body) in bodies(bytes).map_while(Result::ok).enumerate() {
             // The body's count of values, then each with its length before it.
-            let mut at = start + HEADER + 2;
-            start += HEADER + body.len();
+            let mut at = walked + HEADER + 2;
             let Ok(values) = values(body) else { break };
-            for (column, value) in values.map_while(Result::ok).enumerate() {
+            for (column, value) in values.enumerate() {
                 at += 4;
+                let Ok(value) = value else {
+                    return (replaced, walked);
+                };
                 let Some(value) = value else { continue };
                 let range = at..at + value.len();
                 at = range.end;
@@ -84,8 +89,9 @@ impl Sensor {
                     }),
                 }
             }
+            walked += HEADER + body.len();
         }
-        replaced
+        (replaced, walked)
     }
 
     fn value(&mut self, detection: &Detection, field: &Field, signs: Signs, value: &[u8]) -> Found {
@@ -116,8 +122,6 @@ fn rebuilt(bytes: &[u8], replaced: Vec<Replaced>) -> Vec<u8> {
         }
         writer.finish();
     }
-    // What cannot be walked is left to the column masks, which do not pass it on.
-    out.put_slice(bytes.get(start..).unwrap_or_default());
     out.to_vec()
 }
 
