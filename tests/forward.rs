@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forward_server::{HOST, PASSWORD, Server};
-use hoop::config::{Config, Host, Login, ProtocolKind, Resource, UpstreamTls};
+use hoop::config::{Bundle, Config, Host, Login, ProtocolKind, Resource, UpstreamTls};
 use hoop::forward::postgres::{Catalogs, catalog};
 use hoop::forward::{Connector, ForwardError, Resolver, Startup, Target};
 use hoop::mask::RelationKind;
@@ -38,30 +38,7 @@ fn resource(server: &Server, user: &str) -> Resource {
 }
 
 fn connector() -> Connector {
-    let nothing = Config {
-        capture: hoop::config::Capture {
-            attach: String::new(),
-            resolvers: Vec::new(),
-            port: 0,
-            pins: "/nonexistent".into(),
-        },
-        issuers: Default::default(),
-        agents: Vec::new(),
-        resources: Vec::new(),
-        masks: Vec::new(),
-        policy: Default::default(),
-        record: hoop::config::Record {
-            directory: "/nonexistent".into(),
-            durability: hoop::config::Durability::Kernel,
-            result_bytes: 0,
-        },
-        worker: hoop::config::Worker {
-            user: String::new(),
-            state: "/nonexistent".into(),
-            runtime: "/nonexistent".into(),
-            drain: Duration::ZERO,
-        },
-    };
+    let nothing = Config::from_bundle(&Bundle::from_text("t".as_ref(), "")).unwrap();
     Connector::new(Resolver::new(&nothing))
 }
 

@@ -6,7 +6,7 @@ use hoop::record::{Frame, Kind, Link, Step, Times, Walk};
 use hoop::replay::{Recorded, Story, Told, Transcript};
 use libfuzzer_sys::fuzz_target;
 
-const KINDS: [Kind; 10] = [
+const KINDS: [Kind; 12] = [
     Kind::Header,
     Kind::Permitted,
     Kind::Refused,
@@ -16,6 +16,8 @@ const KINDS: [Kind; 10] = [
     Kind::End,
     Kind::Seal,
     Kind::Entry,
+    Kind::Asked,
+    Kind::Answered,
     Kind::Identity,
 ];
 

@@ -107,7 +107,7 @@ fn text(status: &Status) -> String {
 
 fn suspended(suspended: &SuspendedStatus) -> String {
     let instance = of_instance(suspended.instance.as_deref());
-    let since = shown(suspended.since);
+    let since = stamp(suspended.since);
     format!(
         "          {instance}SUSPENDED since {since}: {}; `hoop agent resume` lets it go on",
         suspended.why
@@ -117,11 +117,11 @@ fn suspended(suspended: &SuspendedStatus) -> String {
 fn identity(identity: &IdentityStatus) -> String {
     let instance = of_instance(identity.instance.as_deref());
     if let Some(why) = &identity.refused {
-        let at = shown(identity.looked_at);
+        let at = stamp(identity.looked_at);
         return format!("          {instance}NOT IDENTIFIED at {at}: {why}");
     }
     let subject = identity.subject.as_deref().unwrap_or("?");
-    let until = identity.expires.map_or_else(|| "?".into(), shown);
+    let until = identity.expires.map_or_else(|| "?".into(), stamp);
     let bound = match identity.revocation_bound_ms {
         Some(bound) => format!(
             "a revocation is noticed within {:.1} s",

@@ -117,10 +117,7 @@ impl Writer {
         self.link
     }
 
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-
+    #[cfg(test)]
     pub(super) fn dirty(&self) -> &Arc<Dirty> {
         &self.dirty
     }

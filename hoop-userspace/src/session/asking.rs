@@ -148,7 +148,7 @@ impl<P: Protocol> Session<P> {
                 scope,
                 ..
             } => {
-                self.take_new_rules();
+                self.take_new_rules()?;
                 let running = Running::new(question.exchange(), scope, under);
                 match self.still_asks(question) {
                     Ok(question) => self.settle(*question, approval, running),

@@ -290,6 +290,7 @@ async fn a_thousand_that_wait_have_no_thread_each() {
                 session: id,
                 ..subject()
             },
+            identity: watch::channel(subject().identity).1,
             rulebook,
             catalogs: Arc::new(Hidden {
                 journal: world.journal.clone(),
