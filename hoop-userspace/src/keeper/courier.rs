@@ -300,6 +300,7 @@ mod tests {
             queue.answered(delivery.number, Some("refused".into()), now);
         }
         queue.put(delivery("up"));
+        let now = Instant::now();
         let mut names = Vec::new();
         for _ in 0..MOST {
             let ready = queue.ready(now).0;
