@@ -435,7 +435,7 @@ const SHOWN: &[(&str, &str)] = &[
         "name 1|********4HG2",
     ),
     (
-        "SELECT tag FROM named UNION ALL SELECT place FROM visits WHERE id = 99 LIMIT 1",
+        "SELECT tag FROM named UNION ALL SELECT place FROM visits WHERE id = 99",
         "********4HG2",
     ),
     ("VALUES (1, 'a'), (2, 'b')", "1|a"),
@@ -517,11 +517,10 @@ fn what_is_not_masked_passes_and_what_is_shows_its_strategy() {
     }
     let mut wrong = Vec::new();
     for (at, (sql, expected)) in SHOWN.iter().enumerate() {
-        let first = results.get(&at).and_then(|rows| rows.first()).copied();
-        if first != Some(expected) {
-            wrong.push(format!(
-                "{sql}\n  expected {expected}\n  shown    {first:?}"
-            ));
+        // In whatever order the server sends them.
+        let rows = results.get(&at).cloned().unwrap_or_default();
+        if !rows.contains(expected) {
+            wrong.push(format!("{sql}\n  expected {expected}\n  shown    {rows:?}"));
         }
     }
     assert!(

@@ -15,10 +15,13 @@ const OBTAINED: &str = "basic-bot";
 const OWN: &str = "{ client_credentials = { secret = { file = \"FOLDER/etc/clients/basic-bot\" }, scope = \"orders\" } }";
 
 fn settings(console: &str) -> Settings {
-    let mut settings = Settings::default();
-    settings.issuer =
-        format!("{ASKS}\nevents = {{ hook = {{ file = \"FOLDER/etc/clients/hoop-asks\" }} }}");
-    settings.more = format!("\n[console]\nlisten = \"{console}\"\n");
+    let mut settings = Settings {
+        issuer: format!(
+            "{ASKS}\nevents = {{ hook = {{ file = \"FOLDER/etc/clients/hoop-asks\" }} }}"
+        ),
+        more: format!("\n[console]\nlisten = \"{console}\"\n"),
+        ..Settings::default()
+    };
     settings.agents.push(AgentSettings {
         token: OWN,
         ..AgentSettings::new(OBTAINED)

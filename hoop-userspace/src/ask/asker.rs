@@ -203,10 +203,9 @@ impl Asker {
                     return Vec::new();
                 };
                 // From here on, so that a revocation right behind the answer finds it.
-                let under = question.map(|question| {
-                    let sessions = state.running.entry(question).or_default();
+                let under = question.inspect(|question| {
+                    let sessions = state.running.entry(*question).or_default();
                     sessions.push(waiting.session);
-                    question
                 });
                 drop(state);
                 let under = under.map(|question| Under {

@@ -209,7 +209,8 @@ fn may_vote(case: &Case, ballot: &Ballot) -> Result<(), VoteError> {
             return Err(VoteError::NoBreakGlass(voter.name.clone()));
         }
     } else {
-        if !is_asked(case, &voter.groups) {
+        // Whoever may only break the glass has no ordinary vote.
+        if !counts(case, &voter.groups) {
             return Err(VoteError::NotAsked(voter.name.clone(), asked(case)));
         }
         if case.votes.iter().any(|v| v.who == voter.name) {
@@ -222,6 +223,14 @@ fn may_vote(case: &Case, ballot: &Ballot) -> Result<(), VoteError> {
     Ok(())
 }
 
+/// Whether an ordinary approval of somebody in these groups counts for any rule.
+fn counts(case: &Case, groups: &[String]) -> bool {
+    let demands = case.asking.demands.iter();
+    let mut asked = demands.flat_map(|d| d.groups.iter().flatten());
+    asked.any(|group| groups.contains(group))
+}
+
+/// Whether somebody in these groups has any say in it.
 fn is_asked(case: &Case, groups: &[String]) -> bool {
     let demands = case.asking.demands.iter();
     let mut asked = demands.flat_map(|d| d.groups.iter().flatten().chain(&d.break_glass));

@@ -14,10 +14,6 @@ use super::Question;
 /// The outcome for one request. When unit `k` is refused or asked about, `before` holds the
 /// permission for the units in front of it.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "moved once per request; a box would cost an allocation for each"
-)]
 pub enum Decided {
     Permitted(Permitted),
     Refused {

@@ -259,7 +259,7 @@ fn what_happened_lately_counts_where_a_policy_speaks_of_it() {
     };
     let sql = "SELECT * FROM public.users";
     let reads = Rule("reads".into());
-    assert_eq!(said(quiet(), sql), [reads.clone()]);
+    assert_eq!(said(quiet(), sql), std::slice::from_ref(&reads));
     assert_eq!(
         said(Activity::default(), sql),
         [Rule("new".into()), reads.clone()]

@@ -1,18 +1,21 @@
 //! Statements that wait for people: held in the client's own protocol, answered by whoever may, and
 //! what becomes of them when client, worker, daemon or policy change meanwhile.
 
+mod client;
+
 use std::fs::File;
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use hoop_tests::{AgentSettings, PATIENCE, Place, Ran, Settings, WRITER, Who, World};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use serde_json::Value;
+
+use client::Client;
 
 /// Accounts that every Debian has, as people.
 const PEOPLE: &str = r#"
@@ -103,82 +106,6 @@ fn shared() -> &'static World {
     WORLD.get_or_init(|| start(""))
 }
 
-/// A client that runs, and what it has said so far.
-struct Client {
-    child: Child,
-    out: PathBuf,
-    err: PathBuf,
-}
-
-impl Client {
-    fn start(world: &World, mut command: Command) -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let out = world.place.path(&format!("client-{count}.out"));
-        let err = world.place.path(&format!("client-{count}.err"));
-        command.stdin(Stdio::null());
-        command.stdout(File::create(&out).unwrap());
-        command.stderr(File::create(&err).unwrap());
-        let child = command.spawn().unwrap();
-        Self { child, out, err }
-    }
-
-    fn psql(world: &World, statements: &[&str]) -> Self {
-        let mut psql = world.command(Who::Agent(WRITER), "psql").unwrap();
-        psql.args(["-X", "-A", "-t", "-v", "VERBOSITY=verbose"]);
-        for statement in statements {
-            psql.args(["-c", statement]);
-        }
-        Self::start(world, psql)
-    }
-
-    /// In the extended protocol.
-    fn driver(world: &World, arguments: &[&str]) -> Self {
-        let python = hoop_tests::target().unwrap().join("python/bin/python");
-        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("python/held.py");
-        let python = python.display().to_string();
-        let mut python = world.command(Who::Agent(WRITER), &python).unwrap();
-        python.arg("-B").arg(script).args(arguments);
-        Self::start(world, python)
-    }
-
-    fn said(&self) -> String {
-        std::fs::read_to_string(&self.err).unwrap()
-    }
-
-    fn interrupt(&self) {
-        let pid = Pid::from_raw(self.child.id() as i32);
-        kill(pid, Signal::SIGINT).unwrap();
-    }
-
-    fn end(mut self) -> Ran {
-        let until = Instant::now() + PATIENCE;
-        let status = loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                break status;
-            }
-            assert!(
-                Instant::now() < until,
-                "the client still waits: {}",
-                self.said()
-            );
-            std::thread::sleep(Duration::from_millis(10));
-        };
-        Ran {
-            code: status.code(),
-            stdout: std::fs::read_to_string(&self.out).unwrap(),
-            stderr: self.said(),
-        }
-    }
-
-    /// What the driver said of its last statement.
-    fn last(self) -> Value {
-        let ran = self.end();
-        let lines = ran.json_lines().unwrap();
-        lines.last().unwrap_or_else(|| panic!("{ran:?}")).clone()
-    }
-}
-
 fn wait<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
     let until = Instant::now() + Duration::from_secs(30);
     loop {
@@ -256,7 +183,7 @@ fn approved_refused_expired_and_cancelled_in_the_simple_protocol() {
     wait("the notice", || {
         client.said().contains(&question).then_some(())
     });
-    assert_eq!(rows(world, "once", "id = 1"), "0");
+    assert_eq!(rows(world, "once", "note = 'simple 1'"), "0");
     approve(world, &question);
     let ran = client.end();
     assert_eq!(
