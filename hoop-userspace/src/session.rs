@@ -1,9 +1,9 @@
 //! THE LOOP: request → decide → ask → record → forward; reply → mask → record → reply.
 //!
 //! It is the same for every protocol and does no I/O of its own: [`Protocol::next`] drives all four
-//! sides, and everything else enqueues. Two things can make one direction wait while the others go
-//! on: a request whose verdict is on its way to the disk holds the client, and replies whose tables
-//! are being looked up hold the server.
+//! sides, and everything else enqueues. Three things can make one direction wait while the others go
+//! on: a request whose tables are being looked up, or whose verdict is on its way to the disk, holds
+//! the client, and replies whose tables are being looked up hold the server.
 
 #[cfg(test)]
 mod tests;
@@ -16,7 +16,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::config::Mode;
-use crate::decide::{Action, Code, Decided, Decider, Permitted, Refusal, Retry, Subject};
+use crate::decide::{Action, Code, Decided, Decider, Facts, Permitted, Refusal, Retry, Subject};
 use crate::identify::Identity;
 use crate::ids::{Epochs, ExchangeId};
 use crate::mask::{Catalog, Masker, Masking, Rules};
@@ -32,6 +32,9 @@ pub trait Catalogs: Send + Sync {
     /// Looks again, on a connection of hoop's own. Returns what is known afterwards, which is the
     /// old state where the look-up failed: what stays unknown is masked whole.
     fn refresh(&self) -> Pin<Box<dyn Future<Output = Arc<Catalog>> + Send>>;
+    /// A look-up that a decision should wait for, which ends by itself soon. None is due while what
+    /// is known counts, unless the session `changed` what there is, nor for a while after one failed.
+    fn due(&self, changed: bool) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>>;
 }
 
 /// The rules in force. A reload puts a new one in place; live sessions take it at their next statement.
@@ -80,7 +83,10 @@ pub async fn run<P: Protocol>(protocol: P, context: Context) -> End {
         grants: Vec::new(),
         held: None,
         stalled: None,
+        undecided: None,
         changing: None,
+        changed: false,
+        uncommitted: false,
     };
     let end = session.until_end(&mut ends).await;
     let Session {
@@ -109,8 +115,19 @@ struct Session<P> {
     grants: Vec<Grant>,
     held: Option<Held>,
     stalled: Option<Stalled>,
+    undecided: Option<Undecided>,
     /// The last forwarded request that may change what tables there are.
     changing: Option<ExchangeId>,
+    /// What is known of the database is older than a change by this session.
+    changed: bool,
+    /// Others, the look-up too, see a change only once its transaction is over.
+    uncommitted: bool,
+}
+
+/// A request that waits for the catalog.
+struct Undecided {
+    request: Request,
+    looked_up: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
 /// A decided request that waits for the disk.
@@ -130,7 +147,7 @@ impl<P: Protocol> Session<P> {
     async fn until_end(&mut self, ends: &mut watch::Receiver<Option<End>>) -> End {
         loop {
             let gate = Gate {
-                client: if self.held.is_some() {
+                client: if self.held.is_some() || self.undecided.is_some() {
                     ClientGate::ControlOnly
                 } else {
                     ClientGate::Open
@@ -142,6 +159,7 @@ impl<P: Protocol> Session<P> {
                 end = told_to_end(ends) => return end,
                 durable = on_disk(&mut self.held) => self.release(durable),
                 catalog = looked_up(&mut self.stalled) => self.resume(&catalog),
+                request = decidable(&mut self.undecided) => self.decide(request),
                 event = self.protocol.next(gate) => match event {
                     Ok(event) => self.take(event),
                     Err(error) => Err(error.into()),
@@ -172,11 +190,28 @@ impl<P: Protocol> Session<P> {
 
     fn request(&mut self, request: Request) -> Result<(), Ended> {
         self.take_new_rules()?;
-        let derived = self.masker.derived(&self.catalogs.current());
+        match self.catalogs.due(self.changed) {
+            Some(looked_up) if self.rules.decider.depends_on_objects(&request) => {
+                self.changed = false;
+                self.undecided = Some(Undecided { request, looked_up });
+                Ok(())
+            }
+            _ => self.decide(request),
+        }
+    }
+
+    fn decide(&mut self, request: Request) -> Result<(), Ended> {
+        self.take_new_rules()?;
+        let catalog = self.catalogs.current();
+        let derived = self.masker.derived(&catalog);
         if !Arc::ptr_eq(&self.subject.derived, derived) {
             self.subject.derived = derived.clone();
         }
-        let (permitted, refusal) = match self.rules.decider.decide(&self.subject, request) {
+        self.subject.objects = catalog.objects().clone();
+        let decided = self.rules.decider.decide(&self.subject, request);
+        // An idle session does not keep what is known of the database alive.
+        self.subject.objects = Arc::default();
+        let (permitted, refusal) = match decided {
             Decided::Permitted(permitted) => (Some(permitted), None),
             Decided::Refused { before, refusal } => (before, Some(refusal)),
             // Nobody can be asked in this version: a question is answered with a refusal that says so.
@@ -239,9 +274,7 @@ impl<P: Protocol> Session<P> {
     ) -> Result<(), Ended> {
         if let Some(permitted) = permitted {
             self.masker.begin(permitted.get());
-            if !self.rules.masks.is_empty() && changes_tables(permitted.get()) {
-                self.changing = Some(permitted.get().exchange());
-            }
+            self.watch_for_changes(permitted.get());
             let grant = self.protocol.forward(permitted)?;
             self.grants.push(grant);
         }
@@ -249,6 +282,16 @@ impl<P: Protocol> Session<P> {
             self.protocol.refuse(refusal)?;
         }
         Ok(())
+    }
+
+    /// Notes a request after which the database has to be looked at again.
+    fn watch_for_changes(&mut self, permitted: &Permitted) {
+        let masks = !self.rules.masks.is_empty();
+        let changes = redefines(permitted) || masks && changes_tables(permitted);
+        if changes || self.uncommitted && ends_transaction(permitted) {
+            self.changing = Some(permitted.exchange());
+            self.uncommitted = changes;
+        }
     }
 
     fn bulk(&mut self, exchange: ExchangeId, bulk: Bulk) -> Result<(), Ended> {
@@ -290,6 +333,10 @@ impl<P: Protocol> Session<P> {
         if self.changing.is_some_and(|changing| changing <= done) {
             // Later results are attributed by what the tables are now.
             self.changing = None;
+            if self.rules.masks.is_empty() {
+                self.changed = true;
+                return;
+            }
             let nothing = Replies {
                 wire: Bytes::new(),
                 parts: Vec::new(),
@@ -310,15 +357,30 @@ impl<P: Protocol> Session<P> {
     }
 }
 
-fn changes_tables(permitted: &Permitted) -> bool {
-    let mut facts = permitted
-        .units()
-        .iter()
-        .filter_map(|u| u.statement.as_deref());
-    facts.any(|f| {
-        let mut accesses = f.statements.iter().flat_map(|s| &s.accesses);
-        f.opaque || accesses.any(|a| a.action == Action::Ddl)
+fn facts(permitted: &Permitted) -> impl Iterator<Item = &Facts> {
+    let units = permitted.units().iter();
+    units.filter_map(|u| u.statement.as_deref())
+}
+
+/// Definitions and rights; blocks and procedures are often scripts of these.
+fn redefines(permitted: &Permitted) -> bool {
+    let mut statements = facts(permitted).flat_map(|f| &f.statements);
+    statements.any(|s| {
+        let mut actions = s.accesses.iter().map(|a| a.action);
+        matches!(s.verb.0, "DO" | "CALL")
+            || actions.any(|action| matches!(action, Action::Ddl | Action::Admin))
     })
+}
+
+/// Where values are masked, all that is not seen counts.
+fn changes_tables(permitted: &Permitted) -> bool {
+    facts(permitted).any(|f| f.opaque)
+}
+
+/// Or a savepoint: then the change is seen when what is known has aged.
+fn ends_transaction(permitted: &Permitted) -> bool {
+    let mut statements = facts(permitted).flat_map(|f| &f.statements);
+    statements.any(|s| s.verb.0 == "TRANSACTION")
 }
 
 fn outdated(permitted: &Permitted, now: Epochs) -> Refusal {
@@ -350,6 +412,16 @@ async fn told_to_end(ends: &mut watch::Receiver<Option<End>>) -> End {
 async fn on_disk(held: &mut Option<Held>) -> Result<(), RecordError> {
     match held {
         Some(held) => held.durable.as_mut().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn decidable(undecided: &mut Option<Undecided>) -> Request {
+    if let Some(waiting) = undecided {
+        waiting.looked_up.as_mut().await;
+    }
+    match undecided.take() {
+        Some(waiting) => waiting.request,
         None => std::future::pending().await,
     }
 }

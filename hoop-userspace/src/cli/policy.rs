@@ -210,6 +210,7 @@ impl Test {
             mode: Mode::Enforce,
             // Known to the server alone.
             derived: Arc::default(),
+            objects: Arc::default(),
         })
     }
 }

@@ -57,6 +57,8 @@ struct Who {
     database: String,
     login: String,
     derived: Arc<[RelationName]>,
+    /// The epoch of what is known of the database's objects.
+    objects: u64,
 }
 
 /// A session's subject as it was seen last. Holding both keeps their addresses from being reused.
@@ -67,6 +69,7 @@ struct Seen {
     database: String,
     login: String,
     derived: Arc<[RelationName]>,
+    objects: u64,
     number: u32,
 }
 
@@ -176,6 +179,7 @@ impl Cache {
             && seen.database == subject.database
             && seen.login == subject.login
             && Arc::ptr_eq(&seen.derived, &subject.derived)
+            && seen.objects == subject.objects.epoch()
         {
             return seen.number;
         }
@@ -201,6 +205,7 @@ impl Cache {
             database: subject.database.clone(),
             login: subject.login.clone(),
             derived: subject.derived.clone(),
+            objects: subject.objects.epoch(),
             number,
         };
         self.sessions.push(subject.session, seen);
@@ -233,6 +238,7 @@ impl Who {
             database: subject.database.clone(),
             login: subject.login.clone(),
             derived: subject.derived.clone(),
+            objects: subject.objects.epoch(),
         }
     }
 }

@@ -5,6 +5,7 @@ mod cedar;
 mod decider;
 mod facts;
 mod masks;
+mod objects;
 mod outcome;
 mod sql;
 mod subject;
@@ -17,6 +18,7 @@ pub use facts::{
     Access, Action, ColumnName, Copied, Facts, Flag, Object, RelationName, Renamed, Setting,
     Statement, Verb,
 };
+pub use objects::{KnownFunction, KnownRelation, Objects, Volatility};
 pub use sql::keeps_grammar;
 pub use subject::Subject;
 pub use verdict::{Code, Decided, Permitted, PermittedUnit, Question, Refusal, Retry, Rule};

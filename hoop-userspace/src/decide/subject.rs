@@ -7,7 +7,7 @@ use crate::config::Mode;
 use crate::identify::Identity;
 use crate::ids::{Epochs, ResourceName, SessionId};
 
-use super::RelationName;
+use super::{Objects, RelationName};
 
 /// Everything about a session that decisions depend on, beside the request.
 #[derive(Clone, Debug)]
@@ -25,4 +25,6 @@ pub struct Subject {
     /// Views and their like whose rows come from masked tables, with their schemas, as far as the
     /// catalog is known: what is copied from them is refused as from the tables themselves.
     pub derived: Arc<[RelationName]>,
+    /// What the catalog says of the database's objects; nothing where it could not be looked up.
+    pub objects: Arc<Objects>,
 }

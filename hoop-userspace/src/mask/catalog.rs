@@ -2,19 +2,23 @@
 //! attribute number in a result become `schema.table.column`. Pure data; `forward` fetches it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use crate::decide::Objects;
 
 /// Object ids below this are the system's own, from when the database cluster was made
 /// (PostgreSQL, `FirstNormalObjectId`); a [`Catalog`] does not list them.
 pub const FIRST_NORMAL_OID: u32 = 16384;
 
 /// One database's relations outside the system's schemas, at one moment.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Catalog {
     relations: HashMap<u32, Relation>,
     /// Inheritance the other way round: rows of a child are seen through its parent.
     children: HashMap<u32, Vec<u32>>,
     /// Statements give names, in whatever schema.
     named: HashMap<Box<str>, Vec<u32>>,
+    objects: Arc<Objects>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +64,19 @@ impl Catalog {
             relations,
             children,
             named,
+            objects: Arc::default(),
         }
+    }
+
+    /// The same with what decisions need of the same moment.
+    #[must_use]
+    pub fn with_objects(self, objects: Arc<Objects>) -> Self {
+        Self { objects, ..self }
+    }
+
+    /// What decisions need of it.
+    pub fn objects(&self) -> &Arc<Objects> {
+        &self.objects
     }
 
     pub fn relation(&self, oid: u32) -> Option<&Relation> {

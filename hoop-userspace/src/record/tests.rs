@@ -146,6 +146,7 @@ fn permitted(sql: &str, exchange: u64) -> Permitted {
         },
         mode: Mode::Enforce,
         derived: Arc::default(),
+        objects: Arc::default(),
     };
     match decider.decide(&subject, request) {
         Decided::Permitted(permitted) => permitted,

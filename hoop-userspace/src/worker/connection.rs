@@ -458,6 +458,7 @@ impl Connection {
             },
             mode: agent.mode,
             derived: Arc::default(),
+            objects: Arc::default(),
         }
     }
 
@@ -490,6 +491,10 @@ impl session::Catalogs for SessionCatalog {
 
     fn refresh(&self) -> Pin<Box<dyn Future<Output = Arc<Catalog>> + Send>> {
         Self::refresh(self)
+    }
+
+    fn due(&self, changed: bool) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
+        Self::due(self, changed)
     }
 }
 

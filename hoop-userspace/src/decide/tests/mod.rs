@@ -1,9 +1,12 @@
 //! The stage as a whole: policies from text, requests in, decisions out.
 
 mod corpus;
+mod evasion;
 mod masks;
+mod objects;
 mod policies;
 mod requests;
+mod statements;
 mod words;
 
 use std::path::Path;
@@ -60,6 +63,7 @@ fn subject() -> Subject {
         },
         mode: Mode::Enforce,
         derived: Arc::default(),
+        objects: Arc::default(),
     }
 }
 

@@ -131,6 +131,7 @@ fn subject() -> Subject {
         epochs: Epochs::default(),
         mode: Mode::Enforce,
         derived: Arc::default(),
+        objects: Arc::default(),
     }
 }
 
