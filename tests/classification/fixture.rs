@@ -42,7 +42,9 @@ pub struct Fixture {
     /// By object id.
     names: BTreeMap<String, String>,
     lockable: BTreeSet<String>,
-    /// What views read and tables have for partitions, as the server itself lists it.
+    sequences: BTreeSet<String>,
+    /// What views read, and what tables have for partitions and identities, as the server itself
+    /// lists it.
     below: Vec<(String, String)>,
 }
 
@@ -63,12 +65,22 @@ impl Fixture {
                  UNION ALL SELECT p.nspname || '.' || a.relname, q.nspname || '.' || b.relname \
                  FROM pg_inherits JOIN pg_class a ON a.oid = inhparent \
                  JOIN pg_class b ON b.oid = inhrelid JOIN pg_namespace p ON p.oid = a.relnamespace \
+                 JOIN pg_namespace q ON q.oid = b.relnamespace \
+                 UNION ALL SELECT p.nspname || '.' || a.relname, q.nspname || '.' || b.relname \
+                 FROM pg_depend JOIN pg_class a ON a.oid = refobjid \
+                 JOIN pg_class b ON b.oid = objid AND b.relkind = 'S' \
+                 JOIN pg_namespace p ON p.oid = a.relnamespace \
                  JOIN pg_namespace q ON q.oid = b.relnamespace",
             )
             .unwrap();
         let names = relations.iter().map(|r| (r[0].clone(), r[1].clone()));
         Self {
             names: names.collect(),
+            sequences: relations
+                .iter()
+                .filter(|r| r[2] == "S")
+                .map(|r| r[1].clone())
+                .collect(),
             lockable: relations.iter().map(|r| r[1].clone()).collect(),
             below: below.iter().map(|r| (r[0].clone(), r[1].clone())).collect(),
         }
@@ -86,6 +98,10 @@ impl Fixture {
     /// Whether a statement that names it has to lock it.
     pub fn is_lockable(&self, name: &str) -> bool {
         self.lockable.contains(name)
+    }
+
+    pub fn is_sequence(&self, name: &str) -> bool {
+        self.sequences.contains(name)
     }
 
     /// These, and everything that stands under them.
