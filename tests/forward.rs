@@ -322,7 +322,7 @@ async fn the_catalog_of_a_database() {
     let server = Server::shared();
     let resource = resource(&server, "scram");
     let catalog = catalog::fetch(&connector(), &target(&resource), "postgres").await;
-    let (catalog, _) = catalog.expect("the catalog");
+    let catalog = catalog.expect("the catalog").catalog;
     let named = |name: &str| {
         let found = catalog.relations().find(|r| &*r.name == name);
         found.unwrap_or_else(|| panic!("{name} is missing: {catalog:?}"))

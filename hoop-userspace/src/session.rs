@@ -2,8 +2,9 @@
 //!
 //! It is the same for every protocol and does no I/O of its own: [`Protocol::next`] drives all four
 //! sides, and everything else enqueues. Three things can make one direction wait while the others go
-//! on: a request whose verdict is on its way to the disk holds the client, so does one that people
-//! are asked about, and replies whose tables are being looked up hold the server.
+//! on: a request whose tables are being looked up, or whose verdict is on its way to the disk, holds
+//! the client, so does one that people are asked about, and replies whose tables are being looked up
+//! hold the server.
 
 pub mod activity;
 mod asking;
@@ -21,7 +22,9 @@ use tokio::sync::watch;
 
 use crate::ask::Asker;
 use crate::config::Mode;
-use crate::decide::{Action, Code, Decided, Decider, Permitted, Question, Refusal, Retry, Subject};
+use crate::decide::{
+    Action, Code, Decided, Decider, Facts, Permitted, Question, Refusal, Retry, Subject,
+};
 use crate::identify::Identity;
 use crate::ids::{Epochs, ExchangeId};
 use crate::mask::{Catalog, Masker, Masking, Rules};
@@ -39,6 +42,9 @@ pub trait Catalogs: Send + Sync {
     /// Looks again, on a connection of hoop's own. Returns what is known afterwards, which is the
     /// old state where the look-up failed: what stays unknown is masked whole.
     fn refresh(&self) -> Pin<Box<dyn Future<Output = Arc<Catalog>> + Send>>;
+    /// A look-up that a decision should wait for, which ends by itself soon. None is due while what
+    /// is known counts, unless the session `changed` what there is, nor for a while after one failed.
+    fn due(&self, changed: bool) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>>;
 }
 
 /// The rules in force. A reload puts a new one in place; live sessions take it at their next statement.
@@ -100,7 +106,9 @@ pub async fn run<P: Protocol>(protocol: P, context: Context) -> End {
         asked: None,
         running: Vec::new(),
         stalled: None,
+        undecided: None,
         changing: None,
+        changed: false,
     };
     let end = session.until_end(&mut ends).await;
     let end = session.leave(&end).err().map_or(end, |Ended(why)| why);
@@ -135,8 +143,18 @@ struct Session<P> {
     asked: Option<Asked>,
     running: Vec<Running>,
     stalled: Option<Stalled>,
+    /// Boxed: there is seldom one.
+    undecided: Option<Box<Undecided>>,
     /// The last forwarded request that may change what tables there are.
     changing: Option<ExchangeId>,
+    /// What is known of the database is older than a change by this session.
+    changed: bool,
+}
+
+/// A request that waits for the catalog.
+struct Undecided {
+    request: Request,
+    looked_up: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
 /// A decided request that waits for the disk.
@@ -165,7 +183,7 @@ impl<P: Protocol> Session<P> {
         let mut told = pin!(told_to_end(ends));
         loop {
             let gate = Gate {
-                client: if self.held.is_some() || self.asked.is_some() {
+                client: if self.client_waits() {
                     ClientGate::ControlOnly
                 } else {
                     ClientGate::Open
@@ -179,6 +197,7 @@ impl<P: Protocol> Session<P> {
                 catalog = looked_up(&mut self.stalled) => self.resume(&catalog),
                 news = asking::news(&mut self.asked) => self.heard(news),
                 Ok(()) = self.rulebook.changed(), if self.asked.is_some() => self.decide_anew(),
+                waited = decidable(&mut self.undecided) => self.decide(waited.request),
                 event = self.protocol.next(gate) => match event {
                     Ok(event) => self.take(event),
                     Err(error) => Err(error.into()),
@@ -188,6 +207,11 @@ impl<P: Protocol> Session<P> {
                 return end.0;
             }
         }
+    }
+
+    /// For the catalog, the disk, or people.
+    fn client_waits(&self) -> bool {
+        self.undecided.is_some() || self.held.is_some() || self.asked.is_some()
     }
 
     fn take(&mut self, event: Event) -> Result<(), Ended> {
@@ -216,15 +240,33 @@ impl<P: Protocol> Session<P> {
 
     fn request(&mut self, request: Request) -> Result<(), Ended> {
         self.take_new_rules()?;
-        let derived = self.masker.derived(&self.catalogs.current());
-        if !Arc::ptr_eq(&self.subject.derived, derived) {
-            self.subject.derived = derived.clone();
+        match self.catalogs.due(self.changed) {
+            Some(looked_up) if self.rules.decider.depends_on_objects(&request) => {
+                self.changed = false;
+                self.undecided = Some(Box::new(Undecided { request, looked_up }));
+                Ok(())
+            }
+            _ => self.decide(request),
         }
+    }
+
+    fn decide(&mut self, request: Request) -> Result<(), Ended> {
+        self.take_new_rules()?;
+        self.know(&self.catalogs.current());
         if self.rules.decider.watches() {
             self.subject.activity = self.watched.now();
         }
         let decided = self.rules.decider.decide(&self.subject, request);
         self.decided(decided)
+    }
+
+    /// Decisions go by what is known of the database now.
+    fn know(&mut self, catalog: &Arc<Catalog>) {
+        let derived = self.masker.derived(catalog);
+        if !Arc::ptr_eq(&self.subject.derived, derived) {
+            self.subject.derived = derived.clone();
+        }
+        self.subject.objects = catalog.objects().clone();
     }
 
     fn decided(&mut self, decided: Decided) -> Result<(), Ended> {
@@ -242,6 +284,10 @@ impl<P: Protocol> Session<P> {
         refusal: Option<Refusal>,
         question: Option<Box<Question>>,
     ) -> Result<(), Ended> {
+        if question.is_none() {
+            // An idle session does not keep what is known of the database alive.
+            self.subject.objects = Arc::default();
+        }
         let watches = self.rules.decider.watches();
         if let Some(permitted) = permitted.as_ref().filter(|_| watches) {
             self.watched.permitted(permitted);
@@ -326,9 +372,7 @@ impl<P: Protocol> Session<P> {
     ) -> Result<(), Ended> {
         if let Some(permitted) = permitted {
             self.masker.begin(permitted.get());
-            if !self.rules.masks.is_empty() && changes_tables(permitted.get()) {
-                self.changing = Some(permitted.get().exchange());
-            }
+            self.watch_for_changes(permitted.get());
             let grant = self.protocol.forward(permitted)?;
             self.grants.push(grant);
         }
@@ -336,6 +380,14 @@ impl<P: Protocol> Session<P> {
             self.protocol.refuse(refusal)?;
         }
         question.map_or(Ok(()), |question| self.ask(question))
+    }
+
+    /// Notes a request after which the database has to be looked at again.
+    fn watch_for_changes(&mut self, permitted: &Permitted) {
+        let masks = !self.rules.masks.is_empty();
+        if redefines(permitted) || masks && changes_tables(permitted) {
+            self.changing = Some(permitted.exchange());
+        }
     }
 
     fn bulk(&mut self, exchange: ExchangeId, bulk: Bulk) -> Result<(), Ended> {
@@ -379,10 +431,14 @@ impl<P: Protocol> Session<P> {
     fn done(&mut self, done: ExchangeId) {
         self.grants.retain(|g| g.exchange() > done);
         self.no_longer_runs(done);
-        // Within a transaction, nobody else sees what it has defined.
+        // Within a transaction, nobody else sees what it has defined, the look-up neither.
         if self.changing.is_some_and(|changing| changing <= done) && self.masker.is_idle() {
             // Later results are attributed by what the tables are now.
             self.changing = None;
+            if self.rules.masks.is_empty() {
+                self.changed = true;
+                return;
+            }
             let nothing = Replies {
                 wire: Bytes::new(),
                 parts: Vec::new(),
@@ -410,15 +466,24 @@ impl<P: Protocol> Session<P> {
     }
 }
 
-fn changes_tables(permitted: &Permitted) -> bool {
-    let mut facts = permitted
-        .units()
-        .iter()
-        .filter_map(|u| u.statement.as_deref());
-    facts.any(|f| {
-        let mut accesses = f.statements.iter().flat_map(|s| &s.accesses);
-        f.opaque || accesses.any(|a| a.action == Action::Ddl)
+fn facts(permitted: &Permitted) -> impl Iterator<Item = &Facts> {
+    let units = permitted.units().iter();
+    units.filter_map(|u| u.statement.as_deref())
+}
+
+/// Definitions and rights; blocks and procedures are often scripts of these.
+fn redefines(permitted: &Permitted) -> bool {
+    let mut statements = facts(permitted).flat_map(|f| &f.statements);
+    statements.any(|s| {
+        let mut actions = s.accesses.iter().map(|a| a.action);
+        matches!(s.verb.0, "DO" | "CALL")
+            || actions.any(|action| matches!(action, Action::Ddl | Action::Admin))
     })
+}
+
+/// Where values are masked, all that is not seen counts.
+fn changes_tables(permitted: &Permitted) -> bool {
+    facts(permitted).any(|f| f.opaque)
 }
 
 fn outdated(permitted: &Permitted, now: Epochs) -> Refusal {
@@ -451,6 +516,16 @@ async fn told_to_end(ends: &mut watch::Receiver<Option<End>>) -> End {
 async fn on_disk(held: &mut Option<Held>) -> Result<(), RecordError> {
     match held {
         Some(held) => held.durable.as_mut().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn decidable(undecided: &mut Option<Box<Undecided>>) -> Box<Undecided> {
+    if let Some(waiting) = undecided {
+        waiting.looked_up.as_mut().await;
+    }
+    match undecided.take() {
+        Some(waited) => waited,
         None => std::future::pending().await,
     }
 }

@@ -221,6 +221,7 @@ impl Test {
             derived: Arc::default(),
             // As if nothing had happened yet.
             activity: Default::default(),
+            objects: Arc::default(),
         })
     }
 }

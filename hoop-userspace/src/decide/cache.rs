@@ -60,6 +60,8 @@ struct Who {
     database: String,
     login: String,
     derived: Arc<[Derived]>,
+    /// The epoch of what is known of the database's objects.
+    objects: u64,
 }
 
 /// A session's subject as it was seen last. Holding both keeps their addresses from being reused.
@@ -70,6 +72,7 @@ struct Seen {
     database: String,
     login: String,
     derived: Arc<[Derived]>,
+    objects: u64,
     number: u32,
 }
 
@@ -197,6 +200,7 @@ impl Cache {
             && seen.database == subject.database
             && seen.login == subject.login
             && Arc::ptr_eq(&seen.derived, &subject.derived)
+            && seen.objects == subject.objects.epoch()
         {
             return seen.number;
         }
@@ -222,6 +226,7 @@ impl Cache {
             database: subject.database.clone(),
             login: subject.login.clone(),
             derived: subject.derived.clone(),
+            objects: subject.objects.epoch(),
             number,
         };
         self.sessions.push(subject.session, seen);
@@ -254,6 +259,7 @@ impl Who {
             database: subject.database.clone(),
             login: subject.login.clone(),
             derived: subject.derived.clone(),
+            objects: subject.objects.epoch(),
         }
     }
 }

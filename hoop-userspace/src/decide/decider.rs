@@ -13,6 +13,7 @@ use super::cache::{Cache, Known};
 use super::cedar::{Answer, Place, Policies, PolicyProblem, Query, join};
 use super::fastpath;
 use super::masks::Masks;
+use super::objects;
 use super::outcome::{Ask, Outcome};
 use super::question::{self, Question};
 use super::sql::{Limits, Parser, shape};
@@ -142,6 +143,18 @@ impl Decider {
             }
         }
         Decided::Permitted(permitted(subject, &request, first, units))
+    }
+
+    /// Whether what the catalog says can count for a request: it reads or writes a table that is not
+    /// the system's own, or calls code of somebody's own.
+    pub fn depends_on_objects(&self, request: &Request) -> bool {
+        let asked = request.units.iter().filter_map(|unit| match &unit.asked {
+            Asked::Sql(asked) => Some(&asked.candidates),
+            _ => None,
+        });
+        asked
+            .flatten()
+            .any(|text| objects::depends(&self.facts(text).facts))
     }
 
     /// What is found in a text, whoever sends it.
@@ -365,6 +378,10 @@ impl Decider {
         }
         let masks = self.masks(subject);
         let masked = masks.touched(facts);
+        let reached = match subject.objects.reach(facts) {
+            Ok(reached) => reached,
+            Err(error) => return refuse(words::unfollowed(agent, &error)),
+        };
         let mut rules = Vec::new();
         let mut ask: Option<(Vec<Arc<Demand>>, &Access)> = None;
         let query = Query {
@@ -379,13 +396,15 @@ impl Decider {
             masked: &masked,
             activity: self.watches().then_some(&subject.activity),
             picks: masks.picks(facts, &subject.derived),
+            objects: &subject.objects,
+            reached: &reached,
         };
         let mut inquiry = match self.policies.inquiry(query) {
             Ok(inquiry) => inquiry,
             Err(error) => return refuse(words::unaskable(agent, &error)),
         };
-        for statement in &facts.statements {
-            for access in &statement.accesses {
+        for (at, statement) in facts.statements.iter().enumerate() {
+            for access in statement.accesses.iter().chain(reached.through(at)) {
                 match inquiry.ask(statement, access) {
                     Answer::Permit(more) => rules.extend(more),
                     Answer::Ask(more, asks) => {
@@ -396,6 +415,12 @@ impl Decider {
                     answer => {
                         return refuse(self.refused(subject, facts, statement, access, answer));
                     }
+                }
+            }
+            for access in reached.wholes(at) {
+                let answer = inquiry.ask(statement, access);
+                if matches!(answer, Answer::Forbid(_) | Answer::Error(..)) {
+                    return refuse(self.refused(subject, facts, statement, access, answer));
                 }
             }
         }

@@ -9,6 +9,7 @@ mod facts;
 mod fastpath;
 mod lineage;
 mod masks;
+mod objects;
 mod outcome;
 mod question;
 mod sql;
@@ -25,6 +26,7 @@ pub use facts::{
     Statement, Verb,
 };
 pub use lineage::{CopyForm, Item, Items, Mark, Output, Query, World};
+pub use objects::{KnownFunction, KnownRelation, Objects, Volatility};
 pub use question::{Question, Waiting};
 pub use sql::{Definitions, keeps_grammar};
 pub use subject::{Derived, Subject};

@@ -7,6 +7,7 @@ use crate::ids::{AgentName, ExchangeId};
 use crate::terminate::{SqlText, Undecidable};
 
 use super::masks::Escape;
+use super::objects::TooMany;
 use super::{Access, Code, Demand, Refusal, Retry, Rule};
 
 /// A refusal that is not bound to a request yet.
@@ -102,6 +103,16 @@ pub(super) fn not_permitted(
                 )
             }
         },
+    }
+}
+
+pub(super) fn unfollowed(agent: &AgentName, why: &TooMany) -> Words {
+    Words {
+        code: Code::NotPermitted,
+        message: format!("{agent} may not run this: {why}"),
+        rule: None,
+        retry: Retry::Narrower,
+        hint: "name fewer tables and views in one statement".into(),
     }
 }
 

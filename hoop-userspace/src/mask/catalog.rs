@@ -4,14 +4,14 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::decide::Query;
+use crate::decide::{Objects, Query};
 
 /// Object ids below this are the system's own, from when the database cluster was made
 /// (PostgreSQL, `FirstNormalObjectId`); a [`Catalog`] does not list them.
 pub const FIRST_NORMAL_OID: u32 = 16384;
 
 /// One database's relations outside the system's schemas, at one moment.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Catalog {
     relations: HashMap<u32, Relation>,
     /// Inheritance the other way round: rows of a child are seen through its parent.
@@ -22,6 +22,7 @@ pub struct Catalog {
     definitions: HashMap<u32, Arc<Query>>,
     /// Object ids of columns' types.
     kinds: HashMap<(u32, i16), u32>,
+    objects: Arc<Objects>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +71,7 @@ impl Catalog {
             named,
             definitions: HashMap::new(),
             kinds: HashMap::new(),
+            objects: Arc::default(),
         }
     }
 
@@ -97,6 +99,17 @@ impl Catalog {
     /// The type of a column.
     pub fn kind(&self, oid: u32, attribute: i16) -> Option<u32> {
         self.kinds.get(&(oid, attribute)).copied()
+    }
+
+    /// The same with what decisions need of the same moment.
+    #[must_use]
+    pub fn with_objects(self, objects: Arc<Objects>) -> Self {
+        Self { objects, ..self }
+    }
+
+    /// What decisions need of it.
+    pub fn objects(&self) -> &Arc<Objects> {
+        &self.objects
     }
 
     pub fn relation(&self, oid: u32) -> Option<&Relation> {

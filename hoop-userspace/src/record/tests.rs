@@ -147,6 +147,7 @@ fn permitted(sql: &str, exchange: u64) -> Permitted {
         mode: Mode::Enforce,
         derived: Arc::default(),
         activity: Default::default(),
+        objects: Arc::default(),
     };
     match decider.decide(&subject, request) {
         Decided::Permitted(permitted) => permitted,

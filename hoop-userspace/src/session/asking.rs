@@ -1,5 +1,6 @@
 //! The client waits for people. Replies flow on; of the client only cancel and hang-up are seen.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use time::OffsetDateTime;
@@ -164,9 +165,15 @@ impl<P: Protocol> Session<P> {
 
     /// The question under what holds now, if the same is still demanded of the same people.
     /// Otherwise what is decided instead.
-    fn still_asks(&self, question: Box<Question>) -> Result<Box<Question>, Box<Decided>> {
+    fn still_asks(&mut self, question: Box<Question>) -> Result<Box<Question>, Box<Decided>> {
         if question.epochs() == self.subject.epochs {
             return Ok(question);
+        }
+        // What is known may have grown too old meanwhile: then that counts which the question was
+        // asked under.
+        let catalog = self.catalogs.current();
+        if catalog.objects().is_known() {
+            self.know(&catalog);
         }
         let demands = question.demands().clone();
         match self.rules.decider.decide_again(&self.subject, *question) {
@@ -194,6 +201,7 @@ impl<P: Protocol> Session<P> {
         if self.rules.decider.watches() {
             self.watched.permitted(&permitted);
         }
+        self.subject.objects = Arc::default();
         let permitted = self.recorder.permitted(permitted)?;
         self.wait_for_disk(Some(permitted), None, None, Some(running));
         Ok(())

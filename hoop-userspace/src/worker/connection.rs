@@ -467,6 +467,7 @@ impl Connection {
             mode: agent.mode,
             derived: Arc::default(),
             activity: Default::default(),
+            objects: Arc::default(),
         }
     }
 
@@ -499,6 +500,10 @@ impl session::Catalogs for SessionCatalog {
 
     fn refresh(&self) -> Pin<Box<dyn Future<Output = Arc<Catalog>> + Send>> {
         Self::refresh(self)
+    }
+
+    fn due(&self, changed: bool) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
+        Self::due(self, changed)
     }
 }
 

@@ -1,6 +1,6 @@
 //! One question to the policies, and what they say.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use cedar_policy::{
@@ -9,9 +9,10 @@ use cedar_policy::{
 };
 
 use crate::attribute::Process;
+use crate::decide::objects::{About, Reached};
 use crate::decide::{
-    Access, Action, Activity, Demand, Facts, Flag, Object, RelationName, Rule, Statement, Tally,
-    Verb,
+    Access, Action, Activity, Demand, Facts, Flag, Object, Objects, RelationName, Rule, Statement,
+    Tally, Verb,
 };
 use crate::identify::Identity;
 
@@ -32,6 +33,9 @@ pub(in crate::decide) struct Query<'a> {
     pub activity: Option<&'a Activity>,
     /// A masked column has a say in which rows there are, how many, or in which order.
     pub picks: bool,
+    /// What the catalog says of objects, and what of this text follows from it.
+    pub objects: &'a Objects,
+    pub reached: &'a Reached,
 }
 
 /// What the policies say of one access.
@@ -56,7 +60,7 @@ pub(in crate::decide) struct Inquiry<'a> {
     query: Query<'a>,
     principal: EntityUid,
     entities: Entities,
-    contexts: HashMap<(Verb, &'a [Flag], Verb), Context>,
+    contexts: HashMap<(Verb, &'a [Flag], Verb, About), Context>,
 }
 
 impl Policies {
@@ -104,11 +108,12 @@ impl<'a> Inquiry<'a> {
     }
 
     fn context(&mut self, statement: &'a Statement, access: &Access) -> Result<Context, Unaskable> {
-        let key = (statement.verb, &*statement.flags, access.verb);
+        let about = self.query.objects.about(&access.object);
+        let key = (statement.verb, &*statement.flags, access.verb, about);
         if let Some(context) = self.contexts.get(&key) {
             return Ok(context.clone());
         }
-        let context = context(self.query, statement, access)?;
+        let context = context(self.query, statement, access, &key.3)?;
         self.contexts.insert(key, context.clone());
         Ok(context)
     }
@@ -239,10 +244,21 @@ pub(in crate::decide) fn join(
     demands.dedup_by(|a, b| a.rule == b.rule);
 }
 
-fn context(query: Query<'_>, statement: &Statement, access: &Access) -> Result<Context, Unaskable> {
-    let Query { facts, place, .. } = query;
+fn context(
+    query: Query<'_>,
+    statement: &Statement,
+    access: &Access,
+    about: &About,
+) -> Result<Context, Unaskable> {
+    let Query {
+        facts,
+        place,
+        reached,
+        ..
+    } = query;
     let names = |names: &[RelationName]| -> Vec<String> { names.iter().map(plain).collect() };
     let strings = |list: &[String]| set(list.iter().map(String::as_str));
+    let base_reads: Vec<_> = reached.base_reads.iter().map(plain).collect();
     let pairs = [
         text("verb", access.verb.0),
         text("statement", statement.verb.0),
@@ -262,21 +278,19 @@ fn context(query: Query<'_>, statement: &Statement, access: &Access) -> Result<C
         ("files".into(), strings(&facts.files)),
         ("programs".into(), strings(&facts.programs)),
         ("masked".into(), strings(query.masked)),
-        (
-            "reads_masked_in_predicate".into(),
-            RestrictedExpression::new_bool(query.picks),
-        ),
-        (
-            "opaque".into(),
-            RestrictedExpression::new_bool(facts.opaque),
-        ),
+        ("reads_masked_in_predicate".into(), boolean(query.picks)),
+        ("opaque".into(), boolean(facts.opaque)),
         text("fingerprint", &facts.fingerprint),
         text("resource", place.resource),
         text("database", place.database),
         text("login", query.login),
         ("process".into(), process(query.process)?),
         ("activity".into(), activity(query)?),
+        ("catalog".into(), boolean(reached.known)),
+        ("base_reads".into(), strings(&base_reads)),
+        ("has_triggers".into(), boolean(reached.has_triggers)),
     ];
+    let pairs = pairs.into_iter().chain(known(about)?);
     Context::from_pairs(pairs).map_err(|e| Unaskable(e.to_string()))
 }
 
@@ -346,6 +360,30 @@ fn activity(query: Query<'_>) -> Result<RestrictedExpression, Unaskable> {
 
 fn long(number: u64) -> RestrictedExpression {
     RestrictedExpression::new_long(i64::try_from(number).unwrap_or(i64::MAX))
+}
+
+/// What is known of the object, where anything is.
+fn known(about: &About) -> Result<Vec<(String, RestrictedExpression)>, Unaskable> {
+    let names = |names: &BTreeSet<Box<str>>| set(names.iter().map(|n| &**n));
+    let mut pairs = Vec::new();
+    if !about.owners.is_empty() {
+        pairs.push(("owners".into(), names(&about.owners)));
+    }
+    if let Some(code) = &about.code {
+        let fields = [
+            text("volatility", code.volatility.as_str()),
+            ("security_definer".into(), boolean(code.security_definer)),
+            ("languages".into(), names(&code.languages)),
+        ];
+        let function = RestrictedExpression::new_record(fields);
+        let function = function.map_err(|e| Unaskable(e.to_string()))?;
+        pairs.push(("function".into(), function));
+    }
+    Ok(pairs)
+}
+
+fn boolean(value: bool) -> RestrictedExpression {
+    RestrictedExpression::new_bool(value)
 }
 
 fn count(number: usize) -> RestrictedExpression {

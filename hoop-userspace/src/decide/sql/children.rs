@@ -209,7 +209,7 @@ pub(super) fn children<'a>(node: Node<'a>, to: &mut Children<'a>) -> Result<(), 
         Node::DeclareCursorStmt(n) => { to.one(n.query()); }
         Node::IndexStmt(n) => { to.one(n.relation()); to.cast(n.index_params()); to.all(n.index_including_params()); to.cast(n.options()); to.one(n.where_clause()); to.all(n.exclude_op_names()); }
         // The list is said to hold names, and may hold joins: `definition` looks at the table alone.
-        Node::CreateStatsStmt(n) => { to.all(n.exprs()); }
+        Node::CreateStatsStmt(n) => { to.cast(n.relations()); to.all(n.exprs()); }
         Node::StatsElem(n) => { to.one(n.expr()); }
         Node::AlterStatsStmt(n) => { to.one(n.stxstattarget()); }
         Node::CreateFunctionStmt(n) => { to.all(n.funcname()); to.cast(n.parameters()); to.one(n.return_type()); to.cast(n.options()); to.one(n.sql_body()); }

@@ -1,10 +1,11 @@
 //! Statements that define, change, grant and administer: one line per kind.
 
 use pg_raw_parse::Node;
+use pg_raw_parse::list::NodeList;
 use pg_raw_parse::nodes::{AlterTableCmd, ObjectWithArgs, RangeVar};
 use pg_raw_parse::raw::AlterTableType as At;
 use pg_raw_parse::raw::DropBehavior::DROP_CASCADE;
-use pg_raw_parse::raw::GrantTargetType::ACL_TARGET_OBJECT;
+use pg_raw_parse::raw::GrantTargetType::{ACL_TARGET_DEFAULTS, ACL_TARGET_OBJECT};
 use pg_raw_parse::raw::ObjectType as Kind;
 use pg_raw_parse::raw::RoleStmtType::{ROLESTMT_GROUP, ROLESTMT_USER};
 
@@ -51,12 +52,13 @@ pub(super) fn of(node: Node<'_>) -> Option<(&'static str, Action)> {
         Node::AlterTSDictionaryStmt(_) => ("ALTER TEXT SEARCH DICTIONARY", Ddl),
         Node::AlterTSConfigurationStmt(_) => ("ALTER TEXT SEARCH CONFIGURATION", Ddl),
         Node::AlterExtensionStmt(_) | Node::AlterExtensionContentsStmt(_) => ("ALTER EXTENSION", Ddl),
+        Node::RenameStmt(n) if administers(n.rename_type) => ("RENAME", Admin),
+        Node::DropStmt(n) => (drop_verb(n.remove_type), drop_action(n.remove_type)),
         Node::AlterObjectDependsStmt(_) => ("ALTER DEPENDS", Ddl),
         Node::AlterObjectSchemaStmt(_) => ("ALTER SCHEMA OF", Ddl),
         Node::RenameStmt(_) => ("RENAME", Ddl),
         Node::CommentStmt(_) => ("COMMENT", Ddl),
         Node::ImportForeignSchemaStmt(_) => ("IMPORT FOREIGN SCHEMA", Ddl),
-        Node::DropStmt(n) => (drop_verb(n.remove_type), Ddl),
         Node::RefreshMatViewStmt(_) => ("REFRESH MATERIALIZED VIEW", Write),
         Node::AlterOwnerStmt(_) => ("ALTER OWNER", Admin),
         Node::AlterTableMoveAllStmt(_) => ("ALTER ALL IN TABLESPACE", Admin),
@@ -145,6 +147,30 @@ pub(super) fn visit<'a>(
     Ok(true)
 }
 
+/// Kinds of objects that are not definitions of data: what makes them is an administrator's.
+fn administers(kind: Kind::Type) -> bool {
+    matches!(
+        kind,
+        Kind::OBJECT_ROLE
+            | Kind::OBJECT_DATABASE
+            | Kind::OBJECT_TABLESPACE
+            | Kind::OBJECT_ACCESS_METHOD
+            | Kind::OBJECT_EVENT_TRIGGER
+            | Kind::OBJECT_FDW
+            | Kind::OBJECT_FOREIGN_SERVER
+            | Kind::OBJECT_LANGUAGE
+            | Kind::OBJECT_PUBLICATION
+            | Kind::OBJECT_SUBSCRIPTION
+    )
+}
+
+pub(super) fn drop_action(kind: Kind::Type) -> Action {
+    match administers(kind) {
+        true => Action::Admin,
+        false => Action::Ddl,
+    }
+}
+
 fn flags(walk: &mut Walk<'_, '_>, node: Node<'_>) {
     let replaces = match node {
         Node::ViewStmt(n) => n.replace,
@@ -172,6 +198,7 @@ fn flags(walk: &mut Walk<'_, '_>, node: Node<'_>) {
 
 /// Parts of ALTER TABLE that take something away, or overwrite it, under verbs of their own.
 fn alter_table(walk: &mut Walk<'_, '_>, n: &AlterTableCmd, relation: &RangeVar) {
+    cascade(walk, n.behavior == DROP_CASCADE);
     let verb = match n.subtype {
         At::AT_DropColumn => "DROP COLUMN",
         At::AT_DropConstraint => "DROP CONSTRAINT",
@@ -190,7 +217,6 @@ fn alter_table(walk: &mut Walk<'_, '_>, n: &AlterTableCmd, relation: &RangeVar) 
         At::AT_ChangeOwner | At::AT_DisableRowSecurity | At::AT_NoForceRowSecurity => Action::Admin,
         _ => Action::Ddl,
     };
-    cascade(walk, n.behavior == DROP_CASCADE);
     walk.changes(action, Verb(verb), relation_name(relation));
 }
 
@@ -276,7 +302,25 @@ fn objects(node: Node<'_>) -> Vec<Object> {
         Node::AlterOperatorStmt(n) => n.opername().map(function).into_iter().collect(),
         Node::CreateRoleStmt(n) => one(other("role", n.role())),
         Node::AlterRoleStmt(n) => one(other("role", n.role().and_then(|r| r.rolename()))),
-        Node::AlterRoleSetStmt(n) => one(other("role", n.role().and_then(|r| r.rolename()))),
+        Node::AlterRoleSetStmt(n) => one(match n.role() {
+            Some(role) => other("role", role.rolename()),
+            // Of every role.
+            None => Object::Server,
+        }),
+        Node::GrantStmt(n)
+            if matches!(
+                n.objtype,
+                Kind::OBJECT_DATABASE | Kind::OBJECT_TABLESPACE | Kind::OBJECT_PARAMETER_ACL
+            ) =>
+        {
+            one(Object::Server)
+        }
+        Node::GrantStmt(n) if n.targtype == ACL_TARGET_DEFAULTS => one(Object::Database),
+        Node::AlterDefaultPrivilegesStmt(_) => one(Object::Database),
+        Node::CreatePublicationStmt(n) => schemas(n.pubobjects()),
+        Node::AlterPublicationStmt(n) => schemas(n.pubobjects()),
+        Node::CreateSeqStmt(n) => owned_by(n.options()),
+        Node::AlterSeqStmt(n) => owned_by(n.options()),
         Node::DropRoleStmt(_)
         | Node::GrantRoleStmt(_)
         | Node::DropOwnedStmt(_)
@@ -294,6 +338,32 @@ fn objects(node: Node<'_>) -> Vec<Object> {
     }
 }
 
+/// Schemas all of whose tables are published.
+fn schemas(published: &NodeList) -> Vec<Object> {
+    let named = published.iter().filter_map(|object| match object {
+        Node::PublicationObjSpec(object) => object.name(),
+        _ => None,
+    });
+    named
+        .map(|name| Object::Schema { name: name.into() })
+        .collect()
+}
+
+/// The table whose column a sequence is bound to.
+fn owned_by(options: &NodeList) -> Vec<Object> {
+    let owners = options.iter().filter_map(|option| match option {
+        Node::DefElem(option) if option.defname() == Some("owned_by") => match option.arg() {
+            // The last name is the column's; `NONE` is no table.
+            Node::NodeList(list) if list.len() > 1 => {
+                Some(Object::Table(dotted(list.iter().take(list.len() - 1))))
+            }
+            _ => None,
+        },
+        _ => None,
+    });
+    owners.collect()
+}
+
 /// The object that DROP, COMMENT and their like name.
 pub(super) fn object(kind: Kind::Type, node: Node<'_>) -> Object {
     match (kind, node) {
@@ -302,6 +372,12 @@ pub(super) fn object(kind: Kind::Type, node: Node<'_>) -> Object {
             name: n.sval().unwrap_or_default().into(),
         },
         (Kind::OBJECT_DATABASE | Kind::OBJECT_TABLESPACE | Kind::OBJECT_ROLE, _) => Object::Server,
+        // Named by types, or a type and a language.
+        (Kind::OBJECT_CAST | Kind::OBJECT_TRANSFORM, _) => Object::Database,
+        // The index method stands in front.
+        (Kind::OBJECT_OPCLASS | Kind::OBJECT_OPFAMILY, Node::NodeList(list)) => {
+            named(class(kind), list.iter().skip(1))
+        }
         (_, Node::String(n)) => other(class(kind), n.sval()),
         (_, Node::TypeName(n)) => named(class(kind), n.names().iter().map(Into::into)),
         (_, Node::NodeList(list)) if is_relation(kind) => Object::Table(dotted(list.iter())),

@@ -12,7 +12,7 @@ use pg_raw_parse::raw::OnConflictAction::ONCONFLICT_UPDATE;
 use crate::decide::{Action, Flag, Verb};
 
 use super::unbounded::is_unbounded;
-use super::walk::{Context, Lost, Relations, Walk, relation_name};
+use super::walk::{Context, Locked, Lost, Relations, Walk, relation_name};
 
 /// Returns whether `node` is one of these.
 pub(super) fn visit<'a>(
@@ -32,7 +32,7 @@ pub(super) fn visit<'a>(
 }
 
 fn select<'a>(walk: &mut Walk<'a, '_>, n: &'a SelectStmt, context: Context) -> Result<(), Lost> {
-    let locked = context.locked || !n.locking_clause().is_empty();
+    let locked = locked(walk, n, context);
     let mut inner = context.inner();
     if !context.arm && into(n) {
         // SELECT … INTO makes a table of all that it reads.
@@ -68,6 +68,25 @@ fn select<'a>(walk: &mut Walk<'a, '_>, n: &'a SelectStmt, context: Context) -> R
     walk.push(n.limit_offset(), picks);
     walk.push(n.limit_count(), picks);
     Ok(())
+}
+
+/// Whose rows are locked by the clauses of this query, or by those of the query around it.
+fn locked<'a>(walk: &mut Walk<'a, '_>, n: &'a SelectStmt, context: Context) -> Locked {
+    if context.locked == Locked::All || n.locking_clause().is_empty() {
+        return context.locked;
+    }
+    let mut names = Vec::new();
+    for clause in n.locking_clause().iter() {
+        let named = clause.locked_rels().iter().map(|node| match node {
+            Node::RangeVar(relation) => relation.relname(),
+            _ => None,
+        });
+        match named.collect::<Option<Vec<_>>>() {
+            Some(named) if !named.is_empty() => names.extend(named),
+            _ => return Locked::All,
+        }
+    }
+    walk.lock_named(names)
 }
 
 /// INTO stands in the leftmost arm, and counts for all of them.

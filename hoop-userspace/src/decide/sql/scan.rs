@@ -35,6 +35,9 @@ pub(super) enum TooMuch {
     Depth(usize),
     #[error("it holds a zero byte")]
     Nul,
+    /// The server reads one string there, and libpg_query two: what is in them is not the same.
+    #[error("a string of it goes on behind a comment")]
+    Continued,
 }
 
 /// Bounds the text; returns its fingerprint: 32 hex digits that are the same for texts that differ
@@ -49,8 +52,12 @@ pub(super) fn scan(text: &str, limits: Limits) -> Result<String, TooMuch> {
     let mut depth = Depth::default();
     let mut digest = Context::new(&SHA256);
     let mut normal = Vec::with_capacity(text.len().min(DIGESTED) + 64);
-    for token in Lexer::new(text) {
+    let mut lexer = Lexer::new(text);
+    while let Some(token) = lexer.next() {
         depth.count(&token);
+        if lexer.continued {
+            return Err(TooMuch::Continued);
+        }
         if depth.total > limits.depth {
             return Err(TooMuch::Depth(limits.depth));
         }
@@ -178,11 +185,17 @@ impl Depth {
 struct Lexer<'a> {
     text: &'a str,
     at: usize,
+    /// A string went on behind a comment.
+    continued: bool,
 }
 
 impl<'a> Lexer<'a> {
     fn new(text: &'a str) -> Self {
-        Self { text, at: 0 }
+        Self {
+            text,
+            at: 0,
+            continued: false,
+        }
     }
 
     fn peek(&self, ahead: usize) -> u8 {
@@ -250,6 +263,41 @@ impl<'a> Lexer<'a> {
         self.at = self.text.len();
     }
 
+    /// A string with all that continues it: a further one after space with a line's end in it is
+    /// part of the same string, and read by the same rules.
+    fn skip_string(&mut self, escapes: bool) {
+        self.skip_quoted(b'\'', escapes);
+        loop {
+            let end = self.at;
+            let (ended, comment) = self.skip_to_next_line();
+            if !ended || self.peek(0) != b'\'' {
+                self.at = end;
+                return;
+            }
+            self.continued |= comment;
+            self.skip_quoted(b'\'', escapes);
+        }
+    }
+
+    /// Skips space and comments; whether a line ended among them, and whether there was a comment.
+    fn skip_to_next_line(&mut self) -> (bool, bool) {
+        let (mut ended, mut comment) = (false, false);
+        loop {
+            match (self.peek(0), self.peek(1)) {
+                (b'\n' | b'\r', _) => {
+                    ended = true;
+                    self.at += 1;
+                }
+                (b' ' | b'\t' | 0x0b | 0x0c, _) => self.at += 1,
+                (b'-', b'-') => {
+                    comment = true;
+                    self.advance_while(|b| b != b'\n' && b != b'\r');
+                }
+                _ => return (ended, comment),
+            }
+        }
+    }
+
     /// `$tag$ … $tag$`; false if this is no dollar quote.
     fn skip_dollar_quoted(&mut self) -> bool {
         let rest = self.rest();
@@ -276,17 +324,17 @@ impl<'a> Lexer<'a> {
         match self.peek(0) {
             b'e' | b'E' if second == b'\'' => {
                 self.at += 1;
-                self.skip_quoted(b'\'', true);
+                self.skip_string(true);
                 Token::Constant
             }
             b'b' | b'B' | b'x' | b'X' | b'n' | b'N' if second == b'\'' => {
                 self.at += 1;
-                self.skip_quoted(b'\'', false);
+                self.skip_string(false);
                 Token::Constant
             }
             b'u' | b'U' if second == b'&' && third == b'\'' => {
                 self.at += 2;
-                self.skip_quoted(b'\'', false);
+                self.skip_string(false);
                 Token::Constant
             }
             b'u' | b'U' if second == b'&' && third == b'"' => {
@@ -326,7 +374,7 @@ impl<'a> Iterator for Lexer<'a> {
         let byte = self.rest().first().copied()?;
         Some(match byte {
             b'\'' => {
-                self.skip_quoted(b'\'', false);
+                self.skip_string(false);
                 Token::Constant
             }
             b'"' => {
@@ -404,6 +452,32 @@ mod tests {
             let refused = scan(&text, Limits::default());
             assert_eq!(refused, Err(TooMuch::Depth(5_000)), "{}", &text[..40]);
         }
+    }
+
+    /// The rules of the first string hold for those that continue it: what looks like an open
+    /// string here is over for the server, and what follows is read.
+    #[test]
+    fn nothing_hides_behind_a_string_that_continues() {
+        let deep = format!("{}1{}", "(".repeat(6_000), ")".repeat(6_000));
+        for start in [
+            r"SELECT E'a'
+                '\'', ",
+            "SELECT e'a'  \n\n\t'\\'', ",
+        ] {
+            let refused = scan(&format!("{start}{deep}"), Limits::default());
+            assert_eq!(refused, Err(TooMuch::Depth(5_000)), "{start}");
+        }
+        let inside = format!("SELECT E'a'\n'\\'{deep}'");
+        assert!(scan(&inside, Limits::default()).is_ok());
+        assert_eq!(fingerprint("SELECT 'a'\n'b'"), fingerprint("SELECT 'a'"));
+        assert_ne!(fingerprint("SELECT 'a' 'b'"), fingerprint("SELECT 'a'"));
+        for text in [
+            "DO E'x' --\n'\\''; DROP TABLE t; --'",
+            "SELECT 'a' -- b\n -- c\n'd'",
+        ] {
+            assert_eq!(scan(text, Limits::default()), Err(TooMuch::Continued));
+        }
+        assert!(scan("SELECT 'a' -- b\n, 'c'", Limits::default()).is_ok());
     }
 
     #[test]

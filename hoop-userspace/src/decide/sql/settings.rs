@@ -76,6 +76,7 @@ pub(super) fn setting(name: &str, value: Value<'_>) -> Setting {
     }
     match &*name {
         // Back to the role that hoop logged in as.
+        "role" if value == Value::Constant("none") => plain(Action::Read),
         "role" | "session_authorization" if value == Value::Default => plain(Action::Read),
         "role" | "session_authorization" => flagged(Action::Admin, Flag::ChangesRole),
         "search_path" | "schema" => match value {

@@ -290,9 +290,10 @@ fn setting_value(node: Node<'_>) -> Option<String> {
 fn drop(walk: &mut Walk<'_, '_>, n: &DropStmt) {
     cascade(walk, n.behavior == DROP_CASCADE);
     let verb = definition::drop_verb(n.remove_type);
+    let action = definition::drop_action(n.remove_type);
     for object in n.objects().iter() {
         walk.acts(
-            Action::Ddl,
+            action,
             Verb(verb),
             definition::object(n.remove_type, object),
         );

@@ -38,7 +38,7 @@ pub(super) struct Context {
     /// Values found here may be stored by a write, or leave by COPY.
     pub copied: bool,
     /// Rows of relations named here are locked.
-    pub locked: bool,
+    pub locked: Locked,
     /// `excluded` is the row that was to be inserted.
     pub excluded: bool,
     /// The statement is planned, not run: EXPLAIN without ANALYZE.
@@ -54,7 +54,7 @@ impl Context {
         scope: 0,
         relations: Relations::Read,
         copied: false,
-        locked: false,
+        locked: Locked::No,
         excluded: false,
         planned: false,
         cte: false,
@@ -65,7 +65,7 @@ impl Context {
     pub(super) fn inner(self) -> Self {
         Self {
             relations: Relations::Read,
-            locked: false,
+            locked: Locked::No,
             excluded: false,
             cte: false,
             arm: false,
@@ -76,6 +76,15 @@ impl Context {
     pub(super) fn copied(self, copied: bool) -> Self {
         Self { copied, ..self }
     }
+}
+
+/// Whose rows FOR UPDATE and its like lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Locked {
+    No,
+    All,
+    /// Those that the list at this place names.
+    Named(usize),
 }
 
 /// What a relation's name means where it stands.
@@ -97,6 +106,8 @@ pub(super) struct Walk<'a, 'f> {
     work: Vec<(Node<'a>, Context)>,
     scratch: Children<'a>,
     scopes: Vec<Scope<'a>>,
+    /// Names behind FOR UPDATE OF and its like.
+    locked: Vec<Vec<&'a str>>,
 }
 
 impl<'a, 'f> Walk<'a, 'f> {
@@ -115,6 +126,7 @@ impl<'a, 'f> Walk<'a, 'f> {
             work: vec![(node, Context::TOP)],
             scratch: Children::default(),
             scopes: Vec::new(),
+            locked: Vec::new(),
         };
         while let Some((node, context)) = walk.work.pop() {
             walk.visit(node, context)?;
@@ -160,8 +172,23 @@ impl<'a, 'f> Walk<'a, 'f> {
                 self.operator(n.use_op().iter());
                 self.descend(node, context)?;
             }
+            Node::RangeTableSample(n) => {
+                let method = names(n.method().iter());
+                if !matches!(*method, ["system" | "bernoulli"] | ["pg_catalog", _]) {
+                    let (name, schemas) = method.split_last().ok_or(Lost::Unknown)?;
+                    self.called(schemas.last().copied(), name, 1, context);
+                }
+                self.descend(node, context)?;
+            }
             Node::TableLikeClause(n) => self.push(n.relation(), context.inner()),
-            Node::RangeSubselect(n) => self.named(node, n.alias(), context)?,
+            Node::RangeSubselect(n) => {
+                let called = n.alias().and_then(Alias::aliasname);
+                let locked = match self.is_locked(context.locked, called) {
+                    true => Locked::All,
+                    false => Locked::No,
+                };
+                self.named(node, n.alias(), Context { locked, ..context })?;
+            }
             Node::RangeFunction(n) => self.named(node, n.alias(), context)?,
             Node::RangeTableFunc(n) => self.named(node, n.alias(), context)?,
             Node::JsonTable(n) => self.named(node, n.alias(), context)?,
@@ -234,11 +261,28 @@ impl<'a, 'f> Walk<'a, 'f> {
             self.remember(called, None);
         } else {
             self.remember(called, Some(&name));
-            if context.locked {
+            if self.is_locked(context.locked, called) {
                 self.changes(Action::Write, Verb("SELECT FOR UPDATE"), name.clone());
                 self.found.flags.insert(Flag::LocksRows);
             }
             self.reads(Verb("SELECT"), name, context);
+        }
+    }
+
+    /// Locks what these names stand for.
+    pub(super) fn lock_named(&mut self, names: Vec<&'a str>) -> Locked {
+        self.locked.push(names);
+        Locked::Named(self.locked.len() - 1)
+    }
+
+    fn is_locked(&self, locked: Locked, called: Option<&str>) -> bool {
+        match locked {
+            Locked::No => false,
+            Locked::All => true,
+            Locked::Named(at) => {
+                let names = self.locked.get(at);
+                called.is_some_and(|name| names.is_some_and(|names| names.contains(&name)))
+            }
         }
     }
 

@@ -2,9 +2,12 @@
 
 mod corpus;
 mod documented;
+mod evasion;
 mod masks;
+mod objects;
 mod policies;
 mod requests;
+mod statements;
 mod words;
 
 use std::path::Path;
@@ -62,6 +65,7 @@ fn subject() -> Subject {
         mode: Mode::Enforce,
         derived: Arc::default(),
         activity: Default::default(),
+        objects: Arc::default(),
     }
 }
 

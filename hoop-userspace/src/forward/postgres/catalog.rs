@@ -8,6 +8,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,9 +17,9 @@ use lru::LruCache;
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::login::Channel;
-use super::{Connector, ForwardError};
+use super::{Connector, ForwardError, objects};
 use crate::config::Resource;
-use crate::decide::{Definitions, Query};
+use crate::decide::{Definitions, Objects, Query};
 use crate::forward::route::Target;
 use crate::ids::ResourceName;
 use crate::mask::{Catalog, FIRST_NORMAL_OID, Relation, RelationKind};
@@ -27,8 +28,16 @@ use crate::wire::postgres::login::{self as wire, Answer};
 /// What is known counts this long: a view that was replaced may read other tables.
 const TTL: Duration = Duration::from_secs(60);
 
-/// However many sessions meet unknown tables, one database is asked no more often than this.
-const MIN_INTERVAL: Duration = Duration::from_secs(1);
+/// However many sessions meet unknown tables, one database is busy with us a tenth of its time at
+/// most, and is asked no more often than this.
+const MIN_INTERVAL: Duration = Duration::from_millis(50);
+const SHARE: u32 = 10;
+
+/// A decision waits no longer than this for what it should know.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// After a look-up that failed, decisions are made without for this long.
+const RETRY: Duration = Duration::from_secs(30);
 
 /// The whole look-up, login apart. The server gives up at the same time.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
@@ -96,6 +105,8 @@ const READS: &str = "select distinct r.ev_class, \
 pub struct Catalogs {
     connector: Arc<Connector>,
     databases: Mutex<LruCache<Key, Arc<Database>>>,
+    /// Counts what was found, over all databases: verdicts depend on it.
+    epochs: Arc<AtomicU64>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -127,6 +138,9 @@ struct State {
     as_of: Option<Instant>,
     /// When one was last begun, or failed.
     tried: Option<Instant>,
+    failed: Option<Instant>,
+    /// How long the last one took.
+    took: Duration,
 }
 
 /// One session's view of its database's catalog. Cheap to clone.
@@ -135,6 +149,7 @@ pub struct SessionCatalog {
     connector: Arc<Connector>,
     name: Arc<str>,
     database: Arc<Database>,
+    epochs: Arc<AtomicU64>,
 }
 
 impl Catalogs {
@@ -142,6 +157,7 @@ impl Catalogs {
         Self {
             connector,
             databases: Mutex::new(LruCache::new(CACHED)),
+            epochs: Arc::default(),
         }
     }
 
@@ -177,6 +193,7 @@ impl Catalogs {
             connector: self.connector.clone(),
             name: name.into(),
             database: database.clone(),
+            epochs: self.epochs.clone(),
         }
     }
 }
@@ -204,12 +221,38 @@ impl SessionCatalog {
         })
     }
 
+    /// A look-up that a decision should wait for, which ends by itself. None is due while what is
+    /// known counts, unless the session `changed` what there is, nor for a while after one failed:
+    /// the decision is then made without.
+    pub fn due(&self, changed: bool) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
+        let state = lock(&self.database.state);
+        let since = |at: Option<Instant>| at.map(|at| at.elapsed());
+        let counts = since(state.as_of).is_some_and(|age| age < TTL);
+        let failed = since(state.failed).is_some_and(|age| age < RETRY);
+        if failed || counts && !changed {
+            return None;
+        }
+        let this = self.clone();
+        Some(Box::pin(async move {
+            let looked = tokio::time::timeout(PATIENCE, this.refresh()).await;
+            if looked.is_err() {
+                let database = &*this.name;
+                tracing::warn!(
+                    database,
+                    "catalog look-up takes long, decisions are made without"
+                );
+                lock(&this.database.state).failed = Some(Instant::now());
+            }
+        }))
+    }
+
     async fn look_again(&self) -> Result<(), ForwardError> {
         let asked = Instant::now();
         let _alone = self.database.fetching.lock().await;
-        let (as_of, tried) = {
+        let (as_of, tried, interval) = {
             let state = lock(&self.database.state);
-            (state.as_of, state.tried)
+            let interval = (state.took * SHARE).max(MIN_INTERVAL);
+            (state.as_of, state.tried, interval)
         };
         // Whoever asked before the last look at the database is answered by it; a failure too is
         // shared by all who waited for it, or they would fail one after another.
@@ -218,19 +261,36 @@ impl SessionCatalog {
         }
         if let Some(tried) = tried {
             // An unknown table may be a moment old: wait rather than answer from before it was.
-            tokio::time::sleep(MIN_INTERVAL.saturating_sub(tried.elapsed())).await;
+            tokio::time::sleep(interval.saturating_sub(tried.elapsed())).await;
         }
-        lock(&self.database.state).tried = Some(Instant::now());
+        let begun = Instant::now();
+        lock(&self.database.state).tried = Some(begun);
         let way = lock(&self.database.way).clone();
         let fetched = fetch(&self.connector, &way.target(), &self.name).await;
         let mut state = lock(&self.database.state);
+        state.took = begun.elapsed();
         match fetched {
-            Ok((catalog, as_of)) => {
-                state.catalog = Arc::new(catalog);
+            Ok(Fetched {
+                catalog,
+                objects,
+                as_of,
+            }) => {
+                let known = state.catalog.objects();
+                // The same under its old number: verdicts go on to hold.
+                let objects = match known.is_known() && known.same(&objects) {
+                    true => known.clone(),
+                    false => {
+                        let epoch = self.epochs.fetch_add(1, Ordering::Relaxed) + 1;
+                        Arc::new(objects.at_epoch(epoch))
+                    }
+                };
+                state.catalog = Arc::new(catalog.with_objects(objects));
                 state.as_of = Some(as_of);
+                state.failed = None;
             }
             Err(error) => {
                 state.tried = Some(Instant::now());
+                state.failed = state.tried;
                 return Err(error);
             }
         }
@@ -252,23 +312,34 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Connects, reads the whole catalog in one snapshot, and leaves. What was there at the returned
-/// moment is in it.
+/// One look at a database.
+pub struct Fetched {
+    pub catalog: Catalog,
+    pub objects: Objects,
+    /// What was there at this moment is in it.
+    pub as_of: Instant,
+}
+
+/// Connects, reads the whole catalog in one snapshot, and leaves.
 pub async fn fetch(
     connector: &Connector,
     target: &Target<'_>,
     database: &str,
-) -> Result<(Catalog, Instant), ForwardError> {
+) -> Result<Fetched, ForwardError> {
     let (mut channel, _) = connector.log_in(target, database, SETTINGS).await?;
     let as_of = Instant::now();
     let read = tokio::time::timeout(FETCH_TIMEOUT, read(&mut channel)).await;
-    let catalog = read.map_err(|_| ForwardError::Timeout(FETCH_TIMEOUT.as_secs()))??;
+    let (catalog, objects) = read.map_err(|_| ForwardError::Timeout(FETCH_TIMEOUT.as_secs()))??;
     // Politeness only: the server notices a closed connection as well.
     let _ = channel.send(&wire::terminate()).await;
-    Ok((catalog, as_of))
+    Ok(Fetched {
+        catalog,
+        objects,
+        as_of,
+    })
 }
 
-async fn read(channel: &mut Channel) -> Result<Catalog, ForwardError> {
+async fn read(channel: &mut Channel) -> Result<(Catalog, Objects), ForwardError> {
     query(
         channel,
         "begin isolation level repeatable read read only",
@@ -311,11 +382,14 @@ async fn read(channel: &mut Channel) -> Result<Catalog, ForwardError> {
             relation.opaque = true;
         }
     }
+    let objects = objects::read(channel, &relations).await?;
+    // The last, since a lock that is not to be had ends the transaction.
     let mut definitions = definitions(channel).await?;
     definitions.retain(|(oid, _)| !ruled.contains(oid));
-    Ok(Catalog::new(relations.into_values())
+    let catalog = Catalog::new(relations.into_values())
         .with_kinds(kinds)
-        .with_definitions(definitions))
+        .with_definitions(definitions);
+    Ok((catalog, objects))
 }
 
 /// What views are made of, where the server tells and the text is understood.
@@ -347,7 +421,7 @@ async fn definitions(channel: &mut Channel) -> Result<Vec<(u32, Arc<Query>)>, Fo
 }
 
 /// Runs one statement; every row must read as `read` expects.
-async fn query<T>(
+pub(super) async fn query<T>(
     channel: &mut Channel,
     sql: &str,
     read: impl Fn(&[Option<Bytes>]) -> Option<T>,
@@ -395,10 +469,10 @@ fn pair(row: &[Option<Bytes>]) -> Option<(u32, u32)> {
     Some((number(row, 0)?, number(row, 1)?))
 }
 
-fn number<N: std::str::FromStr>(row: &[Option<Bytes>], column: usize) -> Option<N> {
+pub(super) fn number<N: std::str::FromStr>(row: &[Option<Bytes>], column: usize) -> Option<N> {
     text(row, column)?.parse().ok()
 }
 
-fn text(row: &[Option<Bytes>], column: usize) -> Option<&str> {
+pub(super) fn text(row: &[Option<Bytes>], column: usize) -> Option<&str> {
     std::str::from_utf8(row.get(column)?.as_deref()?).ok()
 }

@@ -2,6 +2,7 @@
 
 pub mod catalog;
 mod login;
+mod objects;
 pub mod startup;
 mod tls;
 

@@ -133,6 +133,7 @@ fn subject() -> Subject {
         mode: Mode::Enforce,
         derived: Arc::default(),
         activity: Default::default(),
+        objects: Arc::default(),
     }
 }
 

@@ -295,6 +295,7 @@ async fn a_thousand_that_wait_have_no_thread_each() {
             catalogs: Arc::new(Hidden {
                 journal: world.journal.clone(),
                 known: Arc::default(),
+                owed: false,
             }),
             recorder: world
                 .store

@@ -15,12 +15,13 @@ use super::*;
 use crate::ask::ToDesk;
 use crate::attribute::Process;
 use crate::config::{self, Bundle, Config, Durability, Mode, PolicyFile};
+use crate::decide::{KnownRelation, Objects};
 use crate::identify::Identity;
 use crate::ids::SessionId;
 use crate::mask::{HashKey, Relation, RelationKind};
 use crate::record::{Header, IdentityNote, SealingKey, Store};
 use crate::replay::{Reader, Told as Noted};
-use scripted::{Journal, Scripted, Step, Told, done, query, request, rows};
+use scripted::{Journal, Scripted, Step, Told, done, done_within, query, request, rows};
 
 const READS: &str = "permit (principal, action == Action::\"sql:read\", resource);";
 const ALL: &str = "permit (principal, action in Action::\"sql\", resource);";
@@ -66,6 +67,7 @@ fn subject() -> Subject {
         mode: Mode::Enforce,
         derived: Arc::default(),
         activity: Default::default(),
+        objects: Arc::default(),
     }
 }
 
@@ -92,6 +94,8 @@ fn header() -> Header {
 struct Hidden {
     journal: Journal,
     known: Arc<Mutex<Arc<Catalog>>>,
+    /// Decisions wait until something is known.
+    owed: bool,
 }
 
 impl Catalogs for Hidden {
@@ -113,10 +117,33 @@ impl Catalogs for Hidden {
                 reads: vec![],
                 opaque: false,
             };
-            let catalog = Arc::new(Catalog::new([users]));
+            let view = KnownRelation {
+                oid: 20_001,
+                schema: "public".into(),
+                name: "everyone".into(),
+                reads: vec![20_000],
+                ..KnownRelation::default()
+            };
+            let table = KnownRelation {
+                oid: 20_000,
+                schema: "public".into(),
+                name: "users".into(),
+                ..KnownRelation::default()
+            };
+            let objects = Objects::new([view, table], []).at_epoch(1);
+            let catalog = Arc::new(Catalog::new([users]).with_objects(objects.into()));
             *known.lock().unwrap() = catalog.clone();
             journal.add(Told::LookedUp);
             catalog
+        })
+    }
+
+    fn due(&self, changed: bool) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
+        let refresh = self.refresh();
+        (changed || self.owed && self.current().is_empty()).then(|| {
+            Box::pin(async move {
+                refresh.await;
+            }) as Pin<Box<dyn Future<Output = ()> + Send>>
         })
     }
 }
@@ -136,6 +163,11 @@ struct World {
 
 impl World {
     fn new(durability: Durability, rules: Arc<Rulebook>) -> Self {
+        Self::with(durability, rules, false)
+    }
+
+    /// Where decisions wait for the catalog if it is `owed`.
+    fn with(durability: Durability, rules: Arc<Rulebook>, owed: bool) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let settings = config::Record {
             directory: directory.path().join("recordings"),
@@ -151,6 +183,7 @@ impl World {
         let catalogs = Hidden {
             journal: journal.clone(),
             known: Arc::default(),
+            owed,
         };
         let subject = subject();
         let (identities, renewed) = watch::channel(subject.identity.clone());
@@ -434,4 +467,79 @@ async fn nothing_is_forwarded_that_cannot_be_recorded() {
         assert!(matches!(end, End::Unrecordable(_)));
         assert_eq!(world.journal.all(), [Told::Stopped(end)]);
     }
+}
+
+const NO_USERS: &str = "permit (principal, action in Action::\"sql\", resource);\n\
+    forbid (principal, action, resource is Table) when { resource.name == \"users\" };";
+
+#[tokio::test]
+async fn a_decision_waits_for_what_stands_under_a_view() {
+    let mut world = World::with(Durability::Kernel, rules(1, NO_USERS, &[]), true);
+    let steps = vec![
+        query(1, "SELECT now()"),
+        done(1),
+        query(2, "SELECT * FROM everyone"),
+        query(3, "SELECT * FROM orders"),
+    ];
+    assert_eq!(world.play(steps).await, End::Finished);
+    let told = world.journal.all();
+    assert_eq!(forwarded(&told), ["SELECT now()", "SELECT * FROM orders"]);
+    let first = place(&told, |t| matches!(t, Told::Forwarded(_)));
+    let looked = place(&told, |t| *t == Told::LookedUp);
+    let refused = place(&told, |t| matches!(t, Told::Refused(_)));
+    assert!(
+        first < looked && looked < refused,
+        "what no table counts for waits for none: {told:?}"
+    );
+    let waits = Told::Waits(Gate {
+        client: ClientGate::ControlOnly,
+        upstream: true,
+    });
+    assert_eq!(told.get(looked - 1), Some(&waits), "the client is held");
+    assert_eq!(told.iter().filter(|t| **t == Told::LookedUp).count(), 1);
+}
+
+#[tokio::test]
+async fn a_decision_waits_for_a_change_of_its_own_session() {
+    let mut world = World::new(Durability::Kernel, rules(1, ALL, &[]));
+    let texts = [
+        ("BEGIN", true),
+        ("CREATE VIEW v AS SELECT 1", true),
+        ("SELECT * FROM v", true),
+        ("COMMIT", false),
+        ("SELECT * FROM v", false),
+        ("DROP VIEW v", false),
+        ("SELECT * FROM v", false),
+        ("SELECT * FROM v", false),
+    ];
+    let steps = (1..)
+        .zip(texts)
+        .flat_map(|(n, (text, within))| match within {
+            true => [query(n, text), done_within(n)],
+            false => [query(n, text), done(n)],
+        });
+    assert_eq!(world.play(steps.collect()).await, End::Finished);
+    let told = world.journal.all();
+    let order: Vec<_> = told
+        .iter()
+        .filter_map(|t| match t {
+            Told::Forwarded(wire) => Some(std::str::from_utf8(wire).unwrap()),
+            Told::LookedUp => Some("looked up"),
+            _ => None,
+        })
+        .collect();
+    // Before it is committed, a look-up would not see it.
+    let expected = [
+        "BEGIN",
+        "CREATE VIEW v AS SELECT 1",
+        "SELECT * FROM v",
+        "COMMIT",
+        "looked up",
+        "SELECT * FROM v",
+        "DROP VIEW v",
+        "looked up",
+        "SELECT * FROM v",
+        "SELECT * FROM v",
+    ];
+    assert_eq!(order, expected);
 }

@@ -157,14 +157,23 @@ pub fn query(exchange: u64, text: &str) -> Step {
 
 /// The end of an exchange.
 pub fn done(exchange: u64) -> Step {
+    ends_with(exchange, b"Z")
+}
+
+/// The end of an exchange within a transaction.
+pub fn done_within(exchange: u64) -> Step {
+    ends_with(exchange, b"Z\0\0\0\x05T")
+}
+
+fn ends_with(exchange: u64, wire: &'static [u8]) -> Step {
     let part = Part {
         exchange: ExchangeId(exchange),
         unit: 0,
-        end: 1,
+        end: wire.len(),
         kind: PartKind::Done,
     };
     Event::Replies(Replies {
-        wire: Bytes::from_static(b"Z"),
+        wire: Bytes::from_static(wire),
         parts: vec![part],
     })
     .into()
