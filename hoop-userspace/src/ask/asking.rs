@@ -132,6 +132,9 @@ pub struct Said {
     pub reason: String,
 }
 
+/// Bytes of a question on its way to the keeper; what the packet holds besides is small.
+const MAX_PACKED: usize = 56 << 10;
+
 /// A question that people cannot be shown whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TooLong {
@@ -166,7 +169,7 @@ impl Asking {
             return Err(TooLong::Demands);
         }
         let identity = &subject.identity;
-        Ok(Self {
+        let asking = Self {
             agent: identity.agent().clone(),
             subject: identity.subject().to_owned(),
             session: subject.session,
@@ -180,7 +183,13 @@ impl Asking {
             digest: hex(question.digest()),
             demands,
             in_transaction,
-        })
+        };
+        // It crosses to the keeper in one packet, or it could not be put at all.
+        let packed = postcard::to_stdvec(&asking).map_or(usize::MAX, |packed| packed.len());
+        if packed > MAX_PACKED {
+            return Err(TooLong::Statements(packed));
+        }
+        Ok(asking)
     }
 
     /// What an approval of this would cover. Rules that differ in it leave the least.

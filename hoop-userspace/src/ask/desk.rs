@@ -111,11 +111,11 @@ impl Desk {
         owners: Vec<String>,
     ) -> Step {
         let mut step = self.expire(now);
-        if self.use_approval(now, ticket, &asking, &mut step) {
+        if self.use_approval(now, ticket, &asking, &owners, &mut step) {
             return step;
         }
         let until = now + self.wait(&asking);
-        if let Some(known) = self.joinable(&asking) {
+        if let Some(known) = self.joinable(&asking, &owners) {
             self.wait_for(known, ticket, until, true, &mut step);
             return step;
         }
@@ -352,12 +352,15 @@ impl Desk {
         now: OffsetDateTime,
         ticket: Ticket,
         asking: &Asking,
+        owners: &[String],
         step: &mut Step,
     ) -> bool {
         let of_agent = self.live.get(&asking.agent).into_iter().flatten();
         let mut approved = of_agent
             .filter_map(|id| self.cases.get(id))
-            .filter(|case| case.standing.state == State::Approved);
+            .filter(|case| case.standing.state == State::Approved)
+            // Nobody approves for their own process by way of another's question.
+            .filter(|case| !case.votes.iter().any(|v| owners.contains(&v.who)));
         let Some(case) = approved.find(|case| case.asking.covers(asking)) else {
             return false;
         };
@@ -376,11 +379,12 @@ impl Desk {
 
     /// A question about the same that this client may wait for too: one statement's approval
     /// releases one client.
-    fn joinable(&self, asking: &Asking) -> Option<QuestionId> {
+    fn joinable(&self, asking: &Asking, owners: &[String]) -> Option<QuestionId> {
         let of_agent = self.live.get(&asking.agent)?.iter();
         let mut pending = of_agent
             .filter_map(|id| self.cases.get(id))
             .filter(|case| case.standing.state == State::Pending)
+            .filter(|case| owners.iter().all(|owner| case.owners.contains(owner)))
             .filter(|case| case.waiting.is_empty() || case.asking.scope() != Scope::Statement);
         pending
             .find(|case| case.asking.covers(asking))

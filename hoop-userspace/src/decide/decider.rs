@@ -223,7 +223,7 @@ impl Decider {
         let start = first + ran;
         let waiting = || question::waiting(request.units.get(start..).unwrap_or_default());
         let fingerprints: Vec<_> = waiting()
-            .map(|statement| self.facts(statement.text).facts.fingerprint.clone())
+            .map(|statement| likeness(&self.facts(statement.text).facts, statement.text))
             .collect();
         let otherwise = ask
             .otherwise
@@ -330,7 +330,13 @@ impl Decider {
                 candidates,
                 parameters: Arc::default(),
             };
-            return self.sql(subject, &asked);
+            return match self.sql(subject, &asked) {
+                // Nobody could be shown what it is called with.
+                Outcome::Ask(ask) => {
+                    Outcome::refuse(ask.otherwise, ask.asked, ask.permitted.statement)
+                }
+                other => other,
+            };
         }
         let verb = Verb("FUNCTION CALL");
         let function = RelationName::new(None, &format!("oid:{oid}"));
@@ -497,4 +503,17 @@ fn permitted(subject: &Subject, request: &Request, first: usize, units: Units) -
 
 fn some(permitted: Permitted) -> Option<Permitted> {
     (!permitted.units.is_empty()).then_some(permitted)
+}
+
+/// What an approval of this statement covers besides itself: statements that differ in constants.
+/// Where a constant may be code, or names a file, an account or a place, it covers the very text.
+fn likeness(facts: &Facts, text: &SqlText) -> String {
+    let mut accesses = facts.statements.iter().flat_map(|s| &s.accesses);
+    let plain = accesses.all(|a| matches!(a.action, Action::Read | Action::Write));
+    if plain && !facts.opaque && facts.files.is_empty() && facts.programs.is_empty() {
+        return facts.fingerprint.clone();
+    }
+    let digest = ring::digest::digest(&ring::digest::SHA256, text.text.as_bytes());
+    let hex: String = digest.as_ref().iter().map(|b| format!("{b:02x}")).collect();
+    format!("{}={hex}", facts.fingerprint)
 }

@@ -23,6 +23,8 @@ pub(super) enum Word {
     Inactive,
     /// It has nowhere to ask, and nobody demanded that it be asked.
     Silent,
+    /// It does not know the agent's own client any more: its application was withdrawn, or its key.
+    Disowned,
 }
 
 /// Asks one issuer in the name of one client.
@@ -47,7 +49,7 @@ impl Asker {
                 .introspect(client_id, proof, token, about, pacer)
                 .await?;
         }
-        if self.userinfo && word != Word::Inactive {
+        if self.userinfo && !matches!(word, Word::Inactive | Word::Disowned) {
             word = self.userinfo(token, about, pacer).await?;
         }
         Ok(word)
@@ -72,6 +74,7 @@ impl Asker {
         pacer.heard(answer.status, &answer.headers);
         match answer.status {
             StatusCode::OK => {}
+            StatusCode::UNAUTHORIZED if !self.demanded => return Ok(Word::Disowned),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 return Err(format!(
                     "{url} answers {} to the client {client_id}: compare its key or secret with the issuer's, and let it introspect",

@@ -87,7 +87,7 @@ impl Metrics {
             Ok(Word::Silent) => return,
             Ok(Word::Active) => &self.active,
             Ok(Word::Inactive) => &self.inactive,
-            Err(_) => &self.unanswered,
+            Ok(Word::Disowned) | Err(_) => &self.unanswered,
         };
         counter.fetch_add(1, Relaxed);
     }

@@ -31,7 +31,7 @@ pub use jwt::ALGORITHMS;
 pub use mapping::{agent_for, covers, instance_of};
 pub use metrics::{Counts, Metrics};
 pub use obtain::SigningKey;
-pub use standing::{Bound, Occasion, Standing};
+pub use standing::{Bound, Occasion, Standing, TOLERANCE};
 pub use suspension::{By, Suspension, Suspensions};
 pub use verifier::{Proved, Verifier, VerifierError};
 

@@ -149,14 +149,22 @@ impl Standings {
             Ok(Word::Active) => Heard::Active,
             Ok(Word::Inactive) => Heard::Inactive,
             Ok(Word::Silent) => Heard::Silent,
+            // Confirmed before and disowned now: the application was withdrawn.
+            Ok(Word::Disowned) if entry.last().confirmed.is_some() => Heard::Inactive,
+            Ok(Word::Disowned) => Heard::Nothing(
+                "the issuer does not take the client's key or secret: compare them, or set introspection".into(),
+            ),
             Err(why) => Heard::Nothing(why),
         };
         {
             let mut last = entry.last();
             last.asked = Some(asked);
             last.took = asked.elapsed();
-            if heard == Heard::Active {
-                last.confirmed = Some((asked, at));
+            match heard {
+                Heard::Active => last.confirmed = Some((asked, at)),
+                // No grace bridges what was taken away.
+                Heard::Inactive => last.confirmed = None,
+                _ => {}
             }
             last.word = Some(heard);
         }
@@ -189,9 +197,18 @@ impl Standings {
         }
     }
 
-    /// Forgets what was said: somebody lets a suspended agent go on.
+    /// Forgets what was taken away: somebody lets a suspended agent go on. What holds goes on to
+    /// hold, for others' sake.
     pub fn forget(&self) {
-        self.known().clear();
+        let mut known = self.known();
+        let gone: Vec<Digest> = known
+            .iter()
+            .filter(|(_, entry)| entry.last().word == Some(Heard::Inactive))
+            .map(|(digest, _)| *digest)
+            .collect();
+        for digest in gone {
+            known.pop(&digest);
+        }
     }
 
     /// What the last answer says, if it is young enough to say anything.

@@ -44,6 +44,8 @@ impl Suspensions {
         let same = |known: &Suspension| {
             known.agent == suspension.agent
                 && (known.instance.is_none() || known.instance == suspension.instance)
+                // An operator's word counts where the issuer's does not.
+                && (known.by == By::Operator || suspension.by != By::Operator)
         };
         let new = !self.0.iter().any(same);
         if new {
@@ -68,10 +70,17 @@ impl Suspensions {
 
     /// Why this agent may do nothing, if that is so.
     pub fn find(&self, agent: &AgentName, instance: Option<&str>) -> Option<&Suspension> {
-        self.0.iter().find(|known| {
+        let mut found = self.0.iter().filter(|known| {
             known.agent == *agent
                 && (known.instance.is_none() || known.instance.as_deref() == instance)
-        })
+        });
+        let first = found.next()?;
+        let operator = found.find(|known| known.by == By::Operator);
+        Some(
+            operator
+                .filter(|_| first.by != By::Operator)
+                .unwrap_or(first),
+        )
     }
 }
 

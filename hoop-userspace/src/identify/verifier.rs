@@ -25,6 +25,8 @@ use crate::config::{Agent, Config, Introspection, Issuer};
 use crate::handover::TokenText;
 use crate::ids::{AgentName, IssuerName};
 
+/// How far clocks differ at a token's end, at most: a longer tolerance must hide no revocation.
+const NEAR: std::time::Duration = std::time::Duration::from_secs(30);
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
 
 /// Verifies tokens against the issuers of one configuration.
@@ -263,7 +265,9 @@ impl Verifier {
             .await;
         let standing = standing.map_err(|reason| match reason {
             // Clocks differ: near its end a token may have ended for the issuer alone.
-            Reason::Inactive if identity.expires <= SystemTime::now() + known.issuer.skew => {
+            Reason::Inactive
+                if identity.expires <= SystemTime::now() + known.issuer.skew.min(NEAR) =>
+            {
                 Reason::Expired(0)
             }
             other => other,

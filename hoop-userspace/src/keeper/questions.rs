@@ -147,6 +147,18 @@ impl Questions {
         if let Err(answer) = self.known(agent) {
             return answer;
         }
+        let config = self.parts.config();
+        let mapping = config.agents.iter().find(|a| a.name.as_str() == agent);
+        if mapping.is_some_and(|a| a.mode == Mode::Discover) {
+            return Answer::Error(format!(
+                "{agent} is in discover mode: hoop only watches it and could hold nothing back"
+            ));
+        }
+        if instance.is_some() && mapping.is_some_and(|a| a.instance_claim.is_none()) {
+            return Answer::Error(format!(
+                "{agent} has no instance_claim, so its instances are not told apart: leave --instance out"
+            ));
+        }
         let suspended = self.parts.suspended.suspend(Suspension {
             agent: agent.into(),
             instance: instance.clone(),

@@ -124,11 +124,16 @@ fn rules<S: Serializer>(unit: &&PermittedUnit, s: S) -> Result<S::Ok, S::Error> 
 /// Texts of refusals are for people and short; a statement is kept up to this.
 const MAX_ASKED: usize = 1 << 20;
 
-pub(super) fn refusal(refusal: &Refusal, detection: Option<&Detection>) -> RefusalNote {
-    let kept = |text: String| match detection.and_then(|d| d.masked_text(text.as_bytes())) {
+/// The text without what the detectors find.
+pub(super) fn kept(text: String, detection: Option<&Detection>) -> String {
+    match detection.and_then(|d| d.masked_text(text.as_bytes())) {
         Some(masked) => String::from_utf8_lossy(&masked).into_owned(),
         None => text,
-    };
+    }
+}
+
+pub(super) fn refusal(refusal: &Refusal, detection: Option<&Detection>) -> RefusalNote {
+    let kept = |text: String| kept(text, detection);
     RefusalNote {
         exchange: refusal.exchange.0,
         unit: refusal.unit,

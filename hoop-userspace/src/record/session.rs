@@ -99,7 +99,17 @@ impl SessionRecorder {
 
     /// Records a question before the client is told of it.
     pub fn asked(&mut self, note: &AskedNote) -> Result<(), RecordError> {
-        append(&mut self.writer, Kind::Asked, note, &[])
+        let detection = self.detection.as_deref();
+        let note = AskedNote {
+            message: encode::kept(note.message.clone(), detection),
+            statements: note
+                .statements
+                .iter()
+                .map(|text| encode::kept(text.clone(), detection))
+                .collect(),
+            ..note.clone()
+        };
+        append(&mut self.writer, Kind::Asked, &note, &[])
     }
 
     /// Records an answer before it takes effect.

@@ -210,7 +210,9 @@ impl<P: Protocol> Session<P> {
     /// The rules changed while people were being asked: they go on being asked if the new rules
     /// demand the same of them.
     pub(super) fn decide_anew(&mut self) -> Result<(), Ended> {
+        // The change was seen by waiting for it.
         self.take_rules();
+        self.take_new_rules()?;
         let Some(asked) = self.asked.take() else {
             return Ok(());
         };

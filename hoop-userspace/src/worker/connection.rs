@@ -176,14 +176,16 @@ impl Connection {
         mut recorder: SessionRecorder,
     ) {
         let refused = || End::Broken("the session was refused".into());
-        if let Some(objection) = startup.objection() {
-            return refuse(startup, recorder, objection, &refused()).await;
-        }
         let resource = target.resource;
         let Some(rulebook) = self.shared.book(&resource.name) else {
             let refusal = refusals::unrecordable("its resource was removed a moment ago");
             return refuse(startup, recorder, refusal, &refused()).await;
         };
+        // Start-up parameters are recorded too.
+        recorder.redact(rulebook.borrow().masks.detection().cloned());
+        if let Some(objection) = startup.objection() {
+            return refuse(startup, recorder, objection, &refused()).await;
+        }
         let identity = match &proved {
             Some(proved) => proved.identity.clone(),
             None => Arc::new(Identity::unverified(agent)),
@@ -289,7 +291,16 @@ impl Connection {
             if let Some(why) = held.lost {
                 self.lost(agent, why, ends).await;
             }
-            if watching.held.changed().await.is_err() {
+            let changed = tokio::select! {
+                changed = watching.held.changed() => changed,
+                // Whatever its watch waits for just now.
+                reason = self.shared.identities.until_suspended(agent, cgroup) => {
+                    self.rules.verifier.metrics().ended();
+                    tell(ends, End::Identity(reason.to_string()));
+                    return std::future::pending().await;
+                }
+            };
+            if changed.is_err() {
                 // The task that watched is gone, which it never should be.
                 tell(
                     ends,

@@ -218,9 +218,11 @@ impl Worker<'_> {
         self.suspended = suspensions.clone();
         if let Some(shared) = &self.shared {
             let verifier = shared.rules().verifier.clone();
-            for agent in shared.identities.set_suspended(suspensions) {
+            // First: whoever comes in between must not meet what was said before.
+            for agent in shared.identities.gone(&suspensions) {
                 verifier.forget(&agent);
             }
+            shared.identities.set_suspended(suspensions);
         }
     }
 

@@ -310,9 +310,17 @@ async fn a_reload_forgets_nothing_and_a_resumption_forgets() {
     };
     asked.open().await.unwrap();
     assert_eq!(asked.issuer.questions().len(), 1);
+    // A resumption forgets what was taken away, and nothing else.
     asked.verifier.forget(&"bot".into());
     asked.open().await.unwrap();
-    assert_eq!(asked.issuer.questions().len(), 2);
+    assert_eq!(asked.issuer.questions().len(), 1);
+    asked.issuer.say(200, "", json!({ "active": false }));
+    assert!(asked.look(Occasion::Alarm).await.is_err());
+    asked.issuer.say(200, "", active());
+    assert_eq!(asked.open().await.unwrap_err(), Reason::Inactive);
+    asked.verifier.forget(&"bot".into());
+    asked.open().await.unwrap();
+    assert_eq!(asked.issuer.questions().len(), 3);
     // Another table is another issuer.
     let changed = asking(&asked.issuer.url, &format!("{ASKS}\nskew = \"5s\""));
     let changed = Asked {
@@ -321,5 +329,50 @@ async fn a_reload_forgets_nothing_and_a_resumption_forgets() {
         ..asked
     };
     changed.open().await.unwrap();
-    assert_eq!(changed.issuer.questions().len(), 3);
+    assert_eq!(changed.issuer.questions().len(), 4);
+}
+
+/// A withdrawn application cannot ask about its own token any more: that is no outage.
+#[tokio::test]
+async fn an_application_that_was_withdrawn() {
+    let key = Key::es256("a");
+    let issuer = Issuer::start(&[&key]).await;
+    let text = format!(
+        "[issuer.okta]\nurl = \"{}\"\naudience = \"api://hoop\"\nrecheck = \"1s\"\n\
+         [[agent]]\nname = \"bot\"\ncgroup = \"agents.slice/bot\"\nissuer = \"okta\"\n\
+         client_id = \"0oa1\"\n\
+         token = {{ client_credentials = {{ secret = {{ file = \"own\" }} }} }}\n",
+        issuer.url
+    );
+    let mut bundle = Bundle::from_text("t".as_ref(), &text);
+    let secret = Secret::new("s3cret".to_owned());
+    bundle.secrets.insert("file:own".to_owned(), secret);
+    let config = Config::from_bundle(&bundle).unwrap();
+    let verifier = Verifier::with_pace(&config, QUICK).unwrap();
+    let token = key.token(&issuer.claims());
+    let grant = json!({ "access_token": token, "token_type": "Bearer", "expires_in": 300 });
+    issuer.grant(200, grant);
+    let open = async || {
+        let agent = &config.agents[0];
+        let opened = verifier
+            .verify(
+                agent,
+                &TokenText::Obtained,
+                "agents.slice/bot",
+                Occasion::Opening,
+            )
+            .await;
+        opened.map_err(|error| error.reason)
+    };
+    issuer.say(401, "", json!({ "error": "invalid_client" }));
+    assert!(
+        matches!(open().await, Err(Reason::Unreachable(_))),
+        "never confirmed"
+    );
+    later().await;
+    issuer.say(200, "", active());
+    open().await.unwrap();
+    later().await;
+    issuer.say(401, "", json!({ "error": "invalid_client" }));
+    assert_eq!(open().await.unwrap_err(), Reason::Inactive);
 }

@@ -239,6 +239,8 @@ impl Sensor {
             }
             PartKind::Bulk => self.copying.sense(detection, bytes),
             PartKind::Text => messages::report(detection, bytes),
+            // An error that hoop made itself quotes what it refuses.
+            PartKind::Control if bytes.first() == Some(&b'E') => messages::report(detection, bytes),
             PartKind::Loose => messages::loose(detection, bytes),
             PartKind::Control => {
                 self.copying.control(bytes);

@@ -47,16 +47,22 @@ impl Default for Identities {
 }
 
 impl Identities {
-    /// The keeper's word on who is suspended. Every live identity is looked at again.
-    pub fn set_suspended(&self, suspensions: Suspensions) -> Vec<AgentName> {
-        let before = self.suspended.send_replace(Arc::new(suspensions));
-        self.alarm();
-        let now = self.suspended.borrow();
+    /// Who is suspended and is so no more by this list.
+    pub fn gone(&self, suspensions: &Suspensions) -> Vec<AgentName> {
+        let before = self.suspended.borrow();
         let gone = before.iter().filter(|known| {
             let instance = known.instance.as_deref();
-            now.find(&known.agent, instance).is_none()
+            suspensions.find(&known.agent, instance).is_none()
         });
         gone.map(|known| known.agent.clone()).collect()
+    }
+
+    /// The keeper's word on who is suspended. Whoever it changes for is looked at again.
+    pub fn set_suspended(&self, suspensions: Suspensions) {
+        let before = self.suspended.send_replace(Arc::new(suspensions));
+        if before != *self.suspended.borrow() {
+            self.alarm();
+        }
     }
 
     /// Has every live identity looked at anew, past what is remembered.

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use ring::digest::{SHA256, digest};
 use tokio::sync::watch;
@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use super::super::rules::Shared;
 use crate::config::{Agent, TokenSource};
 use crate::handover::TokenText;
-use crate::identify::{Identity, Occasion, Proved, Reason, Standing, instance_of};
+use crate::identify::{Identity, Occasion, Proved, Reason, Standing, TOLERANCE, instance_of};
 use crate::ids::AgentName;
 
 /// Where the issuer is not asked, the source and the keys are looked at this often.
@@ -68,20 +68,25 @@ impl Watches {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the watch away if nobody looks at it; says whether it did.
-    fn leave(&self, key: &Key) -> bool {
+    /// Takes this watch away if nobody looks at it; says whether it did. Another may stand in its
+    /// place by now.
+    fn leave(&self, key: &Key, own: &Arc<Watched>) -> bool {
         let mut all = self.all();
-        let unwatched = all
-            .get(key)
-            .is_none_or(|watched| watched.held.receiver_count() == 0);
+        let unwatched = own.held.receiver_count() == 0;
         if unwatched {
-            all.remove(key);
+            remove(&mut all, key, own);
         }
         unwatched
     }
 
-    fn remove(&self, key: &Key) {
-        self.all().remove(key);
+    fn remove(&self, key: &Key, own: &Arc<Watched>) {
+        remove(&mut self.all(), key, own);
+    }
+}
+
+fn remove(all: &mut HashMap<Key, Arc<Watched>>, key: &Key, own: &Arc<Watched>) {
+    if all.get(key).is_some_and(|known| Arc::ptr_eq(known, own)) {
+        all.remove(key);
     }
 }
 
@@ -133,19 +138,21 @@ impl Key {
 async fn keep(shared: Arc<Shared>, key: Key, mut claim: Claim, watched: Arc<Watched>) {
     let mut alarms = shared.identities.alarms.subscribe();
     let mut pause = pause(&shared, &claim.agent, &watched.identity.borrow());
+    // When it was last found to hold.
+    let mut good = Instant::now();
     loop {
         let occasion = tokio::select! {
             () = tokio::time::sleep(pause) => Occasion::Living,
             _ = alarms.changed() => Occasion::Alarm,
         };
-        if shared.identities.watches.leave(&key) {
+        if shared.identities.watches.leave(&key, &watched) {
             return;
         }
-        match look(&shared, &mut claim, &watched, occasion).await {
+        match look(&shared, &mut claim, &watched, occasion, &mut good).await {
             Ok(next) => pause = next,
             Err(lost) => {
                 // Whoever comes next is watched anew.
-                shared.identities.watches.remove(&key);
+                shared.identities.watches.remove(&key, &watched);
                 watched.held.send_modify(|held| held.lost = Some(lost));
                 return;
             }
@@ -159,6 +166,7 @@ async fn look(
     claim: &mut Claim,
     watched: &Watched,
     occasion: Occasion,
+    good: &mut Instant,
 ) -> Result<Duration, String> {
     let rules = shared.rules();
     let agent = rules.config.agents.iter().find(|a| a.name == claim.agent);
@@ -176,6 +184,7 @@ async fn look(
             proved.identity.subject()
         )),
         Ok(proved) => {
+            *good = Instant::now();
             let grace = match &proved.standing {
                 Standing::Grace { why, .. } => Some(why.clone()),
                 _ => None,
@@ -197,10 +206,14 @@ async fn look(
                 _ => next,
             })
         }
-        // What cannot be renewed holds as long as it holds.
+        // What cannot be renewed just now holds as long as an issuer may be away, and no longer than
+        // its token.
         Err(error) if matches!(error.reason, Reason::NotObtained(_)) => {
+            let issuer = rules.config.issuers.get(before.issuer());
+            let away = issuer.and_then(|i| i.grace).unwrap_or(TOLERANCE);
             match left(shared, &before) {
                 Duration::ZERO => Err(format!("its token has expired, and {}", error.reason)),
+                _ if good.elapsed() >= away => Err(error.reason.to_string()),
                 _ => Ok(pause(shared, &claim.agent, &before)),
             }
         }
