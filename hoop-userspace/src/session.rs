@@ -225,6 +225,13 @@ impl<P: Protocol> Session<P> {
             }
             Event::Cancel(exchange) => {
                 self.recorder.cancel(exchange)?;
+                if self
+                    .held
+                    .as_ref()
+                    .is_some_and(|held| held.running.is_some())
+                {
+                    return self.cancel_released();
+                }
                 // What waits for people is not at the server, but what came before it may be.
                 if self.asked.is_none() || exchange.is_some() {
                     self.protocol.cancel();
@@ -341,6 +348,17 @@ impl<P: Protocol> Session<P> {
         self.masker.set_rules(self.rules.masks.clone());
         let detection = self.rules.masks.detection();
         self.recorder.redact(detection.cloned());
+    }
+
+    /// What people approved has not been forwarded yet, and its client no longer wants it.
+    fn cancel_released(&mut self) -> Result<(), Ended> {
+        let held = self.held.take();
+        let Some(permitted) = held.and_then(|held| held.permitted) else {
+            return Ok(());
+        };
+        let refusal = unwanted(permitted.get());
+        let refusal = self.recorder.refusal(refusal)?;
+        self.carry_out(None, Some(refusal), None)
     }
 
     /// The verdict has reached the disk.
@@ -500,6 +518,20 @@ fn outdated(permitted: &Permitted, now: Epochs) -> Refusal {
         rule: None,
         retry: Retry::Again,
         hint: "send it again; it will be decided under the rules that hold now".into(),
+        approval: None,
+        asked: None,
+    }
+}
+
+fn unwanted(permitted: &Permitted) -> Refusal {
+    Refusal {
+        exchange: permitted.exchange(),
+        unit: permitted.first(),
+        code: Code::Cancelled,
+        message: "the statement was cancelled before it was forwarded".into(),
+        rule: None,
+        retry: Retry::Again,
+        hint: "send it again to ask anew".into(),
         approval: None,
         asked: None,
     }

@@ -11,6 +11,8 @@ use super::asking::{Answer, Asking, Heard, Said, Ticket, ToDesk, Withdrawn};
 use crate::decide::Scope;
 use crate::ids::{QuestionId, SessionId};
 
+/// How long past its deadline a question's answer is waited for.
+const UNANSWERED: Duration = Duration::from_secs(15);
 /// Questions on their way to the keeper at once.
 const ON_THE_WAY: usize = 256;
 
@@ -123,6 +125,8 @@ pub struct Pending {
     /// Until the keeper has said something.
     place: Option<OwnedSemaphorePermit>,
     remind: Interval,
+    /// When the keeper must have answered, which it does by itself.
+    latest: Option<Instant>,
     /// Whether the keeper still has to hear that nobody waits.
     open: bool,
 }
@@ -164,6 +168,7 @@ impl Asker {
             asking: Some(Box::new(asking)),
             place: None,
             remind,
+            latest: None,
             open: false,
         }
     }
@@ -230,6 +235,13 @@ impl Asker {
     }
 }
 
+async fn passed(latest: Option<Instant>) {
+    match latest {
+        Some(latest) => tokio::time::sleep_until(latest).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// `Pending` puts the digest in: what it asked about, not what the answer claims.
 fn outcome(answer: Answer, under: Option<Under>) -> Outcome {
     match (answer, under) {
@@ -286,12 +298,24 @@ impl Pending {
                         self.open = false;
                         News::Answered(question, self.bound(outcome))
                     }
-                    Some(news) => news,
+                    Some(news) => {
+                        if let News::Asked { until, .. } = &news {
+                            let left = until.duration_since(SystemTime::now());
+                            let left = left.unwrap_or_default() + UNANSWERED;
+                            self.latest = Some(Instant::now() + left);
+                        }
+                        news
+                    }
                     None => {
                         self.open = false;
                         News::Answered(None, Outcome::Unavailable("hoop is stopping".into()))
                     }
                 }
+            }
+            () = passed(self.latest) => {
+                let why = "the keeper did not answer when its time was over";
+                self.take_back(Withdrawn::HungUp);
+                News::Answered(None, Outcome::Unavailable(why.into()))
             }
             _ = self.remind.tick() => News::Remind,
         }

@@ -16,6 +16,8 @@ const MAX_OF_AGENT: usize = 2000;
 const MAX_LIVE: usize = 10_000;
 /// Questions that are over and can still be shown; the log has them all.
 const REMEMBERED: usize = 1000;
+/// Used approvals beside them: what runs under one can be ended by revoking it.
+const USED: usize = 10_000;
 
 /// What the configuration says of questions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +56,7 @@ pub struct Desk {
     count: usize,
     waiters: HashMap<Ticket, Waiter>,
     over: VecDeque<QuestionId>,
+    used: VecDeque<QuestionId>,
 }
 
 impl Desk {
@@ -65,6 +68,7 @@ impl Desk {
             count: 0,
             waiters: HashMap::new(),
             over: VecDeque::new(),
+            used: VecDeque::new(),
         }
     }
 
@@ -315,6 +319,7 @@ impl Desk {
                 });
             }
         }
+        let used = case.standing.state == State::Used;
         if was && !is {
             let agent = case.asking.agent.clone();
             self.count -= 1;
@@ -324,14 +329,18 @@ impl Desk {
                     self.live.remove(&agent);
                 }
             }
-            self.forget_later(id);
+            self.forget_later(id, used);
         }
     }
 
-    fn forget_later(&mut self, id: QuestionId) {
-        self.over.push_back(id);
-        while self.over.len() > REMEMBERED
-            && let Some(old) = self.over.pop_front()
+    fn forget_later(&mut self, id: QuestionId, used: bool) {
+        let (over, most) = match used {
+            true => (&mut self.used, USED),
+            false => (&mut self.over, REMEMBERED),
+        };
+        over.push_back(id);
+        while over.len() > most
+            && let Some(old) = over.pop_front()
         {
             self.cases.remove(&old);
         }

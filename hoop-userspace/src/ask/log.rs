@@ -68,21 +68,33 @@ fn restore(earlier: &[PathBuf], desk: &mut Desk) -> Result<Option<String>, Repla
     let mut files: Vec<_> = earlier.iter().filter(|path| is_ours(path)).collect();
     files.sort();
     for path in files.into_iter().rev() {
-        let mut reader = Reader::open(path)?;
-        let mut entries = Vec::new();
-        while let Some(event) = reader.next_event()? {
-            if let Told::Entry(entry) = event.told {
-                // Entries of a later version are none of ours.
-                entries.extend(serde_json::from_value::<Entry>(entry).ok());
-            }
-        }
-        let ready = |entry: &Entry| matches!(entry, Entry::ApprovalsReady { .. });
-        if entries.iter().any(ready) {
-            desk.restore(entries);
-            return Ok(reader.link().map(|link| super::asking::hex(&link.0)));
+        // Twice, because nothing of it counts before its whole chain is seen to hold, and it may be
+        // long.
+        let mut whole = false;
+        let link = each(path, |entry| {
+            whole |= matches!(entry, Entry::ApprovalsReady { .. });
+        })?;
+        if whole {
+            each(path, |entry| desk.restore([entry]))?;
+            return Ok(link);
         }
     }
     Ok(None)
+}
+
+/// Reads every entry; says where the chain ends.
+fn each(path: &Path, mut entry: impl FnMut(Entry)) -> Result<Option<String>, ReplayError> {
+    let mut reader = Reader::open(path)?;
+    while let Some(event) = reader.next_event()? {
+        if let Told::Entry(told) = event.told {
+            // Entries of a later version are none of ours.
+            serde_json::from_value(told)
+                .ok()
+                .into_iter()
+                .for_each(&mut entry);
+        }
+    }
+    Ok(reader.link().map(|link| super::asking::hex(&link.0)))
 }
 
 fn is_ours(path: &Path) -> bool {

@@ -22,6 +22,7 @@ fn demand(approvers: &[&[&str]], approvals: u8) -> Demand {
     let groups = approvers.iter();
     Demand {
         rule: "writes".into(),
+        wording: String::new(),
         groups: groups
             .map(|clause| clause.iter().map(|g| (*g).to_owned()).collect())
             .collect(),
@@ -445,6 +446,25 @@ fn an_approval_is_revoked_by_those_who_are_asked_and_by_root() {
     assert!(matches!(&step.say[..], [Heard::Revoked { why, .. }] if why.contains("bob: enough")));
     let step = put(&mut desk, 2, asking("DELETE 1", &rule));
     assert!(matches!(step.say[..], [Heard::Asked { .. }]));
+}
+
+#[test]
+fn an_approval_holds_for_no_other_wording_of_the_rule() {
+    let rule = Demand {
+        scope: Scope::Resource,
+        wording: "a".into(),
+        ..demand(&[&["dba"]], 1)
+    };
+    let mut desk = asked(&rule);
+    desk.vote(NOW, id(1), approve("ada", &["dba"])).unwrap();
+    let step = put(&mut desk, 2, asking("DELETE 2", &rule));
+    assert!(matches!(answer(&step), Answer::Approved { .. }));
+    let reworded = Demand {
+        wording: "b".into(),
+        ..rule
+    };
+    let step = put(&mut desk, 3, asking("DELETE 2", &reworded));
+    assert!(matches!(step.say[..], [Heard::Asked { joined: false, .. }]));
 }
 
 #[test]

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Demand {
     pub rule: String,
+    /// SHA-256 of the rule as it is written, in hex: an approval holds for no other wording of it.
+    #[serde(default)]
+    pub wording: String,
     /// For each of these, one person from any of its groups; nobody stands for two of them.
     pub groups: Vec<Vec<String>>,
     /// How many people in all, from any of the groups.

@@ -154,6 +154,8 @@ pub(super) fn digest<'q>(statements: impl Iterator<Item = Waiting<'q>>) -> [u8; 
         put(statement.text.text.as_bytes());
         put(&(statement.parameters.len() as u64).to_be_bytes());
         for parameter in statement.parameters {
+            // The same bytes are another value under another type, and may choose another function.
+            put(&parameter.declared.to_be_bytes());
             match &parameter.value {
                 None => put(b"null"),
                 Some(value) => {

@@ -1,14 +1,17 @@
 //! Drives the desk: takes what the worker asks and what people answer, writes it down, and says
 //! afterwards what is to be said. Nothing is said before it is on the disk.
 
+use std::collections::HashMap;
+use std::fmt;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::courier::Courier;
 use super::journal::{Entry as Noted, Journal};
@@ -19,13 +22,16 @@ use crate::ask::{Answer, ApprovalLog, Asking, Ballot, Case, Desk, Entry, Happene
 use crate::ask::{State, Step};
 use crate::ask::{Terms, Ticket, ToDesk, Verdict, VoteError, Voter, missing};
 use crate::config::{Config, OnHangup};
-use crate::handover::ToWorker;
+use crate::handover::{Channel, ToWorker};
 use crate::ids::QuestionId;
 use crate::record::RecordError;
 use crate::replay::ledgers;
 
 /// A worker that takes nothing for so long is replaced, and its clients with it.
 const SAID_WITHIN: Duration = Duration::from_secs(5);
+/// How long an account's name is looked up, and how long it is believed.
+const NAMED_WITHIN: Duration = Duration::from_secs(3);
+const NAMED_FOR: Duration = Duration::from_secs(60);
 /// Characters of a statement in a list.
 const LISTED: usize = 200;
 
@@ -45,7 +51,14 @@ pub struct Clerk {
     courier: Arc<Courier>,
     /// A deadline may be nearer than it was.
     changed: Notify,
+    outbox: mpsc::UnboundedSender<Written>,
+    /// Names of accounts, and when they were looked up.
+    names: Mutex<HashMap<u32, (String, Instant)>>,
 }
+
+/// What is written and is to be said, in that order, one after the other: a revocation never
+/// overtakes the approval that it takes back.
+pub struct Outbox(mpsc::UnboundedReceiver<Written>);
 
 struct Books {
     desk: Desk,
@@ -54,10 +67,16 @@ struct Books {
     failed: Option<String>,
 }
 
+type Durable = Pin<Box<dyn Future<Output = Result<(), RecordError>> + Send>>;
+/// Resolves when a change is on the disk and was said.
+type Said = oneshot::Receiver<Result<(), String>>;
+
 /// What was written and is to be said once it is on the disk.
 struct Written {
-    durable: std::pin::Pin<Box<dyn Future<Output = Result<(), RecordError>> + Send>>,
+    durable: Durable,
     say: Vec<Heard>,
+    /// Hears when it was said, or why it could not be written.
+    done: oneshot::Sender<Result<(), String>>,
 }
 
 impl Clerk {
@@ -68,7 +87,7 @@ impl Clerk {
         worker: Worker,
         journal: Arc<Journal>,
         courier: Arc<Courier>,
-    ) -> Result<Self, RecordError> {
+    ) -> Result<(Self, Outbox), RecordError> {
         let mut desk = Desk::new(terms(&config));
         let (log, problem) = ApprovalLog::open(folder, &ledgers(folder), &mut desk)?;
         if let Some(problem) = problem {
@@ -76,7 +95,8 @@ impl Clerk {
                 problem: problem.to_string(),
             });
         }
-        Ok(Self {
+        let (outbox, written) = mpsc::unbounded_channel();
+        let clerk = Self {
             books: Mutex::new(Books {
                 desk,
                 log,
@@ -87,14 +107,20 @@ impl Clerk {
             journal,
             courier,
             changed: Notify::new(),
-        })
+            outbox,
+            names: Mutex::default(),
+        };
+        Ok((clerk, Outbox(written)))
     }
 
     /// Serves the worker, and ends what nobody answers, for as long as the keeper lives.
-    pub async fn serve(self: Arc<Self>, mut asked: mpsc::Receiver<ForDesk>) {
+    pub async fn serve(self: Arc<Self>, mut asked: mpsc::Receiver<ForDesk>, outbox: Outbox) {
+        // Apart, so that the disk and the worker's socket hold up nothing here.
+        tokio::spawn(self.clone().say(outbox));
         loop {
             let deadline = self.books().desk.next_deadline();
-            let written = tokio::select! {
+            // Whether it is written the outbox learns, and nothing here depends on it.
+            let _ = tokio::select! {
                 message = asked.recv() => match message {
                     Some(ForDesk::Said(message)) => self.take(message).await,
                     Some(ForDesk::WorkerGone) => self.change(|desk, now| Ok(desk.worker_gone(now))),
@@ -103,10 +129,6 @@ impl Clerk {
                 () = at(deadline) => self.change(|desk, now| Ok(desk.expire(now))),
                 () = self.changed.notified() => continue,
             };
-            // Apart, so that the disk and the worker's socket hold up nothing here.
-            if let Ok(written) = written {
-                tokio::spawn(self.clone().say(written));
-            }
         }
     }
 
@@ -175,12 +197,13 @@ impl Clerk {
         self: &Arc<Self>,
         id: QuestionId,
         who: String,
-        changed: Result<Written, Refused>,
+        changed: Result<Said, Refused>,
     ) -> Result<Value, String> {
         match changed {
-            Ok(written) => {
+            Ok(said) => {
                 self.changed.notify_one();
-                self.clone().say(written).await?;
+                // Said even if whoever voted waits no longer.
+                said.await.map_err(|_| "hoop is stopping".to_owned())??;
                 self.show(id)
             }
             Err(Refused::Vote(why)) => {
@@ -202,43 +225,73 @@ impl Clerk {
         }
     }
 
-    async fn take(&self, message: ToDesk) -> Result<Written, Refused> {
+    async fn take(&self, message: ToDesk) -> Result<Said, Refused> {
         match message {
             ToDesk::Withdraw { ticket, how } => {
                 self.change(|desk, now| Ok(desk.withdraw(now, ticket, how)))
             }
             ToDesk::Ask { ticket, asking } => {
-                let owners = self.owners(&asking).await;
-                let asked = match question_id() {
-                    Some(id) => {
+                let asked = match (self.owners(&asking).await, question_id()) {
+                    (Ok(owners), Some(id)) => {
                         self.change(|desk, now| Ok(desk.ask(now, id, ticket, *asking, owners)))
                     }
-                    None => Err(Refused::Broken("the system has no randomness".into())),
+                    (Err(why), _) => Err(Refused::Broken(why)),
+                    (_, None) => Err(Refused::Broken("the system has no randomness".into())),
                 };
-                Ok(asked.unwrap_or_else(|why| nobody(ticket, &why)))
+                asked.or_else(|why| {
+                    let say = vec![unavailable(ticket, &why.to_string())];
+                    Ok(self.send(Box::pin(std::future::ready(Ok(()))), say))
+                })
             }
         }
     }
 
     /// Who may not approve: whose agent it is, and whose account its process has.
-    async fn owners(&self, asking: &Asking) -> Vec<String> {
+    async fn owners(&self, asking: &Asking) -> Result<Vec<String>, String> {
         let config = lock(&self.config).clone();
         let agent = config.agents.iter().find(|a| a.name == asking.agent);
         let mut owners = agent.map_or_else(Vec::new, |agent| agent.owners.clone());
         let uid = asking.caller.uid;
         // Root is nobody in particular.
         if uid != 0 {
-            let named = tokio::task::spawn_blocking(move || people::name(&config, uid)).await;
-            owners.extend(named.ok());
+            owners.push(self.name(config, uid).await?);
         }
-        owners
+        Ok(owners)
+    }
+
+    /// How an account is called where people approve. A directory that does not answer must not
+    /// keep every other question waiting, nor let somebody approve for themselves.
+    async fn name(&self, config: Arc<Config>, uid: u32) -> Result<String, String> {
+        let account = {
+            let names = lock(&self.names);
+            let known = names.get(&uid).filter(|(_, at)| at.elapsed() < NAMED_FOR);
+            known.map(|(name, _)| name.clone())
+        };
+        let account = match account {
+            Some(account) => account,
+            None => {
+                let looked_up = tokio::task::spawn_blocking(move || people::account(uid));
+                let account = match tokio::time::timeout(NAMED_WITHIN, looked_up).await {
+                    Ok(Ok(Ok(account))) => account,
+                    Ok(Ok(Err(why))) => return Err(why.to_string()),
+                    Ok(Err(_)) | Err(_) => {
+                        return Err(format!("the name of account {uid} cannot be looked up"));
+                    }
+                };
+                let mut names = lock(&self.names);
+                names.retain(|_, (_, at)| at.elapsed() < NAMED_FOR);
+                names.insert(uid, (account.clone(), Instant::now()));
+                account
+            }
+        };
+        Ok(people::called(&config, account))
     }
 
     /// One change of the desk, written before anybody hears of it.
     fn change(
         &self,
         change: impl FnOnce(&mut Desk, OffsetDateTime) -> Result<Step, VoteError>,
-    ) -> Result<Written, Refused> {
+    ) -> Result<Said, Refused> {
         let mut books = self.books();
         let Books { desk, log, failed } = &mut *books;
         if let Some(why) = failed {
@@ -259,10 +312,15 @@ impl Clerk {
             // What was not written did not happen.
             Some(why) => step.say.iter().filter_map(|s| unsaid(s, why)).collect(),
         };
-        Ok(Written {
-            durable: Box::pin(log.durable()),
-            say,
-        })
+        // In the order of the log.
+        Ok(self.send(Box::pin(log.durable()), say))
+    }
+
+    fn send(&self, durable: Durable, say: Vec<Heard>) -> Said {
+        let (done, said) = oneshot::channel();
+        // Gone only when the keeper is, which the dropped `done` says.
+        let _ = self.outbox.send(Written { durable, say, done });
+        said
     }
 
     /// One line for the service's log; statements stay in the ledger. An emergency is an alert.
@@ -310,26 +368,44 @@ impl Clerk {
         }
     }
 
-    /// Waits for the disk, then tells the worker.
-    async fn say(self: Arc<Self>, written: Written) -> Result<(), String> {
-        let Written { durable, mut say } = written;
-        let outcome = durable.await.map_err(|error| {
-            let why = format!("the log of approvals cannot be written: {error}");
-            self.fail(&why);
-            say = say.iter().filter_map(|s| unsaid(s, &why)).collect();
-            why
-        });
-        if let Some(channel) = self.worker.now().ready {
+    /// For each change in turn: waits for the disk, then tells the worker.
+    async fn say(self: Arc<Self>, mut outbox: Outbox) {
+        // Takes nothing any more, and is being replaced.
+        let mut deaf: Option<Arc<Channel>> = None;
+        while let Some(Written {
+            durable,
+            mut say,
+            done,
+        }) = outbox.0.recv().await
+        {
+            let outcome = durable.await.map_err(|error| {
+                let why = format!("the log of approvals cannot be written: {error}");
+                self.fail(&why);
+                say = say.iter().filter_map(|s| unsaid(s, &why)).collect();
+                why
+            });
             for heard in say {
+                let Some(channel) = self.worker.now().ready else {
+                    break;
+                };
+                if deaf
+                    .as_ref()
+                    .is_some_and(|deaf| Arc::ptr_eq(deaf, &channel))
+                {
+                    break;
+                }
                 let message = ToWorker::Heard(heard);
                 let sent = tokio::time::timeout(SAID_WITHIN, channel.send(&message, None)).await;
                 if !matches!(sent, Ok(Ok(()))) {
                     // Its clients end with it; the questions stay as they are.
-                    tracing::warn!("the worker could not be told about a question");
+                    let why = "it could not be told about a question".to_owned();
+                    self.worker.replace(channel.clone(), why).await;
+                    deaf = Some(channel);
                 }
             }
+            // Whoever voted may have gone.
+            let _ = done.send(outcome);
         }
-        outcome
     }
 
     fn fail(&self, why: &str) {
@@ -353,14 +429,12 @@ enum Refused {
     Broken(String),
 }
 
-fn nobody(ticket: Ticket, why: &Refused) -> Written {
-    let why = match why {
-        Refused::Vote(why) => why.to_string(),
-        Refused::Broken(why) => why.clone(),
-    };
-    Written {
-        durable: Box::pin(std::future::ready(Ok(()))),
-        say: vec![unavailable(ticket, &why)],
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Vote(why) => why.fmt(f),
+            Self::Broken(why) => f.write_str(why),
+        }
     }
 }
 

@@ -212,9 +212,9 @@ impl Keeper {
         let courier = Arc::new(courier);
         tokio::spawn(courier.clone().serve(delivered));
         let (told, books) = (worker.clone(), journal.clone());
-        let clerk = Clerk::open(&folder, config.clone(), told, books, courier.clone())?;
+        let (clerk, outbox) = Clerk::open(&folder, config.clone(), told, books, courier.clone())?;
         let clerk = Arc::new(clerk);
-        tokio::spawn(clerk.clone().serve(asked));
+        tokio::spawn(clerk.clone().serve(asked, outbox));
         let epoch = 1;
         worker
             .configure(candidate(epoch, bundle))

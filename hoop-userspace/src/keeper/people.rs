@@ -26,51 +26,65 @@ const NOBODY: u32 = u32::MAX;
 /// Why somebody may not speak about approvals at all.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoPerson {
-    #[error("what runs below {0} is governed, and may neither see questions nor answer them")]
+    #[error(
+        "what runs below {0} is governed, and may neither see questions nor answer them, nor stop or resume anybody"
+    )]
     Governed(String),
     #[error("it cannot be told where the process that asks runs")]
     Unknown,
+    #[error("account {0} cannot be looked up: {1}")]
+    Account(u32, nix::errno::Errno),
 }
 
 /// The person behind a connection. Looks accounts up, which may block.
 pub fn voter(config: &Config, peer: Peer) -> Result<Voter, NoPerson> {
-    let pid = peer.pid.and_then(|pid| u32::try_from(pid).ok());
-    let proc = pid.filter(|pid| *pid > 0).ok_or(NoPerson::Unknown)?;
-    let cgroup = Proc::of(Path::new("/proc"), proc).cgroup();
-    let cgroup = cgroup.ok_or(NoPerson::Unknown)?;
-    let attach = config.capture.attach.as_str();
-    if is_below(&cgroup, attach) {
-        return Err(NoPerson::Governed(attach.to_owned()));
-    }
+    let proc = ungoverned(config, peer)?;
     let root = peer.uid == 0;
     let behind = match root {
         true => login(proc).unwrap_or(0),
         false => peer.uid,
     };
-    let mut groups = groups(config, behind);
+    let account = account(behind)?;
+    let mut groups = groups(config, behind, &account);
     if root && behind != 0 {
-        groups.extend(self::groups(config, 0));
+        groups.extend(self::groups(config, 0, &self::account(0)?));
     }
     groups.sort();
     groups.dedup();
     Ok(Voter {
-        name: name(config, behind),
+        name: called(config, account),
         groups,
         root,
         via: "control",
     })
 }
 
-/// How an account is called where people approve: by `[[approver]]`, or by its own name.
-pub fn name(config: &Config, uid: u32) -> String {
-    let user = account(uid);
-    let known = config.approvers.iter().find(|a| a.user == user);
-    known.map_or(user, |approver| approver.name.clone())
+/// The process behind a connection, unless it is an agent's: what is governed has no say over
+/// itself, whatever account it has.
+pub fn ungoverned(config: &Config, peer: Peer) -> Result<u32, NoPerson> {
+    let pid = peer.pid.and_then(|pid| u32::try_from(pid).ok());
+    let proc = pid.filter(|pid| *pid > 0).ok_or(NoPerson::Unknown)?;
+    let cgroup = Proc::of(Path::new("/proc"), proc).cgroup();
+    let cgroup = cgroup.ok_or(NoPerson::Unknown)?;
+    let attach = config.capture.attach.as_str();
+    match is_below(&cgroup, attach) {
+        true => Err(NoPerson::Governed(attach.to_owned())),
+        false => Ok(proc),
+    }
 }
 
-fn account(uid: u32) -> String {
-    let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
-    user.map_or_else(|| format!("uid {uid}"), |user| user.name)
+/// How an account is called where people approve: by `[[approver]]`, or by its own name.
+pub fn called(config: &Config, account: String) -> String {
+    let known = config.approvers.iter().find(|a| a.user == account);
+    known.map_or(account, |approver| approver.name.clone())
+}
+
+/// The account's name on this host. That it has none is an answer, that none can be had is not:
+/// another name than its own would let somebody approve for themselves. May block.
+pub fn account(uid: u32) -> Result<String, NoPerson> {
+    let user = User::from_uid(Uid::from_raw(uid));
+    let user = user.map_err(|error| NoPerson::Account(uid, error))?;
+    Ok(user.map_or_else(|| format!("uid {uid}"), |user| user.name))
 }
 
 fn is_below(cgroup: &str, attach: &str) -> bool {
@@ -85,9 +99,8 @@ fn login(pid: u32) -> Option<u32> {
     (uid != NOBODY).then_some(uid)
 }
 
-fn groups(config: &Config, uid: u32) -> Vec<String> {
-    let user = account(uid);
-    let listed = config.approvers.iter().find(|a| a.user == user);
+fn groups(config: &Config, uid: u32, account: &str) -> Vec<String> {
+    let listed = config.approvers.iter().find(|a| a.user == account);
     let mut groups = match listed {
         Some(approver) => approver.groups.clone(),
         None if uid == 0 => vec![DEFAULT.to_owned()],
@@ -140,11 +153,13 @@ mod tests {
             "[[approver]]\nname = \"alice\"\nuser = \"daemon\"\ngroups = [\"dba\"]\n\
              [approvals]\nwait = \"10m\"\n[approvals.groups]\noncall = [\"root\", \"bin\"]\n",
         );
-        assert_eq!(name(&config, 1), "alice");
-        assert_eq!(groups(&config, 1), ["dba"]);
-        assert_eq!(name(&config, 0), "root");
-        assert_eq!(groups(&config, 0), [DEFAULT, "oncall"]);
-        assert_eq!(name(&config, 3_999_999), "uid 3999999");
-        assert!(groups(&config, 3_999_999).is_empty());
+        let called = |uid| called(&config, account(uid).unwrap());
+        let groups = |uid| groups(&config, uid, &account(uid).unwrap());
+        assert_eq!(called(1), "alice");
+        assert_eq!(groups(1), ["dba"]);
+        assert_eq!(called(0), "root");
+        assert_eq!(groups(0), [DEFAULT, "oncall"]);
+        assert_eq!(called(3_999_999), "uid 3999999");
+        assert!(groups(3_999_999).is_empty());
     }
 }

@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use super::control::{Answer, Answers, Ask};
 use super::governing::Governor;
 use super::journal::Entry;
-use super::people::Peer;
+use super::people::{self, Peer};
 use super::status::{
     AgentStatus, ApprovalsStatus, CountersStatus, IdentityStatus, SessionStatus, Status,
     SuspendedStatus, WorkerStatus,
@@ -28,6 +28,13 @@ pub struct Questions {
 
 impl Answers for Questions {
     async fn answer(&self, ask: Ask, peer: Peer) -> Answer {
+        let steers = matches!(
+            ask,
+            Ask::Kill { .. } | Ask::KillAgent { .. } | Ask::Suspend { .. } | Ask::Resume { .. }
+        );
+        if steers && let Err(why) = people::ungoverned(&self.parts.config(), peer) {
+            return Answer::Error(why.to_string());
+        }
         match ask {
             Ask::Status => value(&self.status().await),
             Ask::Discover => value(&lock(&self.parts.seen).rows()),

@@ -76,6 +76,8 @@ enum Wish {
     Agents(oneshot::Sender<Agents>),
     Kill(SessionId, String, oneshot::Sender<bool>),
     Drain(Duration, oneshot::Sender<()>),
+    /// Ends the worker at this end of a channel, if it is still the one that lives.
+    Replace(Arc<Channel>, String),
 }
 
 /// How a worker is started.
@@ -165,6 +167,12 @@ impl Worker {
     /// Lets sessions finish within `within`, then ends them and the worker.
     pub async fn drain(&self, within: Duration) {
         self.wish(|reply| Wish::Drain(within, reply)).await;
+    }
+
+    /// Ends a worker that does not do its part; another is started.
+    pub async fn replace(&self, channel: Arc<Channel>, why: String) {
+        // Gone only when the keeper is.
+        let _ = self.wishes.send(Wish::Replace(channel, why)).await;
     }
 
     async fn wish<T>(&self, wish: impl FnOnce(oneshot::Sender<T>) -> Wish) -> Option<T> {
@@ -306,6 +314,13 @@ impl Supervisor {
                         offered = None;
                         tokio::spawn(kill_after(child.id(), within + GRACE, self.tell.subscribe()));
                     }
+                    Some(Wish::Replace(of, why)) if Arc::ptr_eq(&of, &channel) => {
+                        let ended = self.put_down(child, why).await;
+                        return match draining {
+                            Some(reply) => Ended::Drained(reply),
+                            None => ended,
+                        };
+                    }
                     Some(wish) => self.grant(wish, &channel, &mut offered).await,
                 },
                 () = at(late) => {
@@ -361,7 +376,7 @@ impl Supervisor {
                     .send(&ToWorker::Kill { session, reason }, None)
                     .await;
             }
-            Wish::Drain(..) => {}
+            Wish::Drain(..) | Wish::Replace(..) => {}
         }
     }
 

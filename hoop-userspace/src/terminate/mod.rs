@@ -208,6 +208,9 @@ pub struct SqlText {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parameter {
     pub binary: bool,
+    /// The object id of the type that Parse declared for it; 0 leaves it to the server. `u32::MAX`
+    /// where it is not known which of several texts will run.
+    pub declared: u32,
     pub value: Option<Bytes>,
 }
 

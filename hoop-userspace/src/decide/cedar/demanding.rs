@@ -63,6 +63,7 @@ pub(super) fn demand(policy: &Policy, rule: &Rule) -> Result<Option<Demand>, Str
     }
     Ok(Some(Demand {
         rule: rule.0.to_string(),
+        wording: wording(policy),
         groups,
         approvals,
         wait: text("ttl").map(|t| seconds("ttl", t)).transpose()?,
@@ -78,6 +79,16 @@ pub(super) fn demand(policy: &Policy, rule: &Rule) -> Result<Option<Demand>, Str
             Some(text) => names(text).ok_or("@break_glass names no group")?,
         },
     }))
+}
+
+fn wording(policy: &Policy) -> String {
+    use std::fmt::Write;
+    let digest = ring::digest::digest(&ring::digest::SHA256, policy.to_string().as_bytes());
+    digest.as_ref().iter().fold(String::new(), |mut hex, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
 }
 
 /// `dba, oncall & security`: one of the first two, and one of the last.

@@ -190,12 +190,13 @@ fn questions_come_when_it_runs() {
 #[test]
 fn a_question_is_settled_by_its_own_approval_under_its_own_rules() {
     let decider = decider(&["ask-before-write"], &[], &[]);
-    let ask = |sql_text: &str, value: Option<&'static [u8]>| {
+    let ask_as = |sql_text: &str, value: Option<&'static [u8]>, declared| {
         let asked = SqlAsked {
             step: SqlStep::Run,
             candidates: [text(sql_text)].into_iter().collect(),
             parameters: Arc::new([Parameter {
                 binary: false,
+                declared,
                 value: value.map(Bytes::from_static),
             }]),
         };
@@ -204,10 +205,16 @@ fn a_question_is_settled_by_its_own_approval_under_its_own_rules() {
             other => panic!("{other:?}"),
         }
     };
+    let ask = |sql_text: &str, value| ask_as(sql_text, value, 0);
     let delete = "DELETE FROM a WHERE id = $1";
     let digest = |q: &Question| *q.digest();
     let one = digest(&ask(delete, Some(b"1")));
     assert_eq!(digest(&ask(delete, Some(b"1"))), one);
+    assert_ne!(
+        digest(&ask_as(delete, Some(b"1"), 25)),
+        one,
+        "of another type"
+    );
     for other in [
         ask(delete, Some(b"2")),
         ask(delete, None),

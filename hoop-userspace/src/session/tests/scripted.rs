@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use tokio::sync::watch;
 
 use crate::decide::{Permitted, Refusal};
 use crate::ids::ExchangeId;
@@ -37,6 +38,8 @@ pub enum Step {
     Event(Event),
     /// Something happens elsewhere before the next event.
     Do(Box<dyn FnOnce() + Send>),
+    /// Nothing comes before this is true.
+    Until(watch::Receiver<bool>),
 }
 
 impl From<Event> for Step {
@@ -101,7 +104,12 @@ impl Protocol for Scripted {
                 self.journal.add(Told::Waits(gate));
                 std::future::pending::<()>().await;
             }
+            if let Some(Step::Until(told)) = self.steps.front_mut() {
+                // The script is dropped with its test.
+                let _ = told.wait_for(|told| *told).await;
+            }
             match self.steps.pop_front() {
+                Some(Step::Until(_)) => {}
                 Some(Step::Event(event)) => return Ok(event),
                 Some(Step::Do(act)) => act(),
                 None => return Ok(Event::Closed),

@@ -292,8 +292,9 @@ impl Ledger {
     }
 
     fn released(&mut self, statement: Option<Arc<Statement>>) {
-        let text = statement.and_then(|s| s.text.clone());
-        self.held = self.held.saturating_sub(text.map_or(0, |t| t.text.len()));
+        self.held = self
+            .held
+            .saturating_sub(statement.map_or(0, |s| s.weight()));
     }
 
     fn describe(&mut self, tag: u8, body: &[u8]) -> Result<Answer, SessionError> {

@@ -26,8 +26,18 @@ pub const MAX_STATEMENTS: usize = 50_000;
 pub struct Statement {
     /// `None`: not UTF-8.
     pub text: Option<Arc<SqlText>>,
+    /// Types of its parameters as declared, by object id; may be fewer than there are.
+    pub types: Box<[u32]>,
     /// Names that running it may give to SQL-level prepared statements.
     pub prepares: Prepares,
+}
+
+impl Statement {
+    /// Bytes that its name holds; one whose text was not kept holds none.
+    pub fn weight(&self) -> usize {
+        let text = self.text.as_ref();
+        text.map_or(0, |text| text.text.len() + size_of_val(&*self.types))
+    }
 }
 
 /// A bound statement.

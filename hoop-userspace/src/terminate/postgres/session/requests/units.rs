@@ -81,7 +81,9 @@ impl Units {
                 unit.kind = Some(Kind::Query { deallocates });
                 self.query(&text)
             }
-            Frontend::Parse { name, text, .. } => self.parse(&name, &text, ledger, &mut unit),
+            Frontend::Parse { name, text, types } => {
+                self.parse(&name, &text, types, ledger, &mut unit)
+            }
             Frontend::Bind(bind) => self.bind(bind, ledger, &mut unit),
             Frontend::Execute { portal, .. } => self.execute(&portal, ledger, &mut unit),
             Frontend::Describe(target) => self.describe(target, &mut unit),
@@ -127,6 +129,7 @@ impl Units {
         &mut self,
         name: &Bytes,
         text: &Bytes,
+        types: Vec<u32>,
         ledger: &mut Ledger,
         unit: &mut StagedUnit,
     ) -> Asked {
@@ -141,18 +144,18 @@ impl Units {
         }
         // The names are the server's memory as much as ours; drivers hold a few hundred.
         let most = self.max_held;
-        if ledger.statements.len() >= MAX_STATEMENTS || ledger.held + text.len() > most {
-            let bytes = ledger.held + text.len();
+        let weight = text.len() + size_of_val(&*types);
+        if ledger.statements.len() >= MAX_STATEMENTS || ledger.held + weight > most {
+            let bytes = ledger.held + weight;
             return Asked::Undecidable(Undecidable::TooLarge { bytes, most });
         }
         let sql_text = self.sql_text(text);
         let statement = Statement {
             text: sql_text.clone(),
+            types: types.into(),
             prepares: sql_names::prepares(text),
         };
-        if sql_text.is_some() {
-            ledger.held += text.len();
-        }
+        ledger.held += statement.weight();
         ledger
             .statements
             .propose(name, number, self.group, Some(Arc::new(statement)));
@@ -194,6 +197,7 @@ impl Units {
         let parameters = parameters
             .map(|(i, value)| Parameter {
                 binary: bind.is_binary(i),
+                declared: declared(&statements, i),
                 value: value.clone(),
             })
             .collect();
@@ -304,6 +308,16 @@ impl Units {
             hash: self.hasher.hash_one(text),
             text: text.into(),
         }))
+    }
+}
+
+/// The type that every text which may run declares for this parameter.
+fn declared(statements: &[Arc<Statement>], parameter: usize) -> u32 {
+    let of = |statement: &Arc<Statement>| statement.types.get(parameter).copied().unwrap_or(0);
+    let first = statements.first().map_or(0, of);
+    match statements.iter().all(|statement| of(statement) == first) {
+        true => first,
+        false => u32::MAX,
     }
 }
 
