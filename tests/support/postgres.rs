@@ -116,7 +116,8 @@ impl Postgres {
         Ok(())
     }
 
-    fn ask_in(&self, database: &str, sql: &str) -> Result<String> {
+    /// The same in another database.
+    pub fn ask_in(&self, database: &str, sql: &str) -> Result<String> {
         let mut psql = Command::new(self.tool("psql"));
         psql.arg("-h")
             .arg(&self.folder)
