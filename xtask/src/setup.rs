@@ -286,7 +286,7 @@ pub fn python_folder() -> PathBuf {
 }
 
 /// Runs `install` unless the stamp holds what `wanted` holds.
-fn stamped(stamp: &Path, wanted: &Path, install: impl FnOnce() -> Result<()>) -> Result<()> {
+pub fn stamped(stamp: &Path, wanted: &Path, install: impl FnOnce() -> Result<()>) -> Result<()> {
     let text =
         std::fs::read(wanted).with_context(|| format!("cannot read {}", wanted.display()))?;
     if std::fs::read(stamp).is_ok_and(|held| held == text) {
