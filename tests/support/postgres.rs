@@ -116,7 +116,8 @@ impl Postgres {
         Ok(())
     }
 
-    fn ask_in(&self, database: &str, sql: &str) -> Result<String> {
+    /// The same in another database.
+    pub fn ask_in(&self, database: &str, sql: &str) -> Result<String> {
         let mut psql = Command::new(self.tool("psql"));
         psql.arg("-h")
             .arg(&self.folder)
@@ -148,7 +149,7 @@ impl Postgres {
         format!(
             "listen_addresses = '{}'\nport = 5432\nunix_socket_directories = '{}'\n\
              ssl = on\nssl_cert_file = '{}'\nssl_key_file = '{}'\n\
-             password_encryption = 'scram-sha-256'\nmax_connections = 200\n\
+             password_encryption = 'scram-sha-256'\nmax_connections = 200\nmax_prepared_transactions = 16\n\
              fsync = off\nfull_page_writes = off\nshared_buffers = 64MB\n\
              dynamic_shared_memory_type = mmap\n\
              log_line_prefix = '%m [%p] %a '\nlog_statement = all\nlog_connections = on\n",

@@ -1,6 +1,7 @@
 //! `hoop-world`: makes the world, shows it, measures in it; `cargo xtask` starts this program.
 
 mod bench;
+mod compat;
 mod demo;
 
 use std::ffi::OsString;
@@ -30,6 +31,8 @@ enum Command {
     Bench(bench::Arguments),
     /// Open idle sessions, say so, and hold them until standard input ends
     Hold { count: usize },
+    /// Run the clients' own test suites, direct and through hoop
+    Compat(compat::Arguments),
     /// Run a command as an agent of the world that stays
     Agent {
         #[arg(long)]
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Command::Demo { stay } => demo::run(stay),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Hold { count } => idle::hold(count),
+        Command::Compat(arguments) => compat::run(&arguments),
         Command::Agent {
             direct,
             agent,

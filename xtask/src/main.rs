@@ -3,6 +3,7 @@
 mod agent;
 mod bench;
 mod build;
+mod compat;
 mod demo;
 mod fuzz;
 mod kernel;
@@ -49,6 +50,8 @@ enum Command {
     Test(test::Arguments),
     /// Compare hoop with a direct connection, a plain relay and pgbouncer
     Bench(bench::Arguments),
+    /// Run the clients' own test suites, direct and through hoop, and explain what differs
+    Compat(compat::Arguments),
     /// Check the rules that the compiler does not
     Tidy,
     /// Run the fuzz targets for a bounded time
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         Command::Agent(arguments) => agent::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Compat(arguments) => compat::run(&arguments),
         Command::Tidy => tidy::run(),
         Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Package(arguments) => package::run(&arguments),

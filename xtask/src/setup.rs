@@ -257,21 +257,26 @@ fn issuer() -> Result<()> {
 /// A Python environment with the drivers that the contract suite speaks through.
 fn python() -> Result<()> {
     let wanted = shell::root().join("tests/python/requirements.txt");
-    let folder = python_folder();
-    stamped(&folder.join(".hoop-setup"), &wanted, || {
+    python_environment(&python_folder(), &wanted)
+}
+
+/// A Python environment with what that file lists.
+pub fn python_environment(folder: &Path, wanted: &Path) -> Result<()> {
+    stamped(&folder.join(".hoop-setup"), wanted, || {
         eprintln!(
-            "setup: installing psycopg and asyncpg in {}",
+            "setup: installing the Python packages of {} in {}",
+            wanted.display(),
             folder.display()
         );
         shell::run(
             shell::command("/usr/bin/python3")
                 .args(["-m", "venv", "--clear"])
-                .arg(&folder),
+                .arg(folder),
         )?;
         shell::run(
             shell::command(folder.join("bin/pip"))
                 .args(["install", "--quiet", "--disable-pip-version-check", "-r"])
-                .arg(&wanted),
+                .arg(wanted),
         )
     })
 }
@@ -281,7 +286,7 @@ pub fn python_folder() -> PathBuf {
 }
 
 /// Runs `install` unless the stamp holds what `wanted` holds.
-fn stamped(stamp: &Path, wanted: &Path, install: impl FnOnce() -> Result<()>) -> Result<()> {
+pub fn stamped(stamp: &Path, wanted: &Path, install: impl FnOnce() -> Result<()>) -> Result<()> {
     let text =
         std::fs::read(wanted).with_context(|| format!("cannot read {}", wanted.display()))?;
     if std::fs::read(stamp).is_ok_and(|held| held == text) {

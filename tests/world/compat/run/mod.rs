@@ -1,0 +1,135 @@
+//! How a suite is started, and how what became of its tests is read.
+
+mod libtest;
+mod mocha;
+mod pytest;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use hoop_tests::{Who, World};
+
+use super::suites::{Runner, Suite};
+
+/// What became of each test, by its name.
+pub type Outcomes = BTreeMap<String, Outcome>;
+
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// `passed`, `failed`, `skipped`, `hung`, …
+    pub what: String,
+    /// What was raised.
+    pub why: String,
+}
+
+impl Outcome {
+    fn new(what: &str, why: &str) -> Self {
+        Self {
+            what: what.to_owned(),
+            why: why.to_owned(),
+        }
+    }
+}
+
+/// One run of a suite on one side.
+pub struct Run<'a> {
+    pub suite: &'a Suite,
+    pub world: &'a World,
+    /// Where the suites and what they need are.
+    pub folder: &'a Path,
+    pub who: Who<'a>,
+    pub database: &'a str,
+    /// Only these tests; all if there are none.
+    pub only: &'a [String],
+}
+
+/// What a run told.
+#[derive(Default)]
+pub struct Told {
+    pub outcomes: Outcomes,
+    /// The rows of the table that excluded something.
+    pub excluded: BTreeSet<String>,
+}
+
+/// No run takes longer, however slow the machine.
+const LIMIT: Duration = Duration::from_secs(1200);
+
+/// Neither side asks for a password: both answer AuthenticationOk. Drivers want one all the same.
+const PASSWORD: &str = "whatever";
+
+impl Run<'_> {
+    pub fn run(&self) -> Result<Told> {
+        match self.suite.runner {
+            Runner::Pytest => pytest::run(self),
+            Runner::Libtest => libtest::run(self),
+            Runner::Mocha => mocha::run(self),
+        }
+    }
+
+    /// A program as that side starts it, in the suite's folder.
+    fn command(&self, program: &Path) -> Result<Command> {
+        let mut command = self.world.state.command(self.who, program)?;
+        command.current_dir(self.place());
+        command.env("PGPASSWORD", PASSWORD);
+        command.env("PGDATABASE", self.database);
+        for (name, value) in &self.suite.environment {
+            command.env(name, self.filled(value));
+        }
+        Ok(command)
+    }
+
+    fn arguments(&self) -> impl Iterator<Item = String> {
+        self.suite.arguments.iter().map(|text| self.filled(text))
+    }
+
+    fn filled(&self, text: &str) -> String {
+        text.replace("DATABASE", self.database)
+    }
+
+    fn place(&self) -> PathBuf {
+        self.folder.join(&self.suite.name)
+    }
+
+    /// A file of this run's: what is left of it serves who looks for the reason of a failure.
+    fn file(&self, what: &str) -> PathBuf {
+        let side = match self.who {
+            Who::Direct => "direct",
+            Who::Agent(_) => "through",
+        };
+        let again = if self.only.is_empty() { "" } else { ".again" };
+        let name = format!("{}.{side}{again}.{what}", self.suite.name);
+        self.folder.join("runs").join(name)
+    }
+
+    /// Whether the test is one that this run is for.
+    fn wanted(&self, test: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|name| name == test)
+    }
+}
+
+/// Runs the command to its end or to the limit, with its two outputs in files.
+fn bounded(command: &mut Command, out: &Path, err: &Path) -> Result<()> {
+    let create = |path: &Path| {
+        File::create(path).with_context(|| format!("cannot create {}", path.display()))
+    };
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(create(out)?)
+        .stderr(create(err)?)
+        .spawn()
+        .with_context(|| format!("cannot start {command:?}"))?;
+    let until = Instant::now() + LIMIT;
+    while child.try_wait()?.is_none() {
+        if Instant::now() > until {
+            child.kill()?;
+            child.wait()?;
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
