@@ -33,19 +33,23 @@ use crate::terminate::{
     Bulk, ClientGate, End, Event, Gate, Grant, Protocol, Replies, Request, SessionError, Side,
 };
 use activity::Watched;
-use asking::{Asked, Running};
+use asking::{Approved, Asked, Running};
 
 /// Where the masks learn which table and column a result's column is.
 pub trait Catalogs: Send + Sync {
     /// What is known now; empty before the first look-up.
     fn current(&self) -> Arc<Catalog>;
-    /// Looks again, on a connection of hoop's own. Returns what is known afterwards, which is the
-    /// old state where the look-up failed: what stays unknown is masked whole.
-    fn refresh(&self) -> Pin<Box<dyn Future<Output = Arc<Catalog>> + Send>>;
+    /// Looks again, on a connection of hoop's own. Returns what was there at some moment after the
+    /// call; nothing where the look-up failed: all is masked whole then, since what was known
+    /// before may be what has changed.
+    fn refresh(&self) -> LookUp;
     /// A look-up that a decision should wait for, which ends by itself soon. None is due while what
     /// is known counts, unless the session `changed` what there is, nor for a while after one failed.
-    fn due(&self, changed: bool) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>>;
+    fn due(&self, changed: bool) -> Option<LookUp>;
 }
+
+/// What a look-up brings; see [`Catalogs::refresh`].
+pub type LookUp = Pin<Box<dyn Future<Output = Arc<Catalog>> + Send>>;
 
 /// The rules in force. A reload puts a new one in place; live sessions take it at their next statement.
 pub struct Rulebook {
@@ -151,10 +155,18 @@ struct Session<P> {
     changed: bool,
 }
 
-/// A request that waits for the catalog.
+/// What waits for the catalog.
 struct Undecided {
-    request: Request,
-    looked_up: Pin<Box<dyn Future<Output = ()> + Send>>,
+    what: Waiting,
+    looked_up: LookUp,
+    /// The change by this session that it shows.
+    settles: Option<ExchangeId>,
+}
+
+enum Waiting {
+    Request(Request),
+    /// A question, and the approval that it has.
+    Approved(Approved),
 }
 
 /// A decided request that waits for the disk.
@@ -171,9 +183,9 @@ struct Held {
 /// Replies that wait for the catalog.
 struct Stalled {
     replies: Replies,
-    catalog: Pin<Box<dyn Future<Output = Arc<Catalog>> + Send>>,
-    /// What was known when the look-up was asked for, if it shows what this session has defined.
-    settles: Option<Arc<Catalog>>,
+    catalog: LookUp,
+    /// The change by this session that the look-up shows.
+    settles: Option<ExchangeId>,
 }
 
 impl<P: Protocol> Session<P> {
@@ -197,7 +209,7 @@ impl<P: Protocol> Session<P> {
                 catalog = looked_up(&mut self.stalled) => self.resume(&catalog),
                 news = asking::news(&mut self.asked) => self.heard(news),
                 Ok(()) = self.rulebook.changed(), if self.asked.is_some() => self.decide_anew(),
-                waited = decidable(&mut self.undecided) => self.decide(waited.request),
+                (waited, catalog) = decidable(&mut self.undecided) => self.looked_at(*waited, &catalog),
                 event = self.protocol.next(gate) => match event {
                     Ok(event) => self.take(event),
                     Err(error) => Err(error.into()),
@@ -209,9 +221,11 @@ impl<P: Protocol> Session<P> {
         }
     }
 
-    /// For the catalog, the disk, or people.
+    /// For the catalog, the disk, or people. What the client has defined is to be known before it
+    /// is used.
     fn client_waits(&self) -> bool {
-        self.undecided.is_some() || self.held.is_some() || self.asked.is_some()
+        let settling = self.stalled.as_ref().is_some_and(|s| s.settles.is_some());
+        self.undecided.is_some() || self.held.is_some() || self.asked.is_some() || settling
     }
 
     fn take(&mut self, event: Event) -> Result<(), Ended> {
@@ -250,21 +264,48 @@ impl<P: Protocol> Session<P> {
         match self.catalogs.due(self.changed) {
             Some(looked_up) if self.rules.decider.depends_on_objects(&request) => {
                 self.changed = false;
-                self.undecided = Some(Box::new(Undecided { request, looked_up }));
+                self.wait_for_catalog(Waiting::Request(request), looked_up);
                 Ok(())
             }
             _ => self.decide(request),
         }
     }
 
+    fn wait_for_catalog(&mut self, what: Waiting, looked_up: LookUp) {
+        // Only what has been committed is seen by a look-up.
+        let settles = match self.grants.is_empty() && self.masker.is_idle() {
+            true => self.changing.take(),
+            false => None,
+        };
+        self.undecided = Some(Box::new(Undecided {
+            what,
+            looked_up,
+            settles,
+        }));
+    }
+
+    /// The look-up that something waited for has ended.
+    fn looked_at(&mut self, waited: Undecided, catalog: &Arc<Catalog>) -> Result<(), Ended> {
+        self.settled(waited.settles, catalog);
+        match waited.what {
+            Waiting::Request(request) => self.decide(request),
+            Waiting::Approved(approved) => self.release_approved(approved),
+        }
+    }
+
     fn decide(&mut self, request: Request) -> Result<(), Ended> {
         self.take_new_rules()?;
         self.know(&self.catalogs.current());
+        self.know_activity();
+        let decided = self.rules.decider.decide(&self.subject, request);
+        self.decided(decided)
+    }
+
+    /// Rules that speak of it go by what the agent has done up to now.
+    fn know_activity(&mut self) {
         if self.rules.decider.watches() {
             self.subject.activity = self.watched.now();
         }
-        let decided = self.rules.decider.decide(&self.subject, request);
-        self.decided(decided)
     }
 
     /// Decisions go by what is known of the database now.
@@ -272,6 +313,10 @@ impl<P: Protocol> Session<P> {
         let derived = self.masker.derived(catalog);
         if !Arc::ptr_eq(&self.subject.derived, derived) {
             self.subject.derived = derived.clone();
+        }
+        let unseen = self.masker.unseen(catalog);
+        if !Arc::ptr_eq(&self.subject.unseen, unseen) {
+            self.subject.unseen = unseen.clone();
         }
         self.subject.objects = catalog.objects().clone();
     }
@@ -389,8 +434,9 @@ impl<P: Protocol> Session<P> {
         question: Option<Box<Question>>,
     ) -> Result<(), Ended> {
         if let Some(permitted) = permitted {
-            self.masker.begin(permitted.get());
-            self.watch_for_changes(permitted.get());
+            let catalog = self.catalogs.current();
+            let runs_unseen = self.masker.begin(permitted.get(), &catalog);
+            self.watch_for_changes(permitted.get(), runs_unseen);
             let grant = self.protocol.forward(permitted)?;
             self.grants.push(grant);
         }
@@ -401,9 +447,10 @@ impl<P: Protocol> Session<P> {
     }
 
     /// Notes a request after which the database has to be looked at again.
-    fn watch_for_changes(&mut self, permitted: &Permitted) {
+    fn watch_for_changes(&mut self, permitted: &Permitted, runs_unseen: bool) {
+        // Where values are masked, all that is not seen counts.
         let masks = !self.rules.masks.is_empty();
-        if redefines(permitted) || masks && changes_tables(permitted) {
+        if redefines(permitted) || masks && runs_unseen {
             self.changing = Some(permitted.exchange());
         }
     }
@@ -451,12 +498,18 @@ impl<P: Protocol> Session<P> {
         self.no_longer_runs(done);
         // Within a transaction, nobody else sees what it has defined, the look-up neither.
         if self.changing.is_some_and(|changing| changing <= done) && self.masker.is_idle() {
-            // Later results are attributed by what the tables are now.
-            self.changing = None;
             if self.rules.masks.is_empty() {
+                self.changing = None;
                 self.changed = true;
                 return;
             }
+            if self.catalogs.due(true).is_none() {
+                // One failed a moment ago; until another is made, this session's names are unknown.
+                self.changed = true;
+                return;
+            }
+            // Later results are attributed by what the tables are now.
+            let settles = self.changing.take();
             let nothing = Replies {
                 wire: Bytes::new(),
                 parts: Vec::new(),
@@ -464,7 +517,7 @@ impl<P: Protocol> Session<P> {
             self.stalled = Some(Stalled {
                 replies: nothing,
                 catalog: self.catalogs.refresh(),
-                settles: Some(self.catalogs.current()),
+                settles,
             });
         }
     }
@@ -473,13 +526,23 @@ impl<P: Protocol> Session<P> {
     fn resume(&mut self, catalog: &Arc<Catalog>) -> Result<(), Ended> {
         match self.stalled.take() {
             Some(stalled) => {
-                let before = stalled.settles;
-                if before.is_some_and(|before| !Arc::ptr_eq(&before, catalog)) {
-                    self.masker.settle(catalog);
-                }
+                self.settled(stalled.settles, catalog);
                 self.replies(stalled.replies, catalog)
             }
             None => Ok(()),
+        }
+    }
+
+    /// A look-up that should show a change by this session has ended.
+    fn settled(&mut self, change: Option<ExchangeId>, catalog: &Arc<Catalog>) {
+        let Some(change) = change else { return };
+        if !catalog.objects().is_known() {
+            // It failed, and is owed still.
+            self.changing = self.changing.or(Some(change));
+            self.changed = true;
+        } else if self.changing.is_none() {
+            // Otherwise something is being changed again that this look-up need not show.
+            self.masker.settle(catalog);
         }
     }
 }
@@ -497,11 +560,6 @@ fn redefines(permitted: &Permitted) -> bool {
         matches!(s.verb.0, "DO" | "CALL")
             || actions.any(|action| matches!(action, Action::Ddl | Action::Admin))
     })
-}
-
-/// Where values are masked, all that is not seen counts.
-fn changes_tables(permitted: &Permitted) -> bool {
-    facts(permitted).any(|f| f.opaque)
 }
 
 fn outdated(permitted: &Permitted, now: Epochs) -> Refusal {
@@ -552,12 +610,13 @@ async fn on_disk(held: &mut Option<Held>) -> Result<(), RecordError> {
     }
 }
 
-async fn decidable(undecided: &mut Option<Box<Undecided>>) -> Box<Undecided> {
-    if let Some(waiting) = undecided {
-        waiting.looked_up.as_mut().await;
-    }
+async fn decidable(undecided: &mut Option<Box<Undecided>>) -> (Box<Undecided>, Arc<Catalog>) {
+    let catalog = match undecided {
+        Some(waiting) => waiting.looked_up.as_mut().await,
+        None => std::future::pending().await,
+    };
     match undecided.take() {
-        Some(waited) => waited,
+        Some(waited) => (waited, catalog),
         None => std::future::pending().await,
     }
 }

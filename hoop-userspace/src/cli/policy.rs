@@ -222,6 +222,7 @@ impl Test {
             // As if nothing had happened yet.
             activity: Default::default(),
             objects: Arc::default(),
+            unseen: Arc::default(),
         })
     }
 }

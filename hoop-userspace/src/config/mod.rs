@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -13,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::ids::{AgentName, IssuerName, ResourceName};
-use crate::mask::Detector;
+use crate::mask::{Detector, JsonPath};
 use crate::secret::Secret;
 
 mod bundle;
@@ -247,6 +248,8 @@ pub struct Login {
 pub struct Mask {
     pub resource: ResourceName,
     pub columns: Vec<ColumnPattern>,
+    /// Of JSON documents in these columns, what alone is masked; the whole value if empty.
+    pub json: Vec<JsonPath>,
     /// What is masked wherever it stands.
     pub detect: Vec<Detector>,
     pub how: How,
@@ -271,6 +274,9 @@ pub enum How {
     Hash,
     Null,
     Fixed(String),
+    /// Of a JSON document, what these paths name; the rest is shown. Another value is `Redact`ed.
+    #[serde(skip)]
+    Inside(Arc<[(JsonPath, How)]>),
 }
 
 impl How {
@@ -282,6 +288,20 @@ impl How {
             Self::Fixed(_) => 2,
             Self::Hash => 3,
             Self::Partial => 4,
+            Self::Inside(_) => 5,
+        }
+    }
+
+    /// What holds where both do: the one that shows less.
+    #[must_use]
+    pub fn and(self, other: &Self) -> Self {
+        match (&self, other) {
+            (Self::Inside(one), Self::Inside(two)) if one != two => {
+                let more = two.iter().filter(|path| !one.contains(path));
+                Self::Inside(one.iter().chain(more).cloned().collect())
+            }
+            _ if self.shows() <= other.shows() => self,
+            _ => other.clone(),
         }
     }
 }

@@ -141,6 +141,7 @@ pub(super) struct Login {
 pub(super) struct Mask {
     pub resource: Text,
     pub columns: Option<Spanned<Vec<Text>>>,
+    pub json: Option<Spanned<Vec<Text>>>,
     pub detect: Option<Spanned<Vec<Text>>>,
     pub how: How,
 }

@@ -224,3 +224,35 @@ fn detectors_and_what_is_wrong_with_them() {
     hoop.toml:47:25: there is no detector `xyz`; there are: email, phone, birth-date, us-ssn, uk-nino, de-tax-id, fr-nir, es-nif, it-fiscal-code, nl-bsn, br-cpf, in-aadhaar, card, iban, private-key, jwt, api-key, password, token, connection-string, ip, pii, national-id, financial, secrets, a, b, c, d
     ");
 }
+
+#[test]
+fn paths_of_masks_and_what_is_wrong_with_them() {
+    let mask = |more: &str| format!("[[mask]]\nresource = \"orders\"\nhow = \"redact\"\n{more}\n");
+    let right = mask("columns = [\"*.*.doc\"]\njson = [\"$.card.number\", \"$..iban\"]");
+    let config = parsed(&format!("{SAMPLE}{right}")).unwrap();
+    let paths: Vec<_> = config.masks[1]
+        .json
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(paths, ["$.card.number", "$..iban"]);
+    for (wrong, words) in [
+        ("columns = [\"*.*.doc\"]\njson = []", "no path is named"),
+        (
+            "columns = [\"*.*.doc\"]\njson = [\"card\"]",
+            "begins with `$`",
+        ),
+        (
+            "columns = [\"*.*.doc\"]\njson = [\"$\"]",
+            "the whole document",
+        ),
+        (
+            "detect = [\"card\"]\njson = [\"$.a\"]",
+            "says what of `columns` is masked",
+        ),
+        ("json = [\"$.a\"]", "says what of `columns` is masked"),
+    ] {
+        let problems = problems(&format!("{SAMPLE}{}", mask(wrong)));
+        assert!(problems.contains(words), "{wrong}: {problems}");
+    }
+}

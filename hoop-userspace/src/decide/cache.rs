@@ -13,7 +13,7 @@ use crate::terminate::SqlText;
 
 use super::decider::Verdict;
 use super::sql::Shape;
-use super::{Derived, Facts, Subject};
+use super::{Derived, Facts, Subject, Unseen};
 
 /// Bytes that texts and their facts may take, as estimated by [`Facts::weight`].
 const FACTS: usize = 64 << 20;
@@ -60,6 +60,7 @@ struct Who {
     database: String,
     login: String,
     derived: Arc<[Derived]>,
+    unseen: Arc<Unseen>,
     /// The epoch of what is known of the database's objects.
     objects: u64,
 }
@@ -72,6 +73,7 @@ struct Seen {
     database: String,
     login: String,
     derived: Arc<[Derived]>,
+    unseen: Arc<Unseen>,
     objects: u64,
     number: u32,
 }
@@ -200,6 +202,7 @@ impl Cache {
             && seen.database == subject.database
             && seen.login == subject.login
             && Arc::ptr_eq(&seen.derived, &subject.derived)
+            && Arc::ptr_eq(&seen.unseen, &subject.unseen)
             && seen.objects == subject.objects.epoch()
         {
             return seen.number;
@@ -226,6 +229,7 @@ impl Cache {
             database: subject.database.clone(),
             login: subject.login.clone(),
             derived: subject.derived.clone(),
+            unseen: subject.unseen.clone(),
             objects: subject.objects.epoch(),
             number,
         };
@@ -259,6 +263,7 @@ impl Who {
             database: subject.database.clone(),
             login: subject.login.clone(),
             derived: subject.derived.clone(),
+            unseen: subject.unseen.clone(),
             objects: subject.objects.epoch(),
         }
     }

@@ -20,7 +20,7 @@ use super::sql::{Limits, Parser, shape};
 use super::words::{self, Words};
 use super::{
     Access, Action, Code, Decided, Demand, Facts, Flag, Object, Permitted, PermittedUnit, Refusal,
-    RelationName, Rule, Statement, Subject, Verb,
+    RelationName, Rule, Statement, Subject, Unseen, Verb,
 };
 
 /// The policies of one configuration, compiled, with their caches. Shared by all sessions.
@@ -128,6 +128,8 @@ impl Decider {
 
     /// Units before `first` have been forwarded.
     fn decide_from(&self, subject: &Subject, request: Request, first: usize) -> Decided {
+        let foreseen = self.foreseen(subject, &request);
+        let subject = foreseen.as_ref().unwrap_or(subject);
         let mut units = SmallVec::with_capacity(request.units.len());
         for (at, unit) in request.units.iter().enumerate().skip(first) {
             match self.unit(subject, request.exchange, at, unit) {
@@ -155,6 +157,37 @@ impl Decider {
         asked
             .flatten()
             .any(|text| objects::depends(&self.facts(text).facts))
+    }
+
+    /// The same of a request that people are asked about.
+    pub fn question_depends_on_objects(&self, question: &Question) -> bool {
+        self.depends_on_objects(&question.request)
+    }
+
+    /// The subject as it is for masks once some units of a request have run: what one defines, the
+    /// next may copy. `None` if that changes nothing.
+    fn foreseen(&self, subject: &Subject, request: &Request) -> Option<Subject> {
+        let texts = || {
+            let units = request.units.iter().filter_map(|unit| match &unit.asked {
+                Asked::Sql(asked) => Some(&asked.candidates),
+                _ => None,
+            });
+            units.flatten()
+        };
+        // Of one text alone, its own statements are looked at with it.
+        let first = texts().next()?;
+        if texts().all(|text| Arc::ptr_eq(text, first)) || self.masks(subject).0.is_empty() {
+            return None;
+        }
+        let mut unseen = Unseen::clone(&subject.unseen);
+        let mut changed = false;
+        for text in texts() {
+            changed |= unseen.add(&self.facts(text).facts);
+        }
+        changed.then(|| Subject {
+            unseen: Arc::new(unseen),
+            ..subject.clone()
+        })
     }
 
     /// What is found in a text, whoever sends it.
@@ -430,7 +463,7 @@ impl Decider {
                 }
             }
         }
-        if let Some(escape) = masks.escape(facts, &subject.derived) {
+        if let Some(escape) = masks.escape(facts, subject) {
             let verb = facts.statements.first().map(|s| s.verb).unwrap_or_default();
             return refuse(words::masked(agent, verb, &escape));
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::config::{ColumnPattern, How};
 
 use super::lineage::{Item, Items, Mark, Shows, World};
-use super::{ColumnName, Derived, Facts, RelationName, Renamed};
+use super::{ColumnName, Copied, Derived, Facts, RelationName, Renamed, Subject, Unseen};
 
 /// The masked columns of one resource.
 #[derive(Debug, Default)]
@@ -20,6 +20,10 @@ pub(super) enum Escape {
     Column(RelationName),
     /// Rows whose origin the text does not show are copied.
     Opaque,
+    /// Rows of a relation are copied that was defined a moment ago: nobody knows what it shows.
+    Unsettled(RelationName),
+    /// Rows of a relation are copied that may be a view: the catalog is not known.
+    Unread(RelationName),
     /// What a mask names would be called otherwise.
     Renamed(Renamed),
     /// Stored values of all tables: planner statistics, TOAST.
@@ -27,7 +31,8 @@ pub(super) enum Escape {
 }
 
 impl Masks {
-    pub(super) fn escape(&self, facts: &Facts, derived: &[Derived]) -> Option<Escape> {
+    pub(super) fn escape(&self, facts: &Facts, subject: &Subject) -> Option<Escape> {
+        let derived = &*subject.derived;
         if self.0.is_empty() {
             return None;
         }
@@ -50,11 +55,12 @@ impl Masks {
         if let Some(view) = view {
             return Some(Escape::Column(view.clone()));
         }
-        copied
-            .columns
-            .iter()
-            .find_map(|column| self.column(column, &copied.relations))
-            .map(Escape::Column)
+        let column = copied.columns.iter();
+        let mut column = column.filter_map(|column| self.column(column, &copied.relations));
+        match column.next() {
+            Some(relation) => Some(Escape::Column(relation)),
+            None => unseen(facts, &subject.unseen),
+        }
     }
 
     /// Whether a mask knows this by the name that it is about to lose. A pattern that takes any
@@ -124,6 +130,45 @@ impl Masks {
         names.dedup();
         names
     }
+}
+
+/// A relation that is copied and that the catalog says nothing of.
+fn unseen(facts: &Facts, unseen: &Unseen) -> Option<Escape> {
+    let mut own = Unseen::default();
+    if facts.statements.len() > 1 {
+        // What the first of a text's statements defines, the next may copy.
+        own.add(facts);
+    }
+    if unseen.is_empty() && own.is_empty() {
+        return None;
+    }
+    let copied = &facts.copied;
+    let relations = copied.relations.iter();
+    let mut relations =
+        relations.filter(|relation| !is_system(relation) && moves(copied, relation));
+    let defined = |relation: &&RelationName| unseen.may_be(relation) || own.may_be(relation);
+    if let Some(relation) = relations.clone().find(defined) {
+        return Some(Escape::Unsettled(relation.clone()));
+    }
+    relations
+        .next()
+        .filter(|_| unseen.unread)
+        .map(|relation| Escape::Unread(relation.clone()))
+}
+
+/// Whether values of this relation may be among those that are copied.
+fn moves(copied: &Copied, relation: &RelationName) -> bool {
+    let mut columns = copied.columns.iter();
+    columns.any(|column| {
+        let of = column.relation.as_ref();
+        of.is_none_or(|of| of.name == relation.name)
+    })
+}
+
+/// Nobody defines anything there.
+fn is_system(name: &RelationName) -> bool {
+    let schema = name.schema.as_deref();
+    matches!(schema, Some("pg_catalog" | "information_schema"))
 }
 
 /// Relations as the masks' patterns alone know them: whatever a pattern may mean is masked.

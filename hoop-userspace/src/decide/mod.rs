@@ -14,6 +14,7 @@ mod outcome;
 mod question;
 mod sql;
 mod subject;
+mod unseen;
 mod verdict;
 mod words;
 
@@ -25,11 +26,12 @@ pub use facts::{
     Access, Action, ColumnName, Copied, Facts, Flag, Object, RelationName, Renamed, Setting,
     Statement, Verb,
 };
-pub use lineage::{CopyForm, Item, Items, Mark, Output, Query, World};
+pub use lineage::{CopyForm, Item, Items, Mark, Named, Output, Query, World};
 pub use objects::{KnownFunction, KnownRelation, Objects, Volatility};
 pub use question::{Question, Waiting};
 pub use sql::{Definitions, keeps_grammar};
 pub use subject::{Derived, Subject};
+pub use unseen::Unseen;
 pub use verdict::{Code, Decided, Permitted, PermittedUnit, Refusal, Retry, Rule};
 
 #[cfg(test)]

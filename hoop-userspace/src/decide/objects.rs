@@ -203,6 +203,9 @@ impl Objects {
 
 /// Whether anything of these facts can be told better by the catalog.
 pub(super) fn depends(facts: &Facts) -> bool {
+    if !facts.copied.relations.is_empty() {
+        return true;
+    }
     let mut accesses = facts.statements.iter().flat_map(|s| &s.accesses);
     accesses.any(|access| match &access.object {
         Object::Table(name) => {

@@ -7,7 +7,7 @@ use crate::config::Mode;
 use crate::identify::Identity;
 use crate::ids::{Epochs, ResourceName, SessionId};
 
-use super::{Activity, Objects, RelationName};
+use super::{Activity, Objects, RelationName, Unseen};
 
 /// Everything about a session that decisions depend on, beside the request.
 #[derive(Clone, Debug)]
@@ -25,6 +25,8 @@ pub struct Subject {
     /// Views and their like whose columns carry masked values, as far as the catalog is known: these
     /// columns are decided about as the masked ones themselves.
     pub derived: Arc<[Derived]>,
+    /// What the catalog does not show, where that counts: only masks ask for it.
+    pub unseen: Arc<Unseen>,
     /// What the catalog says of the database's objects; nothing where it could not be looked up.
     pub objects: Arc<Objects>,
     /// What the session and its agent have done lately; nothing unless a policy asks.

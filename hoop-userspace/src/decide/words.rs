@@ -158,7 +158,7 @@ pub(super) fn masked(agent: &AgentName, verb: super::Verb, escape: &Escape) -> W
             Retry::Narrower,
             match verb.0 {
                 "COPY TO" => {
-                    "COPY TO STDOUT in text or CSV format shows them masked, as a plain SELECT does"
+                    "COPY TO STDOUT, one in a text and in UTF-8, shows them masked, as a plain SELECT does"
                 }
                 _ => {
                     "name the columns, without those that are masked; a plain SELECT shows them masked"
@@ -171,6 +171,20 @@ pub(super) fn masked(agent: &AgentName, verb: super::Verb, escape: &Escape) -> W
             ),
             Retry::Narrower,
             "copy from tables by name, with their columns listed",
+        ),
+        Escape::Unsettled(relation) => (
+            format!(
+                "{agent} may not run {verb} with rows of {relation}: it was defined a moment ago, and hoop does not know yet whether masked columns stand under it"
+            ),
+            Retry::Again,
+            "send it again after the transaction that defines it, in a request of its own; a plain SELECT passes now",
+        ),
+        Escape::Unread(relation) => (
+            format!(
+                "{agent} may not run {verb} with rows of {relation}: hoop cannot read the database's catalog now, and it may be a view of masked columns"
+            ),
+            Retry::Again,
+            "send it again in half a minute; if that does not help, ask the operator to look at hoop's log",
         ),
         Escape::Renamed(renamed) => (
             format!(

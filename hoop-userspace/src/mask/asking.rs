@@ -46,7 +46,10 @@ impl Asking {
                 }
                 false => (self.failures, self.patience) = (0, 0),
             }
-            self.last = Some(catalog.clone());
+            // What was known goes on to be, where the look-up failed.
+            if !catalog.is_empty() || self.last.is_none() {
+                self.last = Some(catalog.clone());
+            }
             return;
         }
         if same {

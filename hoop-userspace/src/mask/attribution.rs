@@ -8,7 +8,7 @@ use super::catalog::{Catalog, FIRST_NORMAL_OID, Relation};
 use super::rules::Rules;
 use super::views::{self, Known, Views};
 use crate::config::How;
-use crate::decide::{ColumnName, Facts, Item, Mark, Output, RelationName};
+use crate::decide::{Action, ColumnName, Facts, Item, Mark, Object, Output, Query, RelationName};
 use crate::terminate::{Column, Columns};
 
 /// System relations that hold samples of other tables' values (PostgreSQL manual, "pg_statistic").
@@ -62,15 +62,15 @@ impl Attribution<'_> {
     }
 
     fn touch_of(&self, name: &RelationName, columns: &[ColumnName]) -> Touch {
-        if !is_system(name) && (self.unsettled)(&name.name) {
+        let own = views::is_system(self.catalog, name);
+        if !in_system(name) && (self.unsettled)(&name.name) {
             return Touch::Values;
         }
-        let same = |r: &&Relation| name.schema.as_ref().is_none_or(|s| *s == r.schema);
-        let relations = self.catalog.named(&name.name).filter(same);
+        let relations = views::named(self.catalog, name);
         let touches = relations.map(|r| self.touch_of_relation(r, name, columns));
         match touches.reduce(Touch::max) {
             Some(touch) => touch,
-            None if !is_system(name) => {
+            None if !own => {
                 // A view that was made in this transaction, or no look-up succeeds: it may read
                 // anything.
                 self.miss(Missing::Name(name.name.clone()));
@@ -122,6 +122,14 @@ impl Attribution<'_> {
     /// What each column of the text's result may carry, if it has one and the text tells.
     pub fn trace(&self, facts: &Facts) -> Option<Output> {
         let shown = facts.lineage.shown()?;
+        if facts.statements.len() > 1 && self.writes_may_answer(facts) {
+            return None;
+        }
+        self.resolve(shown.query.as_ref()?)
+    }
+
+    /// What each column of a query's rows may carry.
+    pub fn resolve(&self, query: &Query) -> Option<Output> {
         let known = Known {
             catalog: self.catalog,
             rules: self.rules,
@@ -129,7 +137,21 @@ impl Attribution<'_> {
             missing: self.missing,
             unsettled: self.unsettled,
         };
-        Some(shown.query.as_ref()?.resolve(&known)?.output)
+        Some(query.resolve(&known)?.output)
+    }
+
+    /// Whether a write of the text may return rows that it does not ask for: a rule that is not
+    /// known selects what it likes, and its rows come before or behind those of the others.
+    fn writes_may_answer(&self, facts: &Facts) -> bool {
+        let accesses = facts.statements.iter().flat_map(|s| &s.accesses);
+        let mut written = accesses.filter_map(|access| match &access.object {
+            Object::Table(name) if access.action == Action::Write => Some(name),
+            _ => None,
+        });
+        written.any(|name| {
+            let mut known = views::named(self.catalog, name).peekable();
+            (self.unsettled)(&name.name) || known.peek().is_none() || known.any(|r| r.opaque)
+        })
     }
 
     /// How each column is masked; `None` where it passes.
@@ -216,14 +238,12 @@ fn aligned(output: &Output, columns: &[Column]) -> Option<Vec<Item>> {
 
 /// Whether a system relation holds samples of other tables' values.
 pub(super) fn stores_samples(name: &RelationName) -> bool {
-    is_system(name) && STATISTICS.contains(&&*name.name)
+    let system = in_system(name) || name.schema.is_none();
+    system && STATISTICS.contains(&&*name.name)
 }
 
-pub(super) fn is_system(name: &RelationName) -> bool {
-    match name.schema.as_deref() {
-        Some("pg_catalog" | "information_schema") => true,
-        Some(_) => false,
-        // `pg_catalog` is searched first, and user relations of such names are in the catalog.
-        None => name.name.starts_with("pg_"),
-    }
+/// Whether a name is in one of the system's schemas, as it is written.
+pub(super) fn in_system(name: &RelationName) -> bool {
+    let schema = name.schema.as_deref();
+    matches!(schema, Some("pg_catalog" | "information_schema"))
 }

@@ -23,6 +23,8 @@ pub struct Catalog {
     /// Object ids of columns' types.
     kinds: HashMap<(u32, i16), u32>,
     objects: Arc<Objects>,
+    /// Names of the system's own relations that are found without a schema.
+    system: HashSet<Box<str>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,7 +74,20 @@ impl Catalog {
             definitions: HashMap::new(),
             kinds: HashMap::new(),
             objects: Arc::default(),
+            system: HashSet::new(),
         }
+    }
+
+    /// With the names of the relations in `pg_catalog`.
+    #[must_use]
+    pub fn with_system(mut self, names: impl IntoIterator<Item = Box<str>>) -> Self {
+        self.system.extend(names);
+        self
+    }
+
+    /// Whether a name without a schema is one of the system's own relations.
+    pub fn is_system(&self, name: &str) -> bool {
+        self.system.contains(name)
     }
 
     /// With what the views among the relations are defined as.

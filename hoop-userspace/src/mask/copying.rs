@@ -1,5 +1,5 @@
 //! Rows that COPY sends: taken apart field by field, whatever messages they come in (PostgreSQL
-//! manual, "COPY": text and CSV format).
+//! manual, "COPY": text, CSV and binary format).
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use bytes::{BufMut, BytesMut};
 use super::attribution::shown;
 use super::catalog::Catalog;
 use super::rules::HashKey;
-use super::value;
+use super::{tuples, value};
 use crate::config::How;
 use crate::decide::{CopyForm, Item, Mark, Output};
 use crate::ids::ExchangeId;
@@ -17,6 +17,8 @@ use crate::wire::postgres::frame::{self, HEADER, Header};
 
 const COPY_DATA: u8 = b'd';
 const TEXT: u32 = 25;
+/// Of no type: what is masked becomes NULL, because nothing else is sure to be a value.
+const UNKNOWN: u32 = 0;
 
 /// One COPY that sends masked columns, while it is under way.
 #[derive(Debug)]
@@ -25,6 +27,8 @@ pub(super) struct Copying {
     form: CopyForm,
     /// What each field may carry; nothing is known without.
     traced: Option<Arc<Output>>,
+    /// What stands for NULL may be a value as well.
+    ambiguous: bool,
     most: usize,
     /// A message that is not complete.
     message: BytesMut,
@@ -38,8 +42,19 @@ pub(super) struct Copying {
     /// The rest of a row above the cap.
     skipping: bool,
     header: bool,
+    binary: Binary,
+    /// The end, or what cannot be read: nothing behind it is passed on.
+    over: bool,
     /// For rows of the last number of fields: how each is masked.
     plan: Vec<Masked>,
+}
+
+/// How far a COPY in binary format is.
+#[derive(Debug, Default)]
+struct Binary {
+    /// The header, until a row takes it along: readers expect both in one message.
+    header: BytesMut,
+    begun: bool,
 }
 
 /// How one field is masked.
@@ -59,6 +74,7 @@ impl Copying {
         Self {
             place,
             header: form.header,
+            ambiguous: is_ambiguous(&form),
             form,
             traced,
             most,
@@ -68,6 +84,8 @@ impl Copying {
             quoted: false,
             dropped: 0,
             skipping: false,
+            binary: Binary::default(),
+            over: false,
             plan: Vec::new(),
         }
     }
@@ -90,12 +108,23 @@ impl Copying {
         self.message
             .extend_from_slice(wire.get(late..).unwrap_or_default());
         let mut replaced = 0;
-        while let Ok(Some(header)) = Header::peek(&self.message) {
-            if header.tag != COPY_DATA {
-                self.message.clear();
-                break;
-            }
+        while !self.over {
+            let header = match Header::peek(&self.message) {
+                Ok(Some(header)) if header.tag == COPY_DATA => header,
+                Ok(None) => break,
+                Ok(Some(_)) | Err(_) => {
+                    self.over = true;
+                    break;
+                }
+            };
             let length = header.wire_len();
+            if length > self.most && self.form.binary {
+                if self.message.len() < HEADER + 2 {
+                    break;
+                }
+                replaced += self.drop_tuple(length, out);
+                continue;
+            }
             if length > self.most {
                 // No row that long is taken apart.
                 self.dropped = length.saturating_sub(self.message.len());
@@ -112,9 +141,101 @@ impl Copying {
             let message = self.message.split_to(length);
             self.rows
                 .extend_from_slice(message.get(HEADER..).unwrap_or_default());
-            replaced += self.complete_rows(catalog, key, out);
+            replaced += match self.form.binary {
+                true => self.complete_tuples(catalog, key, out),
+                false => self.complete_rows(catalog, key, out),
+            };
+        }
+        if self.over {
+            self.message.clear();
         }
         replaced
+    }
+
+    fn complete_tuples(&mut self, catalog: &Catalog, key: &HashKey, out: &mut BytesMut) -> u64 {
+        use tuples::Next;
+        let mut replaced = 0;
+        while !self.over {
+            match tuples::next(&self.rows, self.binary.begun) {
+                Next::Incomplete if self.rows.len() > self.most => self.over = true,
+                Next::Incomplete => break,
+                Next::Header(end) => {
+                    self.binary.header = self.rows.split_to(end);
+                    self.binary.begun = true;
+                }
+                Next::Row(end) => {
+                    let row = self.rows.split_to(end);
+                    replaced += self.tuple(&row, catalog, key, out);
+                }
+                Next::Trailer(end) => {
+                    let trailer = self.rows.split_to(end);
+                    let at = self.begin_tuple(out);
+                    out.put_slice(&trailer);
+                    frame::end(out, at);
+                    self.over = true;
+                }
+                Next::Broken => self.over = true,
+            }
+        }
+        if self.over {
+            self.rows.clear();
+        }
+        replaced
+    }
+
+    fn begin_tuple(&mut self, out: &mut BytesMut) -> usize {
+        let at = frame::begin(out, COPY_DATA);
+        out.put_slice(&std::mem::take(&mut self.binary.header));
+        at
+    }
+
+    fn tuple(&mut self, row: &[u8], catalog: &Catalog, key: &HashKey, out: &mut BytesMut) -> u64 {
+        let fields = tuples::fields(row);
+        if self.plan.len() != fields.len() {
+            self.plan = self.planned(fields.len(), catalog);
+        }
+        let at = self.begin_tuple(out);
+        tuples::begin(fields.len(), out);
+        let mut replaced = 0;
+        for (field, masked) in fields.iter().zip(&self.plan) {
+            match (field, masked) {
+                (None, _) => tuples::put(None, out),
+                (Some(field), Masked { how: None, .. }) => tuples::put(Some(field), out),
+                (
+                    Some(field),
+                    Masked {
+                        how: Some(how),
+                        kind,
+                    },
+                ) => {
+                    replaced += 1;
+                    let shown = value::replace(how, *kind, true, field, key);
+                    tuples::put(shown.as_deref(), out);
+                }
+            }
+        }
+        frame::end(out, at);
+        replaced
+    }
+
+    /// NULLs in place of a row in a message above the cap. The server sends each row in a message of
+    /// its own; where another stands before it, nothing can be told any more.
+    fn drop_tuple(&mut self, length: usize, out: &mut BytesMut) -> u64 {
+        let row = self.message.get(HEADER..).unwrap_or_default();
+        let count = tuples::count(row).and_then(|count| usize::try_from(count).ok());
+        let count = count.filter(|_| self.binary.begun && self.rows.is_empty());
+        self.dropped = length.saturating_sub(self.message.len());
+        let taken = length.min(self.message.len());
+        let _ = self.message.split_to(taken);
+        let Some(count) = count.filter(|_| !self.over) else {
+            self.over = true;
+            return 1;
+        };
+        let at = self.begin_tuple(out);
+        tuples::begin(count, out);
+        (0..count).for_each(|_| tuples::put(None, out));
+        frame::end(out, at);
+        count as u64
     }
 
     fn complete_rows(&mut self, catalog: &Catalog, key: &HashKey, out: &mut BytesMut) -> u64 {
@@ -193,7 +314,7 @@ impl Copying {
             let masked = self.plan.get(index);
             match masked {
                 Some(Masked { how: None, .. }) => out.put_slice(field),
-                _ if **field == *form.null.as_bytes() => out.put_slice(field),
+                _ if **field == *form.null.as_bytes() && !self.ambiguous => out.put_slice(field),
                 masked => {
                     replaced += 1;
                     write(field, masked, &form, key, out);
@@ -215,6 +336,10 @@ impl Copying {
     }
 
     fn planned(&self, count: usize, catalog: &Catalog) -> Vec<Masked> {
+        let unknown = match self.form.binary {
+            true => UNKNOWN,
+            false => TEXT,
+        };
         let output = self.traced.as_ref();
         let items = output.and_then(|output| output.align(count, |_| None));
         let masked = |item: Item| {
@@ -229,11 +354,11 @@ impl Copying {
                 // Of a type that is not known, no part is shown.
                 (Mark::Plain(How::Partial), None) => Masked {
                     how: Some(How::Redact),
-                    kind: TEXT,
+                    kind: unknown,
                 },
                 (mark, _) => Masked {
                     how: shown(mark),
-                    kind: TEXT,
+                    kind: unknown,
                 },
             }
         };
@@ -242,12 +367,25 @@ impl Copying {
             None => {
                 let whole = Masked {
                     how: Some(How::Redact),
-                    kind: TEXT,
+                    kind: unknown,
                 };
                 vec![whole; count]
             }
         }
     }
+}
+
+/// Whether a value may be written as the string that stands for NULL. Whoever chooses that string
+/// would see which values are equal to it. CSV puts such a value in quotes, and an empty one says no
+/// more than NULL does.
+fn is_ambiguous(form: &CopyForm) -> bool {
+    let null = form.null.as_bytes();
+    if form.csv || null.is_empty() {
+        return false;
+    }
+    let mut written = BytesMut::new();
+    escape(&unescaped(null), form, &mut written);
+    written == null
 }
 
 fn send(row: &[u8], out: &mut BytesMut) {

@@ -11,12 +11,13 @@ use super::asking::{Asking, Missing};
 use super::attribution::{Attribution, Touch};
 use super::copying::Copying;
 use super::known::{Found, Plan, Statement};
+use super::named::Names;
 use super::sensing::Sensor;
 use super::unsettled::Unsettled;
 use super::views::Views;
 use super::{Catalog, Masked, Rules, Span, loose, report, rewrite};
 use crate::config::How;
-use crate::decide::{Derived, Facts, Output, Permitted};
+use crate::decide::{Action, Derived, Facts, Output, Permitted, Statement as Defining, Unseen};
 use crate::ids::ExchangeId;
 use crate::terminate::{Columns, Part, PartKind, Replies};
 
@@ -30,6 +31,8 @@ const STATEMENTS: usize = 16;
 #[derive(Debug)]
 pub struct Masker {
     rules: Arc<Rules>,
+    /// Those of a reload that came within a message.
+    next: Option<Arc<Rules>>,
     observe: bool,
     exchanges: VecDeque<Exchange>,
     plans: VecDeque<Plan>,
@@ -48,6 +51,10 @@ pub struct Masker {
     /// The COPY that is under way.
     copying: Option<Copying>,
     unsettled: Unsettled,
+    /// Cursors and prepared statements.
+    names: Names,
+    /// The same as decisions know it.
+    unseen: Arc<Unseen>,
     /// No transaction was open behind the last exchange.
     idle: bool,
 }
@@ -89,6 +96,7 @@ impl Masker {
     pub fn new(rules: Arc<Rules>) -> Self {
         Self {
             rules,
+            next: None,
             observe: false,
             exchanges: VecDeque::new(),
             plans: VecDeque::new(),
@@ -101,6 +109,8 @@ impl Masker {
             touched: false,
             copying: None,
             unsettled: Unsettled::default(),
+            names: Names::default(),
+            unseen: Arc::default(),
             idle: true,
         }
     }
@@ -110,12 +120,25 @@ impl Masker {
         self.observe = observe;
     }
 
-    /// A reload: from the next batch on these rules count, for exchanges already begun too.
+    /// A reload: from the next batch on these rules count, for exchanges already begun too; a message
+    /// or a COPY that has begun ends under the rules that it began under.
     pub fn set_rules(&mut self, rules: Arc<Rules>) {
+        self.next = Some(rules);
+        self.take_next_rules();
+    }
+
+    fn take_next_rules(&mut self) {
+        if self.piece.is_some() || self.copying.is_some() || self.sensor.is_within() {
+            return;
+        }
+        let Some(rules) = self.next.take() else {
+            return;
+        };
         self.rules = rules;
         self.plans.clear();
         self.known.clear();
         self.asking.forget();
+        self.names.forget();
         self.sensor.forget();
         self.derived = Default::default();
     }
@@ -129,16 +152,26 @@ impl Masker {
         &self.derived.1.derived
     }
 
+    /// What this catalog does not show of the relations that values may be copied out of.
+    pub fn unseen(&mut self, catalog: &Catalog) -> &Arc<Unseen> {
+        let unread = !self.rules.is_empty() && !catalog.objects().is_known();
+        if self.unseen.unread != unread {
+            Arc::make_mut(&mut self.unseen).unread = unread;
+        }
+        &self.unseen
+    }
+
     /// Whether the server was outside any transaction when the last exchange ended.
     pub fn is_idle(&self) -> bool {
         self.idle
     }
 
-    /// A look-up that was begun when no transaction was open brought this catalog, which is another
-    /// than before: it shows what the session has defined.
+    /// A look-up that was begun when no transaction was open, after the session's last statement that
+    /// defines something, brought this catalog: it shows what the session has defined.
     pub fn settle(&mut self, catalog: &Arc<Catalog>) {
-        if !catalog.is_empty() && !Arc::ptr_eq(catalog, &self.derived.0) {
+        if !catalog.is_empty() || catalog.objects().is_known() {
             self.unsettled = Unsettled::default();
+            self.unseen = Arc::default();
             self.forget();
         }
     }
@@ -149,20 +182,56 @@ impl Masker {
         self.plans.clear();
     }
 
-    /// Remembers what a permitted request reads until its exchange is over. To be called before
-    /// it is forwarded.
-    pub fn begin(&mut self, permitted: &Permitted) {
+    /// Remembers what a permitted request reads until its exchange is over, and what it defines.
+    /// To be called before it is forwarded, with what is known of the database then. Returns whether
+    /// it runs code that nobody has seen: that may change what is in the catalog.
+    pub fn begin(&mut self, permitted: &Permitted, catalog: &Arc<Catalog>) -> bool {
         let units = permitted.units().iter().map(|u| u.statement.clone());
-        let mut changed = false;
+        let mut changed = self.names.sent(permitted.wire());
+        let mut runs = false;
         for (unit, at) in permitted.units().iter().zip(0u16..) {
             if let Some(facts) = &unit.statement {
-                changed |= self.unsettled.add((permitted.exchange(), at), facts);
+                let place = (permitted.exchange(), at);
+                let unseen = self.names.runs_unseen(facts);
+                let mut statements = facts.lineage.statements.iter();
+                // What FETCH and EXECUTE run was looked at when it got its name.
+                let named = !unseen && statements.all(|s| s.named.is_some());
+                runs |= facts.opaque && !named;
+                changed |= self.unsettled.add(place, facts, unseen);
+                changed |= self.name(place, facts, catalog);
+                if facts.statements.iter().any(defines) {
+                    Arc::make_mut(&mut self.unseen).add(facts);
+                }
             }
         }
         if changed {
             self.forget();
         }
         self.expect(permitted.exchange(), units);
+        runs
+    }
+
+    /// Takes note of the cursors and prepared statements that a unit defines.
+    fn name(
+        &mut self,
+        place: (ExchangeId, u16),
+        facts: &Arc<Facts>,
+        catalog: &Arc<Catalog>,
+    ) -> bool {
+        let mut statements = facts.lineage.statements.iter();
+        if statements.all(|s| s.named.is_none()) && !self.names.runs_unseen(facts) {
+            return false;
+        }
+        let views = self.rules.views(catalog);
+        let any = self.unsettled.any(place);
+        let unsettled = |name: &str| any || self.unsettled.holds(name);
+        let defined = |name: &str| self.unsettled.holds(name);
+        let missing = RefCell::default();
+        let mut names = std::mem::take(&mut self.names);
+        let tests: (Test<'_>, Test<'_>) = (&unsettled, &defined);
+        let changed = names.add(facts, &self.attribution(catalog, &views, tests, &missing));
+        self.names = names;
+        changed
     }
 
     /// The same for statements that no server is asked: what would the agent see?
@@ -211,6 +280,7 @@ impl Masker {
                 self.exchanges.pop_front();
             }
         }
+        self.take_next_rules();
         Masking::Done(masked)
     }
 
@@ -334,7 +404,10 @@ impl Masker {
         let attribution = self.attribution(catalog, &views, (&unsettled, &defined), missing);
         let touch = attribution.touch(facts);
         let traced = match touch >= Touch::Values {
-            true => attribution.trace(facts).map(Arc::new),
+            true => attribution
+                .trace(facts)
+                .or_else(|| self.names.trace(facts, &attribution))
+                .map(Arc::new),
             false => None,
         };
         let known = Arc::new(Statement {
@@ -531,6 +604,12 @@ impl Masker {
             _ => report::Quotes::Rows,
         }
     }
+}
+
+/// Whether a statement may leave anything that the catalog does not show.
+fn defines(statement: &Defining) -> bool {
+    let mut actions = statement.accesses.iter().map(|access| access.action);
+    actions.any(|action| matches!(action, Action::Ddl | Action::Unknown))
 }
 
 /// Leave to pass opaque content as it is: no rule can match in it. Only what a statement may show

@@ -5,14 +5,18 @@ mod attribution;
 mod catalog;
 mod copying;
 pub mod detect;
+mod document;
 mod known;
 mod loose;
 mod masked;
 mod masker;
+mod named;
+mod path;
 mod report;
 mod rewrite;
 mod rules;
 mod sensing;
+mod tuples;
 mod unsettled;
 mod value;
 mod views;
@@ -23,6 +27,7 @@ pub use detect::{
 };
 pub use masked::{Masked, Span};
 pub use masker::{Masker, Masking};
+pub use path::JsonPath;
 pub use rules::{HashKey, Rules};
 pub use sensing::Detection;
 

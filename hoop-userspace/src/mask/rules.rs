@@ -60,9 +60,17 @@ impl Rules {
             detectors.map(|detector| (detector, mask.how.clone()))
         });
         let entries = masks.flat_map(|mask| {
-            mask.columns.iter().map(|pattern| Entry {
+            let inside = mask
+                .json
+                .iter()
+                .map(|path| (path.clone(), mask.how.clone()));
+            let how = match mask.json.is_empty() {
+                true => mask.how.clone(),
+                false => How::Inside(inside.collect()),
+            };
+            mask.columns.iter().map(move |pattern| Entry {
                 pattern: pattern.clone(),
-                how: mask.how.clone(),
+                how: how.clone(),
             })
         });
         let found = config.resources.iter().find(|r| r.name == *resource);
@@ -125,13 +133,15 @@ impl Rules {
         schema: &str,
         table: &str,
         column: &str,
-    ) -> Option<&How> {
+    ) -> Option<How> {
         let matching = self.entries.iter().filter(|e| {
             part(&e.pattern.schema, schema)
                 && part(&e.pattern.table, table)
                 && part(&e.pattern.column, column)
         });
-        matching.map(|e| &e.how).min_by_key(|how| how.shows())
+        let mut hows = matching.map(|e| &e.how);
+        let first = hows.next()?.clone();
+        Some(hows.fold(first, How::and))
     }
 
     /// What the columns of this catalog's views may carry: found out once for all sessions.
@@ -195,15 +205,12 @@ mod tests {
             (pattern("public.users.ssn"), How::Hash),
         ];
         let rules = Rules::of(rules, &key, 1000);
-        assert_eq!(
-            rules.of_column("public", "users", "email"),
-            Some(&How::Null)
-        );
+        assert_eq!(rules.of_column("public", "users", "email"), Some(How::Null));
         assert_eq!(
             rules.of_column("other", "users", "email"),
-            Some(&How::Partial)
+            Some(How::Partial)
         );
-        assert_eq!(rules.of_column("public", "users", "ssn"), Some(&How::Hash));
+        assert_eq!(rules.of_column("public", "users", "ssn"), Some(How::Hash));
         assert_eq!(rules.of_column("other", "users", "ssn"), None);
     }
 }

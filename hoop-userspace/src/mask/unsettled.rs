@@ -24,15 +24,16 @@ pub(super) struct Unsettled {
 }
 
 impl Unsettled {
-    /// Takes note of what a unit is about to define; whether that is new.
-    pub(super) fn add(&mut self, place: Place, facts: &Facts) -> bool {
+    /// Takes note of what a unit is about to define; whether that is new. `unseen` is whether it may
+    /// run code that nobody has seen.
+    pub(super) fn add(&mut self, place: Place, facts: &Facts, unseen: bool) -> bool {
         let before = (self.names.len(), self.any);
         let accesses = || facts.statements.iter().flat_map(|s| &s.accesses);
         let renames = facts.renamed.iter().any(|renamed| match renamed {
             Renamed::Table { .. } | Renamed::Schema { .. } => true,
             Renamed::Column { .. } => false,
         });
-        if renames || accesses().any(may_define_any) {
+        if renames || unseen || accesses().any(defines_schema) {
             // The first of a text's own statements may do it, and the next be read differently.
             let several = facts.statements.len() > 1;
             let since = match several {
@@ -63,10 +64,6 @@ impl Unsettled {
     }
 }
 
-fn may_define_any(access: &Access) -> bool {
-    match access.action {
-        Action::Procedural | Action::Unknown => true,
-        Action::Ddl => matches!(access.object, Object::Schema { .. }),
-        _ => false,
-    }
+fn defines_schema(access: &Access) -> bool {
+    access.action == Action::Ddl && matches!(access.object, Object::Schema { .. })
 }

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use super::document;
+use super::path::JsonPath;
 use super::rules::HashKey;
 use crate::config::How;
 
@@ -27,8 +29,10 @@ pub(super) fn replace<'v>(
     value: &[u8],
     key: &HashKey,
 ) -> Option<Cow<'v, [u8]>> {
-    if matches!(how, How::Null) {
-        return None;
+    match how {
+        How::Null => return None,
+        How::Inside(paths) => return inside(paths, kind, binary, value, key),
+        _ => {}
     }
     match kind {
         BPCHAR => Some(text(how, value.trim_ascii_end(), key)),
@@ -41,9 +45,32 @@ pub(super) fn replace<'v>(
     }
 }
 
+/// A JSON document in a value of its own types or of a text type. What is none is masked whole.
+fn inside(
+    paths: &[(JsonPath, How)],
+    kind: u32,
+    binary: bool,
+    value: &[u8],
+    key: &HashKey,
+) -> Option<Cow<'static, [u8]>> {
+    let version: &[u8] = match (kind, binary) {
+        (JSONB, true) => &[1],
+        _ => &[],
+    };
+    let is_text = matches!(kind, JSON | JSONB | BPCHAR) || TEXT.contains(&kind);
+    let document = value.strip_prefix(version).filter(|_| is_text);
+    match document.and_then(|document| document::masked(document, paths, key)) {
+        Some(masked) => Some(Cow::Owned([version, &masked].concat())),
+        None => {
+            let whole = replace(&How::Redact, kind, binary, value, key);
+            whole.map(|whole| Cow::Owned(whole.into_owned()))
+        }
+    }
+}
+
 fn text<'v>(how: &'v How, value: &[u8], key: &HashKey) -> Cow<'v, [u8]> {
     match how {
-        How::Null | How::Redact => Cow::Borrowed(MASKED.as_bytes()),
+        How::Null | How::Redact | How::Inside(_) => Cow::Borrowed(MASKED.as_bytes()),
         How::Fixed(text) => Cow::Borrowed(text.as_bytes()),
         How::Hash => Cow::Owned(hex(&key.hash(value)).into_bytes()),
         How::Partial => Cow::Owned(partial(value)),

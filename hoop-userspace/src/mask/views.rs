@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::asking::Missing;
-use super::attribution::{is_system, stores_samples};
+use super::attribution::{in_system, stores_samples};
 use super::catalog::{Catalog, FIRST_NORMAL_OID, Relation, RelationKind};
 use super::rules::Rules;
 use crate::config::How;
@@ -100,7 +100,7 @@ impl<'a> Family<'a> {
     fn how(&self, rules: &Rules, column: &str) -> Option<How> {
         let members = self.0.iter();
         let found = members.filter_map(|r| rules.of_column(&r.schema, &r.name, column));
-        found.min_by_key(|how| how.shows()).cloned()
+        found.reduce(|one, two| one.and(&two))
     }
 
     fn mark(
@@ -239,21 +239,31 @@ impl World for Tracer<'_> {
     }
 }
 
+/// All relations that a name as written may mean.
+pub(super) fn named<'a>(
+    catalog: &'a Catalog,
+    name: &'a RelationName,
+) -> impl Iterator<Item = &'a Relation> {
+    let all = catalog.named(&name.name);
+    all.filter(|relation| match name.schema.as_deref() {
+        None => true,
+        Some("pg_temp") => relation.schema.starts_with("pg_temp_"),
+        Some(schema) => *schema == *relation.schema,
+    })
+}
+
+/// Whether a name that no relation of the database's own has is one of the system's.
+pub(super) fn is_system(catalog: &Catalog, name: &RelationName) -> bool {
+    in_system(name) || name.schema.is_none() && catalog.is_system(&name.name)
+}
+
 /// What a name stands for; `None` if the catalog should list it and does not.
 fn meaning(
     catalog: &Catalog,
     name: &RelationName,
     items: impl Fn(&Relation) -> Arc<Items>,
 ) -> Option<Arc<Items>> {
-    let mut candidates: Vec<_> = catalog
-        .named(&name.name)
-        .filter(|relation| match name.schema.as_deref() {
-            None => true,
-            Some("pg_temp") => relation.schema.starts_with("pg_temp_"),
-            Some(schema) => *schema == *relation.schema,
-        })
-        .map(items)
-        .collect();
+    let mut candidates: Vec<_> = named(catalog, name).map(items).collect();
     if candidates.len() <= 1 {
         if let Some(only) = candidates.pop() {
             return Some(only);
@@ -262,7 +272,7 @@ fn meaning(
             true => Mark::Whole,
             false => Mark::Clean,
         };
-        return is_system(name).then(|| Arc::new(Items::any(mark)));
+        return is_system(catalog, name).then(|| Arc::new(Items::any(mark)));
     }
     let all = candidates.into_iter().map(Arc::unwrap_or_clone);
     Some(Arc::new(Items::one_of(all.collect())))
@@ -280,7 +290,7 @@ pub(super) struct Known<'a> {
 
 impl World for Known<'_> {
     fn relation(&self, name: &RelationName) -> Arc<Items> {
-        if (self.unsettled)(&name.name) {
+        if !in_system(name) && (self.unsettled)(&name.name) {
             return Arc::new(Items::any(Mark::Whole));
         }
         let found = meaning(self.catalog, name, |relation| {

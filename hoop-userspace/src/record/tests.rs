@@ -148,6 +148,7 @@ fn permitted(sql: &str, exchange: u64) -> Permitted {
         derived: Arc::default(),
         activity: Default::default(),
         objects: Arc::default(),
+        unseen: Arc::default(),
     };
     match decider.decide(&subject, request) {
         Decided::Permitted(permitted) => permitted,

@@ -65,7 +65,8 @@ struct Counter {
 struct Window(VecDeque<(u64, u64)>);
 
 impl Watched {
-    pub(super) fn now(&mut self) -> Activity {
+    /// Up to now.
+    pub fn now(&mut self) -> Activity {
         let since = self.begun.elapsed();
         Activity {
             session: self.session.tally(since),
@@ -73,7 +74,7 @@ impl Watched {
         }
     }
 
-    pub(super) fn permitted(&mut self, permitted: &Permitted) {
+    pub fn permitted(&mut self, permitted: &Permitted) {
         let since = self.begun.elapsed();
         self.session.permitted(permitted, since);
         lock(&self.agent).permitted(permitted, since);

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use time::macros::format_description;
 use tokio::time::Instant;
 
-use super::{Ended, Session};
+use super::{Ended, Session, Waiting};
 use crate::ask::{Approval, Asking, News, Outcome, Pending, Said, Under, Withdrawn};
 use crate::decide::{Code, Decided, Question, Refusal, Retry, Scope};
 use crate::ids::{ExchangeId, QuestionId};
@@ -22,6 +22,13 @@ pub(super) struct Asked {
     known: Option<Known>,
     /// The client has yet to hear that it waits, or still waits.
     untold: bool,
+}
+
+/// A question that people have said yes to.
+pub(super) struct Approved {
+    question: Box<Question>,
+    approval: Approval,
+    running: Running,
 }
 
 /// What the keeper calls it.
@@ -151,9 +158,20 @@ impl<P: Protocol> Session<P> {
             } => {
                 self.take_new_rules()?;
                 let running = Running::new(question.exchange(), scope, under);
-                match self.still_asks(question) {
-                    Ok(question) => self.settle(*question, approval, running),
-                    Err(decided) => self.decided(*decided),
+                let depends = self.rules.decider.question_depends_on_objects(&question);
+                let approved = Approved {
+                    question,
+                    approval,
+                    running,
+                };
+                // People take their time: the catalog may have grown old, and the database another.
+                match self.catalogs.due(self.changed) {
+                    Some(looked_up) if depends => {
+                        self.changed = false;
+                        self.wait_for_catalog(Waiting::Approved(approved), looked_up);
+                        Ok(())
+                    }
+                    _ => self.release_approved(approved),
                 }
             }
             outcome => {
@@ -163,18 +181,25 @@ impl<P: Protocol> Session<P> {
         }
     }
 
-    /// The question under what holds now, if the same is still demanded of the same people.
-    /// Otherwise what is decided instead.
-    fn still_asks(&mut self, question: Box<Question>) -> Result<Box<Question>, Box<Decided>> {
-        if question.epochs() == self.subject.epochs {
-            return Ok(question);
+    /// Lets run what was approved, if the same is still asked.
+    pub(super) fn release_approved(&mut self, approved: Approved) -> Result<(), Ended> {
+        self.take_new_rules()?;
+        match self.still_asks(approved.question) {
+            Ok(question) => self.settle(*question, approved.approval, approved.running),
+            Err(decided) => self.decided(*decided),
         }
-        // What is known may have grown too old meanwhile: then that counts which the question was
-        // asked under.
+    }
+
+    /// The question under what holds now, if the same is still demanded of the same people: rules
+    /// and identity, the catalog, what the agent has done meanwhile. Otherwise what is decided
+    /// instead.
+    fn still_asks(&mut self, question: Box<Question>) -> Result<Box<Question>, Box<Decided>> {
+        // Where the catalog is not known, that counts which the question was asked under.
         let catalog = self.catalogs.current();
         if catalog.objects().is_known() {
             self.know(&catalog);
         }
+        self.know_activity();
         let demands = question.demands().clone();
         match self.rules.decider.decide_again(&self.subject, *question) {
             Decided::Ask {

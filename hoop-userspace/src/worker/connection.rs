@@ -4,7 +4,7 @@
 //! said in the client's protocol and recorded, and no server hears of a client that is not let in.
 
 use std::convert::Infallible;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use super::refusals;
 use super::report;
 use super::rules::{Rules, Shared};
 use crate::config::{Agent, Mode, Resource};
-use crate::decide::{Decided, Decider, Refusal, Subject};
+use crate::decide::{Decided, Decider, Permitted, Refusal, Subject};
 use crate::forward::postgres::SessionCatalog;
 use crate::forward::{self, ForwardError, Pass, Route, Target};
 use crate::handover::{Handover, LiveSession};
@@ -25,7 +25,7 @@ use crate::identify::{Identity, IdentityError, Occasion, Proved, Reason, Standin
 use crate::ids::{Epochs, SessionId};
 use crate::mask::Catalog;
 use crate::record::{Header, IdentityNote, RecordError, SessionRecorder};
-use crate::session;
+use crate::session::{self, activity::Watched};
 use crate::terminate::postgres::{Arrived, Session, Startup, Terms};
 use crate::terminate::{End, Stopped};
 
@@ -193,10 +193,20 @@ impl Connection {
         let parameters = startup.parameters();
         let replication = resource.allow_replication;
         let asked = forward::Startup::new(startup.database(), parameters, replication);
-        let subject = self.subject(agent, identity.clone(), resource, startup.database());
-        let decider = rulebook.borrow().decider.clone();
+        let mut subject = self.subject(agent, identity.clone(), resource, startup.database());
+        let mut watched = self.shared.activities.of(&agent.name);
+        let book = rulebook.borrow().clone();
         let asked = match asked {
-            Ok(asked) => Box::pin(settle(asked, &decider, &subject, &mut recorder)).await,
+            Ok(asked) => {
+                let settled = settle(
+                    asked,
+                    &book.decider,
+                    &mut subject,
+                    &mut watched,
+                    &mut recorder,
+                );
+                Box::pin(settled).await
+            }
             Err(error) => Err(refusals::upstream(&error)),
         };
         let asked = match asked {
@@ -208,7 +218,14 @@ impl Connection {
             Ok(upstream) => upstream,
             Err(error) => return Box::pin(unavailable(startup, recorder, error)).await,
         };
-        let attribute = rulebook.borrow().masks.needs_columns();
+        let now = rulebook.borrow().clone();
+        if now.epoch != book.epoch
+            && let Err(refusal) = permitted(&asked, &now.decider, &mut subject, &mut watched)
+        {
+            // A reload came while the server was being reached. It is left again.
+            return refuse(startup, recorder, refusal, &refused()).await;
+        }
+        let attribute = now.masks.needs_columns();
         let live = self.live(&startup, agent, &identity, resource);
         let catalogs = Arc::new(self.shared.catalogs.of(target, &asked.database));
         match startup.ready(upstream, &self.shared.cancels, &agent.name, attribute) {
@@ -228,7 +245,7 @@ impl Connection {
                     catalogs,
                     recorder,
                     asker: self.shared.asker.clone(),
-                    watched: self.shared.activities.of(&agent.name),
+                    watched,
                     ends: told,
                 };
                 let watching = self.watch(agent, watching, &ends);
@@ -479,6 +496,7 @@ impl Connection {
             derived: Arc::default(),
             activity: Default::default(),
             objects: Arc::default(),
+            unseen: Arc::default(),
         }
     }
 
@@ -509,11 +527,11 @@ impl session::Catalogs for SessionCatalog {
         Self::current(self)
     }
 
-    fn refresh(&self) -> Pin<Box<dyn Future<Output = Arc<Catalog>> + Send>> {
+    fn refresh(&self) -> session::LookUp {
         Self::refresh(self)
     }
 
-    fn due(&self, changed: bool) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
+    fn due(&self, changed: bool) -> Option<session::LookUp> {
         Self::due(self, changed)
     }
 }
@@ -550,19 +568,16 @@ fn note(proved: &Result<Proved, IdentityError>) -> IdentityNote {
 async fn settle(
     mut asked: forward::Startup,
     decider: &Decider,
-    subject: &Subject,
+    subject: &mut Subject,
+    watched: &mut Watched,
     recorder: &mut SessionRecorder,
 ) -> Result<forward::Startup, Refusal> {
-    let Some(request) = asked.request() else {
+    let Some(permitted) = permitted(&asked, decider, subject, watched)? else {
         return Ok(asked);
     };
-    let permitted = match decider.decide(subject, request) {
-        Decided::Permitted(permitted) => permitted,
-        Decided::Refused { refusal, .. } => return Err(refusal),
-        Decided::Ask { question, .. } => {
-            return Err(question.unavailable("nobody can be asked before a session has begun"));
-        }
-    };
+    if decider.watches() {
+        watched.permitted(&permitted);
+    }
     let unrecordable = |error: RecordError| refusals::unrecordable(&error.to_string());
     let recorded = recorder.permitted(permitted).map_err(unrecordable)?;
     if recorder.waits_for_disk() {
@@ -570,6 +585,28 @@ async fn settle(
     }
     asked.permit(&recorded);
     Ok(asked)
+}
+
+/// The permission for start-up parameters; `None` if they need none.
+fn permitted(
+    asked: &forward::Startup,
+    decider: &Decider,
+    subject: &mut Subject,
+    watched: &mut Watched,
+) -> Result<Option<Permitted>, Refusal> {
+    let Some(request) = asked.request() else {
+        return Ok(None);
+    };
+    if decider.watches() {
+        subject.activity = watched.now();
+    }
+    match decider.decide(subject, request) {
+        Decided::Permitted(permitted) => Ok(Some(permitted)),
+        Decided::Refused { refusal, .. } => Err(refusal),
+        Decided::Ask { question, .. } => {
+            Err(question.unavailable("nobody can be asked before a session has begun"))
+        }
+    }
 }
 
 /// No session with the server could be had. What the server says of the database or of itself the

@@ -7,7 +7,9 @@ use toml::Spanned;
 use super::super::problem::did_you_mean;
 use super::super::{Mask, raw, text};
 use super::Parser;
-use crate::mask::{Detector, DetectorKind, OwnDetector, OwnWhat, Pattern, Validate, WordList};
+use crate::mask::{
+    Detector, DetectorKind, JsonPath, OwnDetector, OwnWhat, Pattern, Validate, WordList,
+};
 
 /// Key words of one pattern.
 const MAX_KEYWORDS: usize = 64;
@@ -49,12 +51,27 @@ impl Parser<'_> {
         if let Some(detect) = detect.filter(|d| d.get_ref().is_empty()) {
             self.problems.add(detect.span(), "no detector is named");
         }
+        let json = mask.json.as_ref();
+        if let Some(json) = json {
+            if json.get_ref().is_empty() {
+                self.problems.add(json.span(), "no path is named");
+            }
+            if columns.is_none() || detect.is_some() {
+                let what = "`json` says what of `columns` is masked, and belongs to them alone";
+                let fix = "give detectors a `[[mask]]` of their own";
+                self.problems.add_with_fix(json.span(), what, fix);
+            }
+        }
+        let json = json.into_iter().flat_map(|j| j.get_ref());
         let columns = columns.into_iter().flat_map(|c| c.get_ref());
         let detect = detect.into_iter().flat_map(|d| d.get_ref());
         Mask {
             resource: mask.resource.get_ref().as_str().into(),
             columns: columns
                 .filter_map(|column| self.take(column, text::column_pattern))
+                .collect(),
+            json: json
+                .filter_map(|path| self.take(path, JsonPath::new))
                 .collect(),
             detect: detect
                 .flat_map(|name| self.detector(name, own, file))

@@ -1,8 +1,10 @@
 //! How `COPY … TO STDOUT` writes rows, as far as masks can follow (PostgreSQL manual, "COPY").
 
-/// The text or CSV format with its options.
+/// The format with its options.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CopyForm {
+    /// The binary format, which has no options.
+    pub binary: bool,
     pub csv: bool,
     pub delimiter: u8,
     /// CSV only, like `escape`.
@@ -17,6 +19,7 @@ pub struct CopyForm {
 impl CopyForm {
     pub fn text() -> Self {
         Self {
+            binary: false,
             csv: false,
             delimiter: b'\t',
             quote: b'"',
@@ -31,6 +34,13 @@ impl CopyForm {
             csv: true,
             delimiter: b',',
             null: "".into(),
+            ..Self::text()
+        }
+    }
+
+    pub fn binary() -> Self {
+        Self {
+            binary: true,
             ..Self::text()
         }
     }

@@ -25,10 +25,7 @@ impl Mark {
             (Self::Whole, _) | (_, Self::Whole) => Self::Whole,
             (one, Self::Clean) => one,
             (Self::Clean, other) => other.clone(),
-            (Self::Plain(one), Self::Plain(two)) => match one.shows() <= two.shows() {
-                true => Self::Plain(one),
-                false => Self::Plain(two.clone()),
-            },
+            (Self::Plain(one), Self::Plain(two)) => Self::Plain(one.and(two)),
         }
     }
 

@@ -16,8 +16,8 @@ pub use copy::CopyForm;
 pub use items::{Item, Items, Mark, Output, Piece};
 pub use resolve::World;
 pub use shape::{
-    Alias, Body, Cte, Expr, From, Join, Lineage, Part, Pick, Query, Select, Shown, Shows, Target,
-    Traced, Write,
+    Alias, Body, Cte, Expr, From, Join, Lineage, Named, Part, Pick, Query, Select, Shown, Shows,
+    Target, Traced, Write,
 };
 
 #[cfg(test)]

@@ -17,6 +17,21 @@ pub struct Traced {
     pub shows: Shows,
     /// `None` where there is none, or it is not understood.
     pub query: Option<Query>,
+    /// What it defines or uses by name, other than relations.
+    pub named: Option<Named>,
+}
+
+/// A cursor or prepared statement.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Named {
+    /// The query's rows are a cursor's from now on.
+    Declares(Box<str>),
+    /// Its rows are a cursor's.
+    Fetches(Box<str>),
+    /// The query is a prepared statement from now on.
+    Prepares(Box<str>),
+    /// It runs a prepared statement.
+    Executes(Box<str>),
 }
 
 /// What a statement sends back beside its completion.
@@ -40,6 +55,13 @@ impl Lineage {
         (showing.next().is_none() && first.shows != Shows::Other).then_some(first)
     }
 
+    /// The cursor or prepared statement whose rows the text's one result holds.
+    pub fn shown_by_name(&self) -> Option<&Named> {
+        let mut showing = self.statements.iter().filter(|s| s.shows != Shows::Nothing);
+        let first = showing.next()?.named.as_ref();
+        first.filter(|_| showing.next().is_none())
+    }
+
     /// How the text's COPY sends rows, if it holds one.
     pub fn copy(&self) -> Option<&CopyForm> {
         let mut forms = self.statements.iter().filter_map(|s| match &s.shows {
@@ -61,6 +83,7 @@ impl Lineage {
                 .map(|s| Traced {
                     shows: Shows::Other,
                     query: s.query.clone(),
+                    named: None,
                 })
                 .collect(),
             size: self.size + other.size,

@@ -127,6 +127,14 @@ pub(super) fn visit<'a>(
                 }
             }
         }
+        Node::RuleStmt(n) => {
+            if let Some(name) = n.relation().map(relation_name) {
+                // What the rule's actions call the row before and after.
+                walk.found.alias("old", Some(&name));
+                walk.found.alias("new", Some(&name));
+                walk.found.copied.insert(name);
+            }
+        }
         Node::CreateTrigStmt(n) => {
             walk.found.functions.insert(dotted(n.funcname().iter()));
         }
@@ -244,14 +252,14 @@ fn renamed(node: Node<'_>) -> Option<Renamed> {
 }
 
 /// Whether a column's stored values may be computed from others: `ALTER … TYPE … USING`, a
-/// generated column that is added.
+/// generated column that is added or changed.
 fn rewrites(node: Node<'_>) -> bool {
     let Node::AlterTableStmt(n) = node else {
         return false;
     };
     n.cmds().iter().any(|cmd| {
         matches!(cmd, Node::AlterTableCmd(cmd)
-            if matches!(cmd.subtype, At::AT_AlterColumnType | At::AT_AddColumn))
+            if matches!(cmd.subtype, At::AT_AlterColumnType | At::AT_AddColumn | At::AT_SetExpression))
     })
 }
 

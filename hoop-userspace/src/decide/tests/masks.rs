@@ -19,9 +19,10 @@ fn code(sql: &str) -> Option<Code> {
 #[test]
 fn what_would_escape_is_refused() {
     for sql in [
-        "COPY users TO STDOUT (FORMAT binary)",
         "COPY users TO STDOUT (ENCODING 'SJIS')",
-        "COPY (SELECT ssn FROM users) TO STDOUT BINARY",
+        "COPY users TO STDOUT (FORMAT binary, ENCODING 'SJIS')",
+        "COPY (SELECT ssn FROM users) TO '/tmp/x' BINARY",
+        "COPY users TO STDOUT (NULL 'x\\')",
         "COPY users TO '/tmp/users'",
         "COPY (SELECT * FROM users) TO PROGRAM 'cat'",
         "COPY users TO STDOUT; COPY (SELECT ssn FROM users) TO STDOUT",
@@ -237,4 +238,89 @@ fn predicates_over_masked_columns_can_be_forbidden() {
     ] {
         assert!(!asks(sql), "{sql}");
     }
+}
+
+#[test]
+fn what_the_catalog_does_not_show_is_not_copied_out_of() {
+    let decider = decider(
+        &[],
+        &[("a.cedar", "permit (principal, action, resource);")],
+        &["public.users.ssn"],
+    );
+    let seen = |unseen: Unseen, sql: &str| {
+        let subject = Subject {
+            unseen: Arc::new(unseen),
+            ..subject()
+        };
+        let refusal = decider.explain(&subject, text(sql)).refusal;
+        refusal.map(|r| (r.code, r.retry))
+    };
+    let again = Some((Code::MaskedRead, Retry::Again));
+    let unread = Unseen::unread;
+    for sql in [
+        "INSERT INTO t SELECT a FROM v",
+        "INSERT INTO t SELECT v FROM v",
+        "CREATE TABLE t AS SELECT * FROM app.v",
+        "COPY v TO '/tmp/x'",
+        "UPDATE t SET a = v.a FROM v",
+        "SELECT set_config('my.x', a, false) FROM v",
+        "COPY (SELECT a FROM pg_made) TO '/tmp/x'",
+    ] {
+        assert_eq!(seen(unread(), sql), again, "{sql}");
+        assert_eq!(seen(Unseen::default(), sql), None, "{sql}");
+    }
+    for sql in [
+        "INSERT INTO t VALUES (1)",
+        "INSERT INTO t SELECT count(*) FROM v",
+        "UPDATE v SET a = 1",
+        "DELETE FROM v WHERE a = 1",
+        "SELECT * FROM v",
+        "COPY v TO STDOUT",
+        "INSERT INTO t SELECT relname FROM pg_catalog.pg_class",
+    ] {
+        assert_eq!(seen(unread(), sql), None, "{sql}");
+    }
+    let mut defined = Unseen::default();
+    defined.add(&decider.facts_of(&text("CREATE VIEW v AS SELECT ssn AS a FROM users")));
+    let copies = "INSERT INTO t SELECT a FROM v";
+    assert_eq!(seen(defined.clone(), copies), again);
+    assert_eq!(seen(defined, "INSERT INTO t SELECT a FROM w"), None);
+    for sql in [
+        "CREATE VIEW v AS SELECT ssn AS a FROM users; INSERT INTO t SELECT a FROM v",
+        "CREATE VIEW v AS SELECT ssn AS a FROM users; CREATE TABLE t AS SELECT a FROM v",
+        "ALTER TABLE users INHERIT w; INSERT INTO t SELECT a FROM w",
+        "ALTER VIEW a RENAME TO b; INSERT INTO t SELECT a FROM b",
+    ] {
+        assert_eq!(seen(Unseen::default(), sql), again, "{sql}");
+    }
+    for sql in [
+        "CREATE TEMP TABLE x AS SELECT a FROM y; INSERT INTO t SELECT a FROM x",
+        "ALTER TABLE x ADD COLUMN b text; UPDATE x SET b = a",
+    ] {
+        assert_eq!(seen(Unseen::default(), sql), None, "{sql}");
+    }
+}
+
+#[test]
+fn rules_copy_under_the_masks_eyes() {
+    for sql in [
+        "CREATE RULE r AS ON UPDATE TO users DO ALSO INSERT INTO t SELECT old.ssn",
+        "CREATE RULE r AS ON UPDATE TO users DO ALSO INSERT INTO t SELECT old.*",
+        "CREATE RULE r AS ON UPDATE TO users DO ALSO INSERT INTO t VALUES (old.ssn)",
+        "CREATE RULE r AS ON DELETE TO users DO ALSO INSERT INTO t VALUES (old)",
+        "CREATE RULE r AS ON INSERT TO t DO ALSO INSERT INTO u SELECT ssn FROM users",
+        "CREATE RULE r AS ON UPDATE TO users DO ALSO NOTIFY x; CREATE RULE r AS ON UPDATE TO users DO ALSO UPDATE t SET a = old.ssn",
+        "ALTER TABLE users ALTER made SET EXPRESSION AS (ssn || '')",
+        "CREATE TABLE t (a text, b text GENERATED ALWAYS AS (a) STORED); INSERT INTO t SELECT ssn FROM users",
+    ] {
+        assert_eq!(code(sql), Some(Code::MaskedRead), "{sql}");
+    }
+    assert_eq!(
+        code("CREATE RULE r AS ON UPDATE TO users DO ALSO INSERT INTO t VALUES (old.id)"),
+        None
+    );
+    assert_eq!(
+        code("ALTER TABLE users ALTER made SET EXPRESSION AS (name || '')"),
+        None
+    );
 }

@@ -66,6 +66,7 @@ fn subject() -> Subject {
         derived: Arc::default(),
         activity: Default::default(),
         objects: Arc::default(),
+        unseen: Arc::default(),
     }
 }
 

@@ -56,7 +56,7 @@ fn every_kind() {
         said(
             &["read-only"],
             &["public.users.ssn"],
-            "COPY users TO STDOUT (FORMAT binary)",
+            "COPY users TO STDOUT (ENCODING 'SJIS')",
         ),
         said(
             &["sql-starter"],

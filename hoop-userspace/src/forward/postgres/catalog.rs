@@ -65,6 +65,11 @@ const RELATIONS: &str = "select c.oid, n.nspname, c.relname, c.relkind \
     where c.relkind in ('r', 'p', 'v', 'm', 'f') and c.oid >= 16384 \
     and n.nspname <> 'pg_toast' and n.nspname !~ '^pg_toast_temp_'";
 
+/// `pg_catalog` is searched first: these names mean the system's own, unless another path is set.
+const OWN: &str = "select c.relname from pg_class c \
+    where c.relnamespace = 'pg_catalog'::regnamespace and c.oid < 16384 \
+    and c.relkind in ('r', 'v', 'm', 'p', 'f')";
+
 const COLUMNS: &str = "select a.attrelid, a.attnum, a.attname, a.atttypid \
     from pg_attribute a join pg_class c on c.oid = a.attrelid \
     where c.relkind in ('r', 'p', 'v', 'm', 'f') and c.oid >= 16384 \
@@ -208,23 +213,28 @@ impl SessionCatalog {
         }
     }
 
-    /// Looks again. Returns what is known afterwards: the old state where the look-up failed, or
-    /// where another was made a moment ago.
+    /// Looks again. Returns what was there at some moment after the call; nothing where the look-up
+    /// failed, since what was known before may be what has changed.
     pub fn refresh(&self) -> Pin<Box<dyn Future<Output = Arc<Catalog>> + Send>> {
         let this = self.clone();
         Box::pin(async move {
-            if let Err(error) = this.look_again().await {
-                let database = &*this.name;
-                tracing::warn!(database, %error, "catalog look-up failed, unknown columns are masked whole");
+            match this.look_again().await {
+                Ok(true) => lock(&this.database.state).catalog.clone(),
+                // Another's look-up failed, which that one told.
+                Ok(false) => Arc::default(),
+                Err(error) => {
+                    let database = &*this.name;
+                    tracing::warn!(database, %error, "catalog look-up failed, unknown columns are masked whole");
+                    Arc::default()
+                }
             }
-            lock(&this.database.state).catalog.clone()
         })
     }
 
     /// A look-up that a decision should wait for, which ends by itself. None is due while what is
     /// known counts, unless the session `changed` what there is, nor for a while after one failed:
-    /// the decision is then made without.
-    pub fn due(&self, changed: bool) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
+    /// the decision is then made without. It brings what [`Self::refresh`] does.
+    pub fn due(&self, changed: bool) -> Option<Pin<Box<dyn Future<Output = Arc<Catalog>> + Send>>> {
         let state = lock(&self.database.state);
         let since = |at: Option<Instant>| at.map(|at| at.elapsed());
         let counts = since(state.as_of).is_some_and(|age| age < TTL);
@@ -235,18 +245,20 @@ impl SessionCatalog {
         let this = self.clone();
         Some(Box::pin(async move {
             let looked = tokio::time::timeout(PATIENCE, this.refresh()).await;
-            if looked.is_err() {
+            looked.unwrap_or_else(|_| {
                 let database = &*this.name;
                 tracing::warn!(
                     database,
                     "catalog look-up takes long, decisions are made without"
                 );
                 lock(&this.database.state).failed = Some(Instant::now());
-            }
+                Arc::default()
+            })
         }))
     }
 
-    async fn look_again(&self) -> Result<(), ForwardError> {
+    /// Whether what is known now was there after the call.
+    async fn look_again(&self) -> Result<bool, ForwardError> {
         let asked = Instant::now();
         let _alone = self.database.fetching.lock().await;
         let (as_of, tried, interval) = {
@@ -257,7 +269,7 @@ impl SessionCatalog {
         // Whoever asked before the last look at the database is answered by it; a failure too is
         // shared by all who waited for it, or they would fail one after another.
         if as_of.max(tried) >= Some(asked) {
-            return Ok(());
+            return Ok(as_of >= Some(asked));
         }
         if let Some(tried) = tried {
             // An unknown table may be a moment old: wait rather than answer from before it was.
@@ -294,7 +306,7 @@ impl SessionCatalog {
                 return Err(error);
             }
         }
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -348,6 +360,7 @@ async fn read(channel: &mut Channel) -> Result<(Catalog, Objects), ForwardError>
     .await?;
     let found = query(channel, RELATIONS, |row| relation(row).map(|r| (r.oid, r))).await?;
     let mut relations: HashMap<u32, Relation> = found.into_iter().collect();
+    let own = query(channel, OWN, |row| text(row, 0).map(Into::into)).await?;
     let columns = query(channel, COLUMNS, |row| {
         Some((
             number(row, 0)?,
@@ -387,6 +400,7 @@ async fn read(channel: &mut Channel) -> Result<(Catalog, Objects), ForwardError>
     let mut definitions = definitions(channel).await?;
     definitions.retain(|(oid, _)| !ruled.contains(oid));
     let catalog = Catalog::new(relations.into_values())
+        .with_system(own)
         .with_kinds(kinds)
         .with_definitions(definitions);
     Ok((catalog, objects))

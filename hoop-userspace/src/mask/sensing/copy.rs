@@ -36,6 +36,10 @@ impl Copying {
         }
     }
 
+    pub fn is_within(&self) -> bool {
+        self.open.is_some()
+    }
+
     pub fn sense(&mut self, detection: &Detection, bytes: &[u8]) -> Sensed {
         detection.detectors.look(bytes, &mut self.marks);
         let whole = self.open.is_none() && frames_end(bytes);

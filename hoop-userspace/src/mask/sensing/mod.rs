@@ -138,7 +138,7 @@ impl Detection {
             How::Fixed(text) => out.extend_from_slice(text.as_bytes()),
             How::Hash => out.extend_from_slice(hex(&self.key.hash(value)).as_bytes()),
             How::Partial if value.len() <= PARTIAL => out.extend_from_slice(&partial(value)),
-            How::Partial | How::Redact | How::Null => {
+            How::Partial | How::Redact | How::Null | How::Inside(_) => {
                 out.extend_from_slice(self.label(id).as_bytes());
             }
         }
@@ -156,14 +156,20 @@ pub(super) struct Sensor {
     hits: Vec<Hit>,
     plans: VecDeque<(Arc<Columns>, Arc<Plan>)>,
     copying: Copying,
-    /// Pieces of one large row.
+    /// Pieces of one large row, and whether more of them are to come.
     row: Vec<u8>,
+    within: bool,
 }
 
 impl Sensor {
     /// Other detectors hold from now on.
     pub fn forget(&mut self) {
         self.plans.clear();
+    }
+
+    /// Whether a message has begun and not ended: its other pieces need the same detectors.
+    pub fn is_within(&self) -> bool {
+        self.within || self.copying.is_within()
     }
 
     /// Masks what the detectors find; returns how many values that were. `ruled` says, part by
@@ -214,6 +220,7 @@ impl Sensor {
                 total,
                 columns,
             } => {
+                self.within = !last;
                 let plan = self.plan(detection, columns.as_ref());
                 if plan.is_empty() {
                     return Sensed::Same;

@@ -71,7 +71,11 @@ impl Sensor {
                 };
                 let signs = self.marks.within(range);
                 let idle = signs.is_empty() && field.waits_for_marks();
-                let ruled = || matches!(ruled.and_then(|r| r.get(column)), Some(Some(_)));
+                let ruled = || match ruled.and_then(|r| r.get(column)) {
+                    // What its paths do not name is left to the detectors.
+                    Some(Some(how)) => !matches!(how, How::Inside(_)),
+                    _ => false,
+                };
                 if idle || value.is_empty() || ruled() {
                     continue;
                 }

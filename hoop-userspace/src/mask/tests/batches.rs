@@ -23,7 +23,8 @@ fn bench(how: How) -> Bench {
         relation(ORDERS, "orders", &["id", "total"]),
         view,
         part,
-    ]);
+    ])
+    .with_system(["pg_class".into()]);
     Bench::new(&["public.users.ssn"], how, catalog)
 }
 

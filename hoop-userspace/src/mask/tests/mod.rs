@@ -1,6 +1,9 @@
 //! The masker with real facts: statements are decided by the real parser, and a server is played.
 
 mod batches;
+mod copied;
+mod documents;
+mod names;
 mod random;
 mod traced;
 
@@ -48,11 +51,21 @@ impl Bench {
 
     fn begin(&mut self, sql: &str) -> ExchangeId {
         let permitted = self.permitted(sql);
-        self.masker.begin(&permitted);
+        self.masker.begin(&permitted, &self.current);
         permitted.exchange()
     }
 
+    /// The same with these bytes on the wire.
+    fn begin_sent(&mut self, sql: &str, wire: &[u8]) {
+        let permitted = self.permitted_as(sql, Bytes::copy_from_slice(wire));
+        self.masker.begin(&permitted, &self.current);
+    }
+
     fn permitted(&mut self, sql: &str) -> Permitted {
+        self.permitted_as(sql, Bytes::from_static(b"Q"))
+    }
+
+    fn permitted_as(&mut self, sql: &str, wire: Bytes) -> Permitted {
         self.exchanges += 1;
         let text = Arc::new(SqlText {
             text: sql.into(),
@@ -67,11 +80,11 @@ impl Bench {
         };
         let request = Request {
             exchange: ExchangeId(self.exchanges),
-            wire: Bytes::from_static(b"Q"),
             units: smallvec![Unit {
-                end: 1,
+                end: wire.len(),
                 asked: Asked::Sql(asked)
             }],
+            wire,
         };
         match decider().decide(&subject(), request) {
             Decided::Permitted(permitted) => permitted,
@@ -134,6 +147,7 @@ fn subject() -> Subject {
         derived: Arc::default(),
         activity: Default::default(),
         objects: Arc::default(),
+        unseen: Arc::default(),
     }
 }
 

@@ -6,6 +6,7 @@ mod scripted;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc;
@@ -68,6 +69,7 @@ fn subject() -> Subject {
         derived: Arc::default(),
         activity: Default::default(),
         objects: Arc::default(),
+        unseen: Arc::default(),
     }
 }
 
@@ -95,7 +97,9 @@ struct Hidden {
     journal: Journal,
     known: Arc<Mutex<Arc<Catalog>>>,
     /// Decisions wait until something is known.
-    owed: bool,
+    owed: Arc<AtomicBool>,
+    /// Look-ups fail.
+    failing: Arc<AtomicBool>,
 }
 
 impl Catalogs for Hidden {
@@ -103,10 +107,14 @@ impl Catalogs for Hidden {
         self.known.lock().unwrap().clone()
     }
 
-    fn refresh(&self) -> Pin<Box<dyn Future<Output = Arc<Catalog>> + Send>> {
+    fn refresh(&self) -> LookUp {
         let (journal, known) = (self.journal.clone(), self.known.clone());
+        let failing = self.failing.clone();
         Box::pin(async move {
             tokio::time::sleep(Duration::from_millis(20)).await;
+            if failing.load(Ordering::Relaxed) {
+                return Arc::default();
+            }
             let users = Relation {
                 oid: 20_000,
                 schema: "public".into(),
@@ -138,13 +146,9 @@ impl Catalogs for Hidden {
         })
     }
 
-    fn due(&self, changed: bool) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
-        let refresh = self.refresh();
-        (changed || self.owed && self.current().is_empty()).then(|| {
-            Box::pin(async move {
-                refresh.await;
-            }) as Pin<Box<dyn Future<Output = ()> + Send>>
-        })
+    fn due(&self, changed: bool) -> Option<LookUp> {
+        (changed || self.owed.load(Ordering::Relaxed) && self.current().is_empty())
+            .then(|| self.refresh())
     }
 }
 
@@ -158,6 +162,8 @@ struct World {
     ends: watch::Sender<Option<End>>,
     questions: Option<mpsc::UnboundedReceiver<ToDesk>>,
     asker: Asker,
+    owed: Arc<AtomicBool>,
+    failing: Arc<AtomicBool>,
     context: Option<Context>,
 }
 
@@ -183,8 +189,10 @@ impl World {
         let catalogs = Hidden {
             journal: journal.clone(),
             known: Arc::default(),
-            owed,
+            owed: Arc::new(owed.into()),
+            failing: Arc::default(),
         };
+        let (owed, failing) = (catalogs.owed.clone(), catalogs.failing.clone());
         let subject = subject();
         let (identities, renewed) = watch::channel(subject.identity.clone());
         let context = Context {
@@ -206,6 +214,8 @@ impl World {
             ends,
             questions: Some(questions),
             asker: context.asker.clone(),
+            owed,
+            failing,
             context: Some(context),
         }
     }
@@ -436,7 +446,109 @@ async fn tables_are_looked_up_again_after_they_may_have_changed() {
     let replied = told.iter().rposition(|t| matches!(t, Told::Replied(_)));
     assert!(Some(looked) < replied, "{told:?}");
     let forwarded = told.iter().rposition(|t| matches!(t, Told::Forwarded(_)));
-    assert!(forwarded < Some(looked), "the client waits too: {told:?}");
+    assert!(Some(looked) < forwarded, "the client waits too: {told:?}");
+}
+
+const COPY_V: &str = "INSERT INTO kept SELECT a FROM v";
+
+#[tokio::test]
+async fn nothing_is_copied_out_of_what_was_defined_until_it_has_been_looked_at() {
+    let mut world = World::new(Durability::Kernel, rules(1, ALL, &["public.users.email"]));
+    let define = "CREATE VIEW v AS SELECT email AS a FROM users";
+    let one_text = format!("{define}; {COPY_V}");
+    let both = [define, COPY_V];
+    let steps = vec![
+        query(1, "SELECT * FROM users"),
+        rows(1, 20_000, "x"),
+        done(1),
+        // In one text, in one request, in one transaction.
+        query(2, &one_text),
+        Event::Request(request(3, &both)).into(),
+        done_within(3),
+        query(4, COPY_V),
+        query(5, "COMMIT"),
+        done(5),
+        // It has been looked at, and shows nothing masked as far as is known here.
+        query(6, COPY_V),
+    ];
+    assert_eq!(world.play(steps).await, End::Finished);
+    let told = world.journal.all();
+    let expected = ["SELECT * FROM users", define, "COMMIT", COPY_V];
+    assert_eq!(forwarded(&told), expected, "{told:?}");
+    assert_eq!(refusals(&told), 3);
+    let moment = |t: &Told| matches!(t, Told::Refused(why) if why.contains("defined a moment ago"));
+    assert_eq!(told.iter().filter(|t| moment(t)).count(), 3, "{told:?}");
+}
+
+#[tokio::test]
+async fn nothing_is_copied_while_the_catalog_is_not_known() {
+    let mut world = World::new(Durability::Kernel, rules(1, ALL, &["public.users.email"]));
+    world.failing.store(true, Ordering::Relaxed);
+    let failing = world.failing.clone();
+    let steps = vec![
+        query(1, COPY_V),
+        query(2, "INSERT INTO kept VALUES (1)"),
+        done(2),
+        Step::Do(Box::new(move || failing.store(false, Ordering::Relaxed))),
+        query(3, "CREATE TABLE t (a int)"),
+        done(3),
+        query(4, COPY_V),
+    ];
+    assert_eq!(world.play(steps).await, End::Finished);
+    let told = world.journal.all();
+    let expected = [
+        "INSERT INTO kept VALUES (1)",
+        "CREATE TABLE t (a int)",
+        COPY_V,
+    ];
+    assert_eq!(forwarded(&told), expected, "{told:?}");
+    let unread = |t: &Told| matches!(t, Told::Refused(why) if why.contains("cannot read the database's catalog"));
+    place(&told, unread);
+}
+
+#[tokio::test]
+async fn a_look_up_that_fails_settles_nothing() {
+    let mut world = World::new(Durability::Kernel, rules(1, ALL, &["public.users.email"]));
+    let (fail, mend) = (world.failing.clone(), world.failing.clone());
+    let steps = vec![
+        query(1, "SELECT * FROM users"),
+        rows(1, 20_000, "x"),
+        done(1),
+        Step::Do(Box::new(move || fail.store(true, Ordering::Relaxed))),
+        query(2, "CREATE VIEW v AS SELECT email AS a FROM users"),
+        done(2),
+        query(3, COPY_V),
+        query(4, "SELECT 1"),
+        Step::Do(Box::new(move || mend.store(false, Ordering::Relaxed))),
+        done(4),
+        query(5, COPY_V),
+    ];
+    assert_eq!(world.play(steps).await, End::Finished);
+    let told = world.journal.all();
+    assert_eq!(refusals(&told), 1, "{told:?}");
+    assert_eq!(forwarded(&told).last(), Some(&COPY_V));
+}
+
+#[tokio::test]
+async fn a_later_change_is_not_settled_by_the_look_up_for_an_earlier_one() {
+    let mut world = World::new(Durability::Disk, rules(1, ALL, &["public.users.email"]));
+    let journal = world.journal.clone();
+    let define = "CREATE VIEW v AS SELECT email AS a FROM users";
+    let mut steps = vec![query(1, "CREATE TABLE t (a int)")];
+    // The second waits for the disk while the first is answered and looked up.
+    steps.push(query(2, define));
+    steps.push(done(1));
+    steps.push(query(3, COPY_V));
+    let play = world.play(steps);
+    let disk = world.store.slow_disk();
+    let (end, ()) = tokio::join!(play, async {
+        journal.until(&Told::Waits(Gate::HELD)).await;
+        drop(disk);
+    });
+    assert_eq!(end, End::Finished);
+    let told = journal.all();
+    assert_eq!(refusals(&told), 1, "{told:?}");
+    assert!(!forwarded(&told).contains(&COPY_V), "{told:?}");
 }
 
 #[tokio::test]

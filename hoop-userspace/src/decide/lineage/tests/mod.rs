@@ -423,7 +423,7 @@ fn results_are_told_apart() {
         "FETCH ALL FROM c",
         "EXECUTE p",
         "EXPLAIN SELECT 1",
-        "COPY users TO STDOUT (FORMAT binary)",
+        "COPY users TO STDOUT (ENCODING 'SJIS')",
         "SELECT * INTO t FROM users",
         "CREATE TABLE t AS SELECT 1",
     ] {
@@ -459,9 +459,10 @@ fn copy_forms() {
         form("(FORMAT csv, QUOTE '''', ESCAPE '\\', NULL 'NULL')"),
         Some(quoted)
     );
+    assert_eq!(form("(FORMAT binary)"), Some(CopyForm::binary()));
+    assert_eq!(form("BINARY"), Some(CopyForm::binary()));
     for options in [
-        "(FORMAT binary)",
-        "BINARY",
+        "(NULL 'x\\')",
         "(ENCODING 'SJIS')",
         "(FORMAT csv, HEADER match)",
         "(FORMAT other)",

@@ -56,8 +56,8 @@ fn relation(n: &CopyStmt) -> Option<Query> {
     })
 }
 
-/// The form of COPY … TO STDOUT; `None` where masks cannot follow it: the binary format, another
-/// encoding, options that are not known.
+/// The form of COPY … TO STDOUT; `None` where masks cannot follow it: another encoding, options that
+/// are not known.
 pub(in crate::decide::sql) fn form(n: &CopyStmt) -> Option<CopyForm> {
     if n.is_from || n.is_program || n.filename().is_some() {
         return None;
@@ -72,6 +72,7 @@ pub(in crate::decide::sql) fn form(n: &CopyStmt) -> Option<CopyForm> {
     let mut form = match format.as_deref() {
         None | Some("text") => CopyForm::text(),
         Some("csv") => CopyForm::csv(),
+        Some("binary") => CopyForm::binary(),
         Some(_) => return None,
     };
     let mut escape = None;
@@ -88,7 +89,9 @@ pub(in crate::decide::sql) fn form(n: &CopyStmt) -> Option<CopyForm> {
         }
     }
     form.escape = escape.unwrap_or(form.quote);
-    Some(form)
+    // Written as it is, it would take the delimiter behind it for a part of the value.
+    let dangles = !form.csv && form.null.chars().rev().take_while(|c| *c == '\\').count() % 2 == 1;
+    (!dangles).then_some(form)
 }
 
 fn word(node: Node<'_>) -> Option<String> {

@@ -14,7 +14,7 @@ use pg_raw_parse::raw::SetOperation::{SETOP_NONE, SETOP_UNION};
 use pg_raw_parse::{ConstValue, Node};
 
 use crate::decide::lineage::{
-    Body, Cte, Expr, Part, Pick, Query, Select, Shown, Shows, Target, Traced,
+    Body, Cte, Expr, Named, Part, Pick, Query, Select, Shown, Shows, Target, Traced,
 };
 
 use super::functions::Functions;
@@ -43,7 +43,24 @@ pub(super) fn trace(node: Node<'_>, functions: &Functions) -> (Traced, usize) {
         unknown: build.unknown,
         ..query
     });
-    (Traced { shows, query }, build.size)
+    let named = named(node);
+    let traced = Traced {
+        shows,
+        query,
+        named,
+    };
+    (traced, build.size)
+}
+
+/// The cursor or prepared statement that a statement defines or uses.
+fn named(node: Node<'_>) -> Option<Named> {
+    Some(match node {
+        Node::DeclareCursorStmt(n) => Named::Declares(n.portalname()?.into()),
+        Node::FetchStmt(n) => Named::Fetches(n.portalname()?.into()),
+        Node::PrepareStmt(n) => Named::Prepares(n.name()?.into()),
+        Node::ExecuteStmt(n) => Named::Executes(n.name()?.into()),
+        _ => return None,
+    })
 }
 
 struct Build<'f> {
@@ -71,6 +88,7 @@ impl Build<'_> {
             Node::ViewStmt(n) => (Shows::Nothing, query(self, n.query())),
             Node::DeclareCursorStmt(n) => (Shows::Nothing, query(self, n.query())),
             Node::PrepareStmt(n) => (Shows::Nothing, query(self, n.query())),
+            Node::FetchStmt(n) if n.ismove => (Shows::Nothing, Ok(None)),
             Node::FetchStmt(_)
             | Node::ExecuteStmt(_)
             | Node::CallStmt(_)
