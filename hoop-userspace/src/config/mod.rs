@@ -213,6 +213,7 @@ pub struct Resource {
 #[serde(rename_all = "lowercase")]
 pub enum ProtocolKind {
     Postgres,
+    Ssh,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
