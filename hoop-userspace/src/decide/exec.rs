@@ -22,7 +22,13 @@ pub struct ExplainedExec {
 impl Decider {
     /// What is found in a shell text, whoever sends it.
     pub fn shell_facts_of(&self, text: &str) -> Arc<ShellFacts> {
-        Arc::new(self.shell.facts(text))
+        Arc::new(self.shell.facts(text, false))
+    }
+
+    /// The same where the text runs on a terminal, which the client types into: a pager that
+    /// starts there runs whatever is typed.
+    pub fn shell_facts_on_terminal(&self, text: &str) -> Arc<ShellFacts> {
+        Arc::new(self.shell.facts(text, true))
     }
 
     /// Decides a shell text as if it were sent now, and says why.
@@ -55,6 +61,7 @@ impl Decider {
             resource: subject.resource.as_str(),
             host: &subject.database,
             login: &subject.login,
+            activity: self.watches().then_some(&subject.activity),
             facts,
             line,
         };

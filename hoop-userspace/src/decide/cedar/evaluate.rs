@@ -289,7 +289,10 @@ fn context(
         text("database", place.database),
         text("login", query.login),
         ("process".into(), process(query.process)?),
-        ("activity".into(), activity(query)?),
+        (
+            "activity".into(),
+            activity(query.activity, Some(query.facts))?,
+        ),
         ("catalog".into(), boolean(reached.known)),
         ("base_reads".into(), strings(&base_reads)),
         ("has_triggers".into(), boolean(reached.has_triggers)),
@@ -332,17 +335,21 @@ pub(super) fn process(process: &Process) -> Result<RestrictedExpression, Unaskab
     RestrictedExpression::new_record(fields).map_err(|e| Unaskable(e.to_string()))
 }
 
-fn activity(query: Query<'_>) -> Result<RestrictedExpression, Unaskable> {
+/// `facts` are those of a text of SQL.
+pub(super) fn activity(
+    activity: Option<&Activity>,
+    facts: Option<&Facts>,
+) -> Result<RestrictedExpression, Unaskable> {
     let none = Tally::default();
     let tallies = [
-        ("session", query.activity.map(|a| &a.session)),
-        ("agent", query.activity.map(|a| &a.agent)),
+        ("session", activity.map(|a| &a.session)),
+        ("agent", activity.map(|a| &a.agent)),
     ];
     let mut fields = Vec::new();
     for (name, tally) in tallies {
-        let new: Vec<String> = match tally {
-            Some(tally) => tally.new_tables(query.facts).map(plain).collect(),
-            None => Vec::new(),
+        let new: Vec<String> = match (tally, facts) {
+            (Some(tally), Some(facts)) => tally.new_tables(facts).map(plain).collect(),
+            _ => Vec::new(),
         };
         let tally = tally.unwrap_or(&none);
         let counts = [

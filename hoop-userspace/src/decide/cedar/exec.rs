@@ -5,11 +5,11 @@ use std::collections::{HashMap, HashSet};
 use cedar_policy::{Context, Entities, Entity, EntityUid, Request, Response, RestrictedExpression};
 
 use crate::attribute::Process;
-use crate::decide::{FileAccess, ShellCommand, ShellFacts};
+use crate::decide::{Activity, FileAccess, ShellCommand, ShellFacts, ShellFlag};
 use crate::identify::Identity;
 
 use super::entities::{self, Unaskable, entity, escape, join, set, text, uid};
-use super::evaluate::process;
+use super::evaluate::{activity, process};
 use super::{Answer, Policies};
 
 pub(super) const UNKNOWN: &str = "ssh:unknown";
@@ -24,6 +24,8 @@ pub(in crate::decide) struct ExecQuery<'a> {
     /// As the client calls it.
     pub host: &'a str,
     pub login: &'a str,
+    /// `None` where no policy speaks of it.
+    pub activity: Option<&'a Activity>,
     pub facts: &'a ShellFacts,
     /// As it was sent.
     pub line: &'a str,
@@ -124,6 +126,7 @@ impl ExecInquiry<'_> {
             text("host", query.host),
             text("login", query.login),
             ("process".into(), process(query.process)?),
+            ("activity".into(), activity(query.activity, None)?),
         ];
         let context = Context::from_pairs(pairs).map_err(|e| Unaskable(e.to_string()))?;
         self.authorize(UNKNOWN, self.host.clone(), context, None)
@@ -158,8 +161,15 @@ impl ExecInquiry<'_> {
         let ExecQuery { facts, .. } = self.query;
         let strings = |list: &[String]| set(list.iter().map(String::as_str));
         let arguments = command.argv.iter().skip(1).flatten().map(String::as_str);
-        let complete = command.argv.iter().all(Option::is_some);
-        let flags = |list: &[crate::decide::ShellFlag]| set(list.iter().map(|f| f.as_str()));
+        // With variables set for it, or in a container, it need not be the command that it reads as.
+        let other = [
+            ShellFlag::Environment,
+            ShellFlag::Elsewhere,
+            ShellFlag::Opaque,
+        ];
+        let same = !command.flags.iter().any(|flag| other.contains(flag));
+        let complete = same && command.argv.iter().all(Option::is_some);
+        let flags = |list: &[ShellFlag]| set(list.iter().map(|f| f.as_str()));
         let pairs = [
             text("verb", verb),
             text("command", if complete { &command.line } else { "" }),
@@ -179,6 +189,7 @@ impl ExecInquiry<'_> {
             text("host", self.query.host),
             text("login", self.query.login),
             ("process".into(), process(self.query.process)?),
+            ("activity".into(), activity(self.query.activity, None)?),
         ];
         Context::from_pairs(pairs).map_err(|e| Unaskable(e.to_string()))
     }

@@ -14,6 +14,19 @@ pub(super) fn braces(parts: &[Part]) -> Result<Vec<Vec<Part>>, Dark> {
     {
         return Ok(vec![parts.to_vec()]);
     }
+    let (mut length, mut open) = (0, 0);
+    for part in parts {
+        match part {
+            Part::Bare(text) => {
+                length += text.len();
+                open += text.matches('{').count();
+            }
+            _ => length += 1,
+        }
+    }
+    if length > LONGEST || open > MOST_OPEN {
+        return Err(TOO_MANY);
+    }
     let mut budget = MOST_BRACES;
     expand_braces(parts, &mut budget, 0)
 }
@@ -21,6 +34,10 @@ pub(super) fn braces(parts: &[Part]) -> Result<Vec<Vec<Part>>, Dark> {
 const TOO_MANY: Dark = Dark("braces stand for too much");
 /// Braces within braces.
 const DEEPEST: usize = 8;
+/// Characters of a word with braces in it, and how many open: each character is looked at once for
+/// every brace before it.
+const LONGEST: usize = 2048;
+const MOST_OPEN: usize = 32;
 
 fn expand_braces(parts: &[Part], budget: &mut usize, depth: usize) -> Result<Vec<Vec<Part>>, Dark> {
     if depth > DEEPEST {

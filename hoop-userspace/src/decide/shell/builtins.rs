@@ -23,6 +23,7 @@ const NAMES: &[&str] = &[
     "break",
     "continue",
     "cd",
+    "chdir",
     "pushd",
     "popd",
     "dirs",
@@ -91,7 +92,7 @@ impl Walk<'_> {
         match name {
             name if QUIET.contains(&name) => self.push(Some(name.to_owned()), run),
             "jobs" | "wait" => self.jobs(name, run),
-            "cd" => self.cd(run),
+            "cd" | "chdir" => self.cd(run),
             "pushd" | "popd" => {
                 self.state.folder = unknown();
                 self.push(Some(name.to_owned()), run)
@@ -214,14 +215,23 @@ impl Walk<'_> {
 
     fn declare(&mut self, name: &str, run: Run) -> Result<(), Dark> {
         let mut exports = name == "export";
+        let mut freezes = name == "readonly";
         for field in run.argv.get(1..).unwrap_or_default() {
             if field.option() == Likeness::Yes {
                 match field.known().as_deref() {
-                    Some("-x" | "-rx" | "-xr" | "-gx") => {
+                    Some("-x" | "-gx") => {
                         exports = true;
                         continue;
                     }
-                    Some("-p" | "-r" | "-a" | "-A" | "-g") => continue,
+                    Some("-rx" | "-xr") => {
+                        (exports, freezes) = (true, true);
+                        continue;
+                    }
+                    Some("-r") => {
+                        freezes = true;
+                        continue;
+                    }
+                    Some("-p" | "-a" | "-A" | "-g") => continue,
                     // -n makes a variable another's name, -i evaluates, -f is of functions.
                     _ => return Err(Dark("a variable is declared in a way that is not followed")),
                 }
@@ -239,17 +249,18 @@ impl Walk<'_> {
             let harmless = environment::of(variable, None) == environment::Influence::None;
             self.state.exports |= exports && !harmless;
             self.influence(variable)?;
+            let variable = variable.to_owned();
+            self.localise(&variable);
             match value {
-                Some(value) => {
-                    let variable = variable.to_owned();
-                    self.assign(&variable, vec![value.pieces]);
-                }
+                Some(value) => self.assign(&variable, vec![value.pieces]),
                 // It keeps its value, or has none of its own.
                 None if name == "local" || name == "declare" || name == "typeset" => {
-                    let variable = variable.to_owned();
                     self.assign(&variable, unknown());
                 }
                 None => {}
+            }
+            if freezes {
+                self.frozen.insert(variable);
             }
         }
         self.push(Some(name.to_owned()), run)

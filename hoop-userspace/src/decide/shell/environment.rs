@@ -57,6 +57,7 @@ const CODE: &[&str] = &[
     "functions",
     "dis_*",
     "aliases",
+    "*_functions",
     "galiases",
     "saliases",
     "commands",
@@ -183,6 +184,63 @@ const CODE: &[&str] = &[
     "POSIX*",
 ];
 
+/// Functions that a shell calls without being told to.
+pub(super) fn is_hook(name: &str) -> bool {
+    const HOOKS: &[&str] = &[
+        "chpwd",
+        "periodic",
+        "precmd",
+        "preexec",
+        "zshexit",
+        "zshaddhistory",
+        "zsh_directory_name",
+    ];
+    HOOKS.contains(&name) || name.starts_with("command_not_found_") || name.starts_with("TRAP")
+}
+
+/// Variables whose values some shell makes up, whatever they are set to.
+pub(super) fn is_volatile(name: &str) -> bool {
+    const NAMES: &[&str] = &[
+        "_",
+        "FUNCNAME",
+        "GROUPS",
+        "DIRSTACK",
+        "PIPESTATUS",
+        "LINENO",
+        "RANDOM",
+        "SRANDOM",
+        "SECONDS",
+        "HISTCMD",
+        "UID",
+        "EUID",
+        "GID",
+        "EGID",
+        "PPID",
+        "OPTIND",
+        "status",
+        "pipestatus",
+        "signals",
+        "ARGC",
+        "ERRNO",
+        "TTY",
+        "TTYIDLE",
+        "USERNAME",
+        "prompt",
+        "history",
+        "historywords",
+        "jobtexts",
+        "jobstates",
+        "jobdirs",
+        "reswords",
+        "patchars",
+        "funcstack",
+        "functrace",
+        "errnos",
+        "epochtime",
+    ];
+    NAMES.contains(&name) || name.starts_with("EPOCH")
+}
+
 /// What a variable of this name does; `value` where it is a prefix of a command.
 pub(super) fn of(name: &str, value: Option<&Word>) -> Influence {
     if HARMLESS.contains(&name) || name.starts_with("LC_") {
@@ -199,7 +257,7 @@ pub(super) fn of(name: &str, value: Option<&Word>) -> Influence {
         (_, Some(start)) => name.starts_with(start),
         _ => name == *pattern,
     };
-    match CODE.iter().any(|pattern| matches(pattern)) {
+    match CODE.iter().any(matches) {
         true => Influence::Code,
         false => Influence::Some,
     }

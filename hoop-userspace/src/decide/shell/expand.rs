@@ -40,7 +40,7 @@ impl Walk<'_> {
             let one = |choice: &Choice| {
                 let choice = choice.clone();
                 let name = name.clone();
-                values.to_vec().into_iter().map(move |value| {
+                values.iter().cloned().map(move |value| {
                     let mut choice = choice.clone();
                     choice.insert(name.clone(), value);
                     choice
@@ -421,6 +421,7 @@ impl Builder {
             return self.quoted(text);
         }
         let mut rest = text;
+        let mut closed = true;
         while let Some(at) = rest.find(['*', '?', '[']) {
             let (before, from) = rest.split_at(at);
             if !before.is_empty() {
@@ -428,10 +429,13 @@ impl Builder {
             }
             // A class ends at its bracket; without one the bracket is plain.
             let length = match from.starts_with('[') {
-                true => from
-                    .get(2..)
-                    .and_then(|inside| inside.find(']'))
-                    .map(|end| end + 3),
+                // Where none closes one, none closes the next.
+                true if !closed => None,
+                true => {
+                    let end = from.get(2..).and_then(|inside| inside.find(']'));
+                    closed = end.is_some();
+                    end.map(|end| end + 3)
+                }
                 false => Some(1),
             };
             let (pattern, after) = from.split_at(length.unwrap_or(1));

@@ -183,6 +183,8 @@ pub(super) struct Path {
     pub exact: bool,
     /// A part of it is not known.
     pub unknown: bool,
+    /// It goes up by `..` from a folder, which may be a link: `/dev/fd/../root` is the root.
+    pub climbs: bool,
 }
 
 /// Paths longer than this are unknown: Linux opens none.
@@ -211,6 +213,7 @@ impl Path {
         let rooted = tokens.first() == Some(&Token::Char('/'));
         let certain = tokens.iter().all(|token| matches!(token, Token::Char(_)));
         let mut exact = rooted && certain;
+        let mut climbs = false;
         let mut components: Vec<Vec<Token>> = Vec::new();
         for part in tokens.split(|token| *token == Token::Char('/')) {
             match part {
@@ -223,6 +226,7 @@ impl Path {
                     match components.last() {
                         Some(last) if known(last) && !(home(last) && components.len() == 1) => {
                             components.pop();
+                            climbs = true;
                         }
                         None if rooted => {}
                         _ => components = vec![vec![Token::Any]],
@@ -236,12 +240,13 @@ impl Path {
             components,
             exact,
             unknown,
+            climbs,
         }
     }
 
     /// What comparing it with patterns costs, in bytes of what a text may cost.
     pub(super) fn cost(&self) -> usize {
-        8 * self
+        32 * self
             .components
             .iter()
             .map(|part| part.len() + 1)

@@ -47,8 +47,15 @@ impl Walk<'_> {
         if path.unknown {
             run.flag(ShellFlag::Unresolved, "a path is not known");
         }
+        if path.climbs && verb != FileVerb::List {
+            run.flag(
+                ShellFlag::Unresolved,
+                "a path goes up by .. and a link may lead it elsewhere",
+            );
+        }
         let places = &self.programs.places;
-        if verb == FileVerb::Read && !path.unknown && places.secret(path, recursive) {
+        let read = verb == FileVerb::Read && !path.unknown && !paths::is_network(path);
+        if read && places.secret(path, recursive) {
             run.flag(ShellFlag::ReadsSecrets, "");
         }
         if writes {

@@ -40,9 +40,10 @@ impl Shell {
         }
     }
 
-    /// Never fails: what cannot be understood is `ssh:unknown`.
-    pub(super) fn facts(&self, text: &str) -> ShellFacts {
-        let mut walk = Walk::new(&self.programs);
+    /// Never fails: what cannot be understood is `ssh:unknown`. With a terminal, programs that then
+    /// start a pager run what is typed into it.
+    pub(super) fn facts(&self, text: &str, terminal: bool) -> ShellFacts {
+        let mut walk = Walk::new(&self.programs, terminal);
         let gone = walk.text(text).and_then(|()| walk.solvent());
         let why = gone.err().map(|dark| dark.0.to_owned());
         if why.is_none() && walk.commands.is_empty() {

@@ -15,8 +15,10 @@ const PLACED: &str = "/etc/shadow* /etc/gshadow* /etc/sudoers /etc/sudoers.d/** 
     /etc/wireguard/** /etc/openvpn/** /etc/ppp/*-secrets /etc/kubernetes/** /etc/rancher/** \
     /var/lib/kubelet/** /var/lib/etcd/** /var/lib/docker/** /var/lib/hoop/** /run/credentials/** \
     /run/secrets/** /var/run/secrets/** /root/** /proc/*/environ /proc/*/mem /proc/*/fd/** \
-    /proc/*/root/** /proc/*/cwd/** /proc/kcore /dev/mem /dev/kmem /dev/port /dev/sd* /dev/nvme* \
-    /dev/vd* /dev/xvd* /dev/dm-* /dev/mapper/** /dev/disk/** /dev/md* /dev/loop* /var/lib/sss/** \
+    /proc/*/root/** /proc/*/cwd/** /proc/*/task/** /proc/*/map_files/** /proc/kcore /dev/** \
+    /var/lib/sss/** /var/lib/mysql/** /var/lib/postgresql/** /var/lib/pgsql/** /var/lib/redis/** \
+    /var/lib/mongodb/** /var/lib/vault/** /var/lib/jenkins/** /var/lib/private/** /var/backups/** \
+    /etc/security/opasswd /etc/mysql/debian.cnf /run/user/** \
     /var/spool/cron/** /var/mail/** /etc/NetworkManager/system-connections/** \
     ~/.ssh ~/.ssh/** ~*/.ssh ~*/.ssh/** /home/*/.ssh /home/*/.ssh/** ~/.aws/** ~/.gnupg/** \
     ~/.kube/** ~/.docker/** ~/.config/gcloud/** ~/.azure/** ~root/**";
@@ -28,7 +30,7 @@ const NAMED: &str = "**/.ssh/** **/.ssh **/.aws/** **/.gnupg/** **/.kube/** **/.
     **/*.gpg **/.env **/.env.* **/*.env **/.netrc **/.pgpass **/.my.cnf **/.git-credentials \
     **/.npmrc **/.pypirc **/.htpasswd **/.vault-token **/.bash_history **/.zsh_history \
     **/.psql_history **/.mysql_history **/.python_history **/kubeconfig **/*.kubeconfig **/*.tfstate \
-    **/.terraformrc **/*.tfvars";
+    **/.terraformrc **/.terraform.d/** **/.s3cfg **/.boto **/.mylogin.cnf **/.subversion/** **/rclone.conf **/*.tfvars";
 
 /// The same, by a word in it: of a pattern only what is written counts, or every pattern would.
 const WORDS: &str = "**/credentials* **/secrets.* **/secret.* **/*password* **/*secret* **/*token* \
@@ -53,7 +55,7 @@ const STARTS: &str = "/etc/cron* /etc/cron*/** /var/spool/cron/** /var/spool/at/
     /bin/** /sbin/** /usr/bin/** /usr/sbin/** /usr/local/** /lib/** /lib64/** /opt/** \
     **/.ssh **/.ssh/** **/.bash* **/.profile **/.zsh* **/.zprofile **/.zlogin **/.kshrc **/.login \
     **/.cshrc **/.inputrc **/.vimrc **/.vim/** **/.emacs* **/.gitconfig **/.config/** **/.git/** \
-    **/.local/bin/** **/bin/** **/.pythonrc **/.psqlrc **/.tmux.conf **/.screenrc **/.forward **/.rhosts";
+    **/.local/bin/** **/bin/** **/.pythonrc **/.psqlrc **/.tmux.conf **/config **/config.worktree **/hooks/** **/.screenrc **/.forward **/.rhosts";
 
 /// Where programs of the system are.
 const PROGRAMS: &[&str] = &[

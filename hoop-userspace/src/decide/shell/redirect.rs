@@ -14,8 +14,14 @@ impl Walk<'_> {
         choice: &Choice,
         run: &mut Run,
     ) -> Result<(), Dark> {
+        let mut inputs = 0;
         for redirect in redirects {
             self.redirect(redirect, choice, run)?;
+            inputs += usize::from(is_input(redirect));
+        }
+        // Of several most shells take the last, zsh all.
+        if inputs > 1 {
+            self.around.input = None;
         }
         Ok(())
     }
@@ -26,7 +32,10 @@ impl Walk<'_> {
         choice: &Choice,
         run: &mut Run,
     ) -> Result<(), Dark> {
-        let input = redirect.descriptor.is_none_or(|number| number == 0);
+        let input = is_input(redirect);
+        if input {
+            (self.around.stdin, self.around.input) = (Stdin::File, None);
+        }
         let verbs: &[FileVerb] = match &redirect.kind {
             RedirectKind::Here(text) => {
                 let word = text
@@ -76,10 +85,6 @@ impl Walk<'_> {
             }
         };
         let target = self.redirect_target(&redirect.target, choice)?;
-        if verbs.first() == Some(&FileVerb::Read) && input {
-            self.around.stdin = Stdin::File;
-            self.around.input = None;
-        }
         for verb in verbs {
             self.file(run, *verb, &target, false);
         }
@@ -94,4 +99,17 @@ impl Walk<'_> {
             Err(_) => Ok(Field::unknown(false)),
         }
     }
+}
+
+/// Whether it decides what standard input is.
+fn is_input(redirect: &Redirect) -> bool {
+    let reads = match redirect.kind {
+        RedirectKind::Here(_)
+        | RedirectKind::HereString
+        | RedirectKind::Read
+        | RedirectKind::ReadWrite => true,
+        RedirectKind::Duplicate { output } => !output,
+        _ => false,
+    };
+    redirect.descriptor.map_or(reads, |number| number == 0)
 }

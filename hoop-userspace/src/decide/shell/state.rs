@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
+use super::environment;
 use super::field::{Piece, Scalar, known};
 
 /// What a variable may hold. Never empty.
@@ -43,6 +44,7 @@ impl State {
 
     pub(super) fn variable(&self, name: &str) -> Rc<Value> {
         match self.variables.get(name) {
+            Some(_) if environment::is_volatile(name) => unknown().into(),
             Some(value) => value.clone(),
             None => self.unset(name).into(),
         }

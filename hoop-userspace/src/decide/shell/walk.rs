@@ -30,11 +30,17 @@ const ROUNDS: usize = 8;
 
 pub(super) struct Walk<'p> {
     pub programs: &'p Programs,
+    /// The text runs on a terminal, which the client types into.
+    pub terminal: bool,
     pub state: State,
     /// How the state is if the last command failed, where that differs: `cd`.
     failed: Option<State>,
     pub functions: BTreeMap<String, Vec<Rc<Command>>>,
     calling: Vec<String>,
+    /// Of each function being called, the variables that it made its own, as they were before.
+    locals: Vec<BTreeMap<String, Rc<Value>>>,
+    /// Variables that may not be set any more: some shells go on if they are.
+    pub frozen: BTreeSet<String>,
     pub around: Around,
     level: usize,
     budget: Cell<usize>,
@@ -61,6 +67,8 @@ pub(super) struct Run {
     pub files: Vec<FileAccess>,
     pub flags: BTreeSet<ShellFlag>,
     pub why: Option<String>,
+    /// An option says that there is no pager.
+    pub unpaged: bool,
 }
 
 impl Run {
@@ -73,13 +81,16 @@ impl Run {
 }
 
 impl<'p> Walk<'p> {
-    pub(super) fn new(programs: &'p Programs) -> Self {
+    pub(super) fn new(programs: &'p Programs, terminal: bool) -> Self {
         Self {
             programs,
+            terminal,
             state: State::fresh(Some(Vec::new())),
             failed: None,
             functions: BTreeMap::new(),
             calling: Vec::new(),
+            locals: Vec::new(),
+            frozen: BTreeSet::new(),
             around: Around::default(),
             level: 0,
             budget: Cell::new(BUDGET),
@@ -233,11 +244,7 @@ impl<'p> Walk<'p> {
         let outer = self.around.clone();
         let choices = self.choices(redirects.iter().map(|r| &r.target));
         for choice in &choices {
-            let mut run = Run::default();
-            self.redirects(redirects, choice, &mut run)?;
-            if !run.files.is_empty() || !run.flags.is_empty() {
-                self.push(None, run)?;
-            }
+            self.redirected_to(redirects, choice, &mut Run::default())?;
         }
         // Which of its commands reads how much of a text is not known.
         self.around.input = None;
@@ -283,6 +290,9 @@ impl<'p> Walk<'p> {
                 body,
                 keyword,
             } => {
+                if environment::is_hook(name) {
+                    return Err(Dark("a function is defined that the shell calls by itself"));
+                }
                 self.functions
                     .entry(name.clone())
                     .or_default()
@@ -489,11 +499,29 @@ impl<'p> Walk<'p> {
                 }
             }
         }
-        self.redirects(redirects, choice, &mut run)?;
+        self.redirected_to(redirects, choice, &mut run)?;
         match run.argv.is_empty() {
-            true if run.files.is_empty() && run.flags.is_empty() => Ok(()),
+            true if run.flags.is_empty() => Ok(()),
             true => self.push(None, run),
             false => self.run_in_shell(run),
+        }
+    }
+
+    /// Redirections are the shell's doing: a rule about a command says nothing of where it is led.
+    fn redirected_to(
+        &mut self,
+        redirects: &[Redirect],
+        choice: &super::expand::Choice,
+        run: &mut Run,
+    ) -> Result<(), Dark> {
+        let mut own = Run::default();
+        self.redirects(redirects, choice, &mut own)?;
+        if own.flags.contains(&ShellFlag::Background) {
+            run.flags.insert(ShellFlag::Background);
+        }
+        match own.files.is_empty() && own.flags.is_empty() {
+            true => Ok(()),
+            false => self.push(None, own),
         }
     }
 
@@ -512,6 +540,9 @@ impl<'p> Walk<'p> {
 
     /// Refuses variables by which the shell itself, or what it starts, does something else.
     pub(super) fn influence(&self, name: &str) -> Result<(), Dark> {
+        if self.frozen.contains(name) {
+            return Err(Dark("a variable is set that is read-only"));
+        }
         match environment::of(name, None) {
             environment::Influence::Code => Err(Dark(
                 "a variable is set that makes programs run something else",
@@ -544,10 +575,16 @@ impl<'p> Walk<'p> {
                 return Ok(());
             }
         }
+        let shadowed = name
+            .as_ref()
+            .is_some_and(|name| self.functions.contains_key(name));
         match name {
-            Some(name) if super::builtins::is_builtin(&name) => self.builtin(&name, run),
-            _ => self.run(run),
+            Some(name) if super::builtins::is_builtin(&name) => self.builtin(&name, run)?,
+            _ => self.run(run)?,
         }
+        // What a function of that name did instead goes on, whatever `exit` does.
+        self.state.dead &= !shadowed;
+        Ok(())
     }
 
     fn call(&mut self, name: &str, bodies: &[Rc<Command>], run: &Run) -> Result<(), Dark> {
@@ -565,6 +602,7 @@ impl<'p> Walk<'p> {
         self.around.input = None;
         let outer = std::mem::replace(&mut self.state.positional, positional);
         self.calling.push(name.to_owned());
+        self.locals.push(BTreeMap::new());
         let before = self.state.clone();
         let mut end: Option<State> = None;
         for body in bodies {
@@ -579,10 +617,24 @@ impl<'p> Walk<'p> {
         self.calling.pop();
         self.state = end.unwrap_or(before);
         self.state.positional = outer;
+        // What a variable was before it became local it is again; whether it became so depends.
+        for (name, old) in self.locals.pop().unwrap_or_default() {
+            let now = self.state.variable(&name);
+            let both = old.iter().chain(now.iter()).cloned().collect();
+            self.assign(&name, both);
+        }
         // `return` ends the function alone.
         self.state.dead = false;
         self.failed = None;
         Ok(())
+    }
+
+    /// Notes that the function being called is about to make a variable its own.
+    pub(super) fn localise(&mut self, name: &str) {
+        let value = self.state.variable(name);
+        if let Some(frame) = self.locals.last_mut() {
+            frame.entry(name.to_owned()).or_insert(value);
+        }
     }
 
     pub(super) fn set_failed(&mut self, state: State) {

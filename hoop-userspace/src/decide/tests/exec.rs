@@ -48,6 +48,15 @@ fn one_service() {
         "sudo systemctl restart nginx > /srv/x",
         "sudo systemctl restart $x",
         "sudo ./systemctl restart nginx",
+        "sudo chroot /srv/x systemctl restart nginx",
+        "sudo FOO=x systemctl restart nginx",
+        "sudo flock /etc/nologin systemctl restart nginx",
+        "sudo time -o /etc/nologin systemctl restart nginx",
+        "sudo strace systemctl restart nginx",
+        "sudo docker exec web systemctl restart nginx",
+        "sudo ssh other sudo systemctl restart nginx",
+        "sudo unshare -m systemctl restart nginx",
+        "sudo systemctl restart nginx <<< $(id)",
         "",
     ] {
         assert_eq!(said(&decider, text).0, "refuse", "{text}");
@@ -105,6 +114,20 @@ fn one_forbid_is_enough() {
     assert_eq!(said(&decider, "ls /etc/x; cat /srv/x").0, "allow");
     let forbidden = ("refuse", vec!["no-etc".to_owned()]);
     assert_eq!(said(&decider, "ls; sh -c 'true && cat /etc/x'"), forbidden);
+}
+
+#[test]
+fn activity_counts_here_too() {
+    let policies = "permit (principal, action, resource);
+        @id(\"guessing\") forbid (principal, action, resource)
+        when { context.activity.session.refusals >= 20 };";
+    let decider = decider(&[], &[("a.cedar", policies)], &[]);
+    let mut subject = on_host();
+    let said = |subject: &Subject, text| decider.explain_exec(subject, text).rules;
+    assert_eq!(said(&subject, "ls"), [Rule("a.cedar:1".into())]);
+    subject.activity.session.refusals = 20;
+    assert_eq!(said(&subject, "ls"), [Rule("guessing".into())]);
+    assert_eq!(said(&subject, "ls '"), [Rule("guessing".into())]);
 }
 
 #[test]

@@ -188,7 +188,7 @@ impl Walk<'_> {
                 .flags
                 .extend(outer.flags.iter().filter(|f| **f == ShellFlag::Opaque));
             (around.stdin, around.input) = (Stdin::Session, None);
-            let run = inner_run(&argv, &Run::default());
+            let run = inner_run(&argv);
             self.apart(around, |walk| {
                 if in_folder {
                     walk.state.folder = crate::decide::shell::state::unknown();

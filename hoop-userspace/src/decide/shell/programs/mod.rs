@@ -115,6 +115,7 @@ impl Walk<'_> {
             "top" => self.top(run),
             "curl" => self.curl(run),
             "git" => self.git(run),
+            "service" => self.service(run),
             "ps" => self.ps(run),
             _ if interpreters::is_interpreter(program) => self.interpreter(program, run),
             _ => self.listed(program, program, run, 1),
@@ -163,10 +164,14 @@ impl Walk<'_> {
             Operands::Subcommand => {
                 let taken = spec.take(&arguments, false);
                 let mut run = run;
+                run.unpaged |= key == "git" && taken.named(&["-P"]);
                 self.apply(spec, &taken, &mut run);
                 let Some(sub) = taken.operands.first() else {
                     return match key {
                         "git stash" => self.unfamiliar(program, run, "it puts changes away"),
+                        "systemctl" | "loginctl" => {
+                            self.listed(program, &format!("{key} {}", bare(key)), run, usize::MAX)
+                        }
                         _ => self.push(Some(program.to_owned()), run),
                     };
                 };
@@ -189,6 +194,13 @@ impl Walk<'_> {
 
     /// Notes what options do.
     fn apply(&self, spec: &Spec, taken: &Taken, run: &mut Run) {
+        run.unpaged |= taken.named(&["--no-pager"]);
+        if self.terminal && spec.pages && !run.unpaged {
+            run.flag(
+                ShellFlag::Opaque,
+                "its pager runs what is typed, as there is a terminal: --no-pager prevents it",
+            );
+        }
         for flag in &spec.flags {
             run.flag(*flag, "");
         }
@@ -431,6 +443,15 @@ impl Walk<'_> {
         })
     }
 
+    /// Its operand is a script's name, which may lead out of the folder of scripts.
+    fn service(&mut self, mut run: Run) -> Result<(), Dark> {
+        let plain = |field: &Field| field.known().is_some_and(|name| !name.contains('/'));
+        if !run.argv.iter().skip(1).take(1).all(plain) {
+            run.flag(ShellFlag::Unfamiliar, "which script runs is not known");
+        }
+        self.listed("service", "service", run, 1)
+    }
+
     /// `crontab -l` shows; anything else sets what runs later.
     fn crontab(&mut self, run: Run) -> Result<(), Dark> {
         let arguments: Option<Vec<_>> = run.argv.iter().skip(1).map(Field::known).collect();
@@ -446,6 +467,14 @@ impl Walk<'_> {
             ShellFlag::WritesFiles,
         ]);
         self.opaque("crontab", run, "what runs later is not seen")
+    }
+}
+
+/// What it does without a command.
+fn bare(program: &str) -> &'static str {
+    match program {
+        "loginctl" => "list-sessions",
+        _ => "list-units",
     }
 }
 

@@ -14,6 +14,8 @@ pub(super) struct Spec {
     pub any: bool,
     /// `-5` is a number.
     pub numbers: bool,
+    /// It starts a pager where there is a terminal.
+    pub pages: bool,
     pub flags: Vec<ShellFlag>,
 }
 
@@ -255,6 +257,7 @@ fn add(entry: &str, specs: &mut Vec<(String, Spec)>) {
         options: HashMap::new(),
         any: false,
         numbers: false,
+        pages: false,
         flags: Vec::new(),
     };
     for word in rest {
@@ -306,6 +309,7 @@ impl Spec {
         match word {
             "any" => self.any = true,
             "#" => self.numbers = true,
+            "pages" => self.pages = true,
             _ => {
                 if let Some(flag) = word.strip_prefix(['+', '!']) {
                     self.flags.extend(ShellFlag::by_name(flag));

@@ -87,6 +87,7 @@ impl Walk<'_> {
         }
         match joined(operands) {
             Some(text) => {
+                self.wrapper("ssh", &run, operands)?;
                 let around = self.around.clone();
                 self.apart(around, |walk| {
                     walk.state.folder = vec![vec![Piece::Home(String::new())]];
@@ -136,12 +137,13 @@ impl Walk<'_> {
             return self.opaque(program, run, "what runs in the container is not known");
         }
         self.apply(spec, &taken, &mut run);
+        self.wrapper(program, &run, command)?;
         let mut around = self.wrapped_around(program, &run);
         around.user = taken
             .value(&["-u", "--user"])
             .map(Field::show)
             .or(around.user);
-        let inner = inner_run(command, &run);
+        let inner = inner_run(command);
         self.apart(around, |walk| {
             walk.state.folder = crate::decide::shell::state::unknown();
             walk.run(inner)

@@ -35,13 +35,17 @@ impl Walk<'_> {
         }
         let mut around = self.wrapped_around(program, &run);
         around.user = Some(user);
+        if taken.named(&["-S", "--stdin"]) {
+            // A password is read first, if one is needed: what is left is not known.
+            around.input = None;
+        }
         if taken.named(&["-b", "--background"]) {
             around.flags.insert(ShellFlag::Background);
         }
         if shell {
             around.flags.insert(ShellFlag::Interpreter);
         }
-        let run = inner_run(inner, &run);
+        let run = inner_run(inner);
         self.apart(around, |walk| {
             if shell {
                 // That user's home, or folder, is where it begins.
@@ -92,6 +96,23 @@ impl Walk<'_> {
         })
     }
 
+    /// A program that does more than start another is a command of its own: `chroot` decides which
+    /// program it is that runs, `time -o` writes.
+    pub(super) fn wrapper(
+        &mut self,
+        program: &str,
+        run: &Run,
+        inner: &[Field],
+    ) -> Result<(), Dark> {
+        if run.files.is_empty() && run.flags.is_empty() {
+            return Ok(());
+        }
+        let mut own = run.clone();
+        own.argv
+            .truncate(run.argv.len().saturating_sub(inner.len()));
+        self.push(Some(program.to_owned()), own)
+    }
+
     /// What is around a command that `program` starts.
     pub(super) fn wrapped_around(&self, program: &str, run: &Run) -> Around {
         let mut around = self.around.clone();
@@ -102,11 +123,10 @@ impl Walk<'_> {
     }
 }
 
-/// The command that a wrapper runs. What the wrapper's own options touch is this command's too.
-pub(super) fn inner_run(argv: &[Field], outer: &Run) -> Run {
+/// The command that a wrapper runs.
+pub(super) fn inner_run(argv: &[Field]) -> Run {
     Run {
         argv: argv.to_vec(),
-        files: outer.files.clone(),
         ..Run::default()
     }
 }

@@ -36,8 +36,9 @@ impl Walk<'_> {
         {
             self.file(&mut run, FileVerb::Create, lock, false);
         }
+        self.wrapper(program, &run, inner)?;
         let around = self.wrapped_around(program, &run);
-        let run = inner_run(inner, &run);
+        let run = inner_run(inner);
         self.apart(around, |walk| {
             if program == "chroot" {
                 walk.state.folder = vec![vec![Piece::Text("/".into())]];
@@ -71,7 +72,7 @@ impl Walk<'_> {
             return self.push(Some("env".into()), run);
         }
         let around = self.wrapped_around("env", &run);
-        let run = inner_run(inner, &run);
+        let run = inner_run(inner);
         self.apart(around, |walk| walk.run(run))
     }
 
@@ -107,10 +108,11 @@ impl Walk<'_> {
             }
             None => argv.push(Field::unknown(true)),
         }
+        self.wrapper("xargs", &run, &taken.operands)?;
         let mut around = self.wrapped_around("xargs", &run);
         // The program's own input is empty.
         (around.stdin, around.input) = (Stdin::File, None);
-        let run = inner_run(&argv, &run);
+        let run = inner_run(&argv);
         self.apart(around, |walk| walk.run(run))
     }
 
@@ -126,7 +128,7 @@ impl Walk<'_> {
         }
         if taken.named(&["-x", "--exec"]) {
             let around = self.wrapped_around("watch", &run);
-            let run = inner_run(&taken.operands, &run);
+            let run = inner_run(&taken.operands);
             return self.apart(around, |walk| walk.run(run));
         }
         match joined(&taken.operands) {

@@ -172,7 +172,8 @@ impl<'t> Parser<'t> {
                 break;
             }
             // The next line would be joined before it is compared with the delimiter.
-            if !pending.quoted && line.len() - line.trim_end_matches('\\').len() & 1 == 1 {
+            let escapes = line.len() - line.trim_end_matches('\\').len();
+            if !pending.quoted && escapes % 2 == 1 {
                 return Err(Trouble("a line of a here-document is continued"));
             }
             body.push_str(line);

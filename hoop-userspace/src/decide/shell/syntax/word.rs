@@ -18,6 +18,12 @@ impl Parser<'_> {
                 _ => self.piece(&mut word, c)?,
             }
         }
+        // bash then splits nothing in it, others do.
+        let dollar = |part: &Part| matches!(part, Part::Bare(text) if text.contains('$'));
+        let plain = |part: &Part| matches!(part, Part::Bare(_) | Part::Quoted(_));
+        if word.0.iter().any(dollar) && !word.0.iter().all(plain) {
+            return Err(Trouble("a plain dollar stands beside a variable"));
+        }
         Ok((self.at > start && !(word.0.is_empty() && self.only_continued(start))).then_some(word))
     }
 

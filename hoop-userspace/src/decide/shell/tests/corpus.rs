@@ -88,7 +88,7 @@ fn every_line() {
     let deciders = packs.map(|pack| crate::decide::tests::decider(&[pack], &[], &[]));
     let mut all = Vec::new();
     for line in &lines {
-        let facts = shell.facts(&line.text);
+        let facts = shell.facts(&line.text, false);
         let verdicts = [0, 1, 2].map(|at| verdict(&deciders[at], &line.text));
         all.extend(wrong(line, &facts, verdicts).map(|w| format!("{} {w}", line.class)));
     }

@@ -64,9 +64,28 @@ fn work() {
         "for x in a b c d; do for y in a b c d; do for z in a b c d; do ls $x $y $z; done; done; done".into(),
         (0..200).map(|n| format!("cd d{n}; ")).collect::<String>() + "ls",
         "a".repeat(1 << 20),
+        format!("ls {}", "{".repeat(100_000)),
+        format!("ls {}", "{a".repeat(50_000)),
+        format!("ls {}", "{a,".repeat(30_000)),
+        format!("ls {}", "[".repeat(100_000)),
+        format!("ls {}", "[a".repeat(50_000)),
+        // What a variable holds doubles.
+        format!("a=AAAAAAAA; {}ls $a", "a=$a$a; ".repeat(60)),
+        format!("a=AAAAAAAA; {}ls $a$a", "b=$a$a; a=$b; ".repeat(60)),
+        format!("ls {}", "$@".repeat(60_000)),
+        format!("find {}-exec ls {} \\;", "d ".repeat(900), "x".repeat(60_000)),
+        format!("cat {}", "a/".repeat(2_000) + " ").repeat(30),
+        (0..250).map(|n| format!("x{n}={}; ", "v".repeat(400))).collect::<String>() + &"ls; ".repeat(6_000),
+        (0..250).map(|n| format!("if a; then x{n}=1; else x{n}={}; fi; ", "w".repeat(100))).collect::<String>()
+            + &"ls $x1 $x2 $x3 $x4; ".repeat(1_500),
+        (0..3_000).map(|n| format!("f() {{ ls {n}; }}; ")).collect::<String>() + &"f; ".repeat(200),
     ];
     for text in texts {
+        let start: String = text.chars().take(40).collect();
+        let began = std::time::Instant::now();
         on_small_stack(text);
+        // A second or less; what grows as the square of the text takes minutes.
+        assert!(began.elapsed().as_secs() < 30, "{start}");
     }
 }
 

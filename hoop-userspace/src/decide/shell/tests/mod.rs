@@ -8,7 +8,7 @@ mod real;
 use super::*;
 
 fn facts(text: &str) -> ShellFacts {
-    Shell::new().facts(text)
+    Shell::new().facts(text, false)
 }
 
 #[test]
@@ -37,6 +37,35 @@ fn a_line_of_several() {
     grep -rn 'a b' lib Some("app") ["sudo", "timeout"] ["privileged"] [("read", "/srv/lib/**")]
     tee -a ~/out None [] ["writes_files"] [("append", "~/out")]
     "#);
+}
+
+#[test]
+fn a_terminal_lets_pagers_run_what_is_typed() {
+    let shell = Shell::new();
+    for text in [
+        "journalctl -u nginx",
+        "systemctl",
+        "systemctl status nginx",
+        "git -C /srv log",
+        "git log -P",
+        "sudo journalctl",
+        "dpkg -l",
+        "less /etc/hosts",
+    ] {
+        assert!(shell.facts(text, true).opaque, "{text}");
+    }
+    for text in [
+        "journalctl -u nginx --no-pager",
+        "systemctl --no-pager status nginx",
+        "git --no-pager log",
+        "git -P diff",
+        "df -h",
+        "cat /etc/hosts",
+    ] {
+        assert!(!shell.facts(text, true).opaque, "{text}");
+        assert!(!shell.facts(text, false).opaque, "{text}");
+    }
+    assert!(!shell.facts("journalctl -u nginx", false).opaque);
 }
 
 #[test]
