@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use super::ConfigArg;
 use crate::attribute::Process;
-use crate::config::{Agent, Bundle, Config, Mode, Resource};
-use crate::decide::{Decider, Facts, Rule, Subject};
+use crate::config::{Agent, Bundle, Config, Host, Mode, ProtocolKind, Resource};
+use crate::decide::{Decider, Facts, Refusal, Rule, ShellFacts, Subject};
 use crate::identify::Identity;
 use crate::ids::{Epochs, SessionId};
 use crate::terminate::SqlText;
@@ -58,6 +58,9 @@ struct Test {
     /// The database that the session is in
     #[arg(long, default_value = "postgres")]
     database: String,
+    /// The host that is asked, as the client calls it; the resource's first name by default
+    #[arg(long)]
+    host: Option<String>,
     /// A group that the agent's token would list; may be repeated
     #[arg(long = "group", value_name = "GROUP")]
     groups: Vec<String>,
@@ -93,7 +96,7 @@ struct What {
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 enum Line {
     Sql(String),
-    Exec(IgnoredAny),
+    Exec(String),
     Request(IgnoredAny),
 }
 
@@ -118,13 +121,17 @@ struct Answer {
     facts: Option<Found>,
 }
 
-/// What is known of a text.
+/// What the parser of the request's language found.
 #[derive(Debug, Serialize)]
-struct Found {
-    #[serde(flatten)]
-    facts: Arc<Facts>,
-    /// By the resource's masks.
-    reads_masked_in_predicate: bool,
+#[serde(untagged)]
+enum Found {
+    Sql {
+        #[serde(flatten)]
+        facts: Arc<Facts>,
+        /// By the resource's masks.
+        reads_masked_in_predicate: bool,
+    },
+    Exec(Arc<ShellFacts>),
 }
 
 #[derive(Serialize)]
@@ -163,8 +170,10 @@ impl Test {
     fn run(self) -> Result<ExitCode> {
         let config = Bundle::without_secrets(&self.config.config)?;
         let decider = Decider::new(&config)?;
+        let (protocol, subject) = self.subject(&config)?;
         let tester = Tester {
-            subject: self.subject(&config)?,
+            protocol,
+            subject,
             decider,
             hasher: RandomState::new(),
         };
@@ -175,10 +184,12 @@ impl Test {
             What {
                 sql: Some(text), ..
             } => Line::Sql(text),
-            What { exec: Some(_), .. } => Line::Exec(IgnoredAny),
+            What {
+                exec: Some(text), ..
+            } => Line::Exec(text),
             What { .. } => Line::Request(IgnoredAny),
         };
-        let answer = tester.answer(&line);
+        let answer = tester.answer(&line)?;
         match self.json {
             true => println!("{}", serde_json::to_string(&answer)?),
             false => print!("{}", answer.for_people()),
@@ -186,7 +197,7 @@ impl Test {
         Ok(answer.verdict.exit_code())
     }
 
-    fn subject(&self, config: &Config) -> Result<Subject> {
+    fn subject(&self, config: &Config) -> Result<(ProtocolKind, Subject)> {
         let agent = named(
             &self.agent,
             &config.agents,
@@ -199,12 +210,11 @@ impl Test {
             |r: &Resource| r.name.as_str(),
             "resource",
         )?;
-        let database = resource
-            .login
-            .database
-            .clone()
-            .unwrap_or_else(|| self.database.clone());
-        Ok(Subject {
+        let database = match resource.protocol {
+            ProtocolKind::Postgres => resource.login.database.clone(),
+            ProtocolKind::Ssh => self.host.clone().or_else(|| first_name(resource)),
+        };
+        let subject = Subject {
             session: SessionId::from([0; 16]),
             identity: Arc::new(Identity::supposed(agent, self.groups.clone())),
             process: Arc::new(Process {
@@ -212,7 +222,7 @@ impl Test {
                 ..Process::default()
             }),
             resource: resource.name.clone(),
-            database,
+            database: database.unwrap_or_else(|| self.database.clone()),
             login: resource.login.user.clone(),
             epochs: Epochs::default(),
             // What enforce mode says is what is asked, whatever mode the agent is in now.
@@ -223,8 +233,21 @@ impl Test {
             activity: Default::default(),
             objects: Arc::default(),
             unseen: Arc::default(),
-        })
+        };
+        Ok((resource.protocol, subject))
     }
+}
+
+/// A resource's first host by name, or else its first network.
+fn first_name(resource: &Resource) -> Option<String> {
+    let named = resource.hosts.iter().find_map(|host| match host {
+        Host::Name(name) => Some(name.clone()),
+        Host::Net(_) => None,
+    });
+    named.or_else(|| match resource.hosts.first() {
+        Some(Host::Net(net)) => Some(net.addr().to_string()),
+        _ => None,
+    })
 }
 
 fn named<'c, T>(
@@ -246,17 +269,32 @@ fn named<'c, T>(
 }
 
 struct Tester {
+    protocol: ProtocolKind,
     decider: Decider,
     subject: Subject,
     hasher: RandomState,
 }
 
 impl Tester {
-    fn answer(&self, line: &Line) -> Answer {
-        match line {
-            Line::Sql(text) => self.sql(text),
-            Line::Exec(_) => undecided("shell commands are not decided by this version of hoop"),
-            Line::Request(_) => undecided("API requests are not decided by this version of hoop"),
+    fn answer(&self, line: &Line) -> Result<Answer> {
+        match (line, self.protocol) {
+            (Line::Sql(text), ProtocolKind::Postgres) => Ok(self.sql(text)),
+            (Line::Exec(text), ProtocolKind::Ssh) => Ok(self.exec(text)),
+            (Line::Sql(_), ProtocolKind::Ssh) => {
+                bail!(
+                    "{} is reached by SSH: it takes no SQL",
+                    self.subject.resource
+                )
+            }
+            (Line::Exec(_), ProtocolKind::Postgres) => {
+                bail!(
+                    "{} is a database: it runs no shell commands",
+                    self.subject.resource
+                )
+            }
+            (Line::Request(_), _) => Ok(undecided(
+                "API requests are not decided by this version of hoop",
+            )),
         }
     }
 
@@ -266,21 +304,31 @@ impl Tester {
             text: text.into(),
         });
         let explained = self.decider.explain(&self.subject, text);
-        let refusal = explained.refusal;
-        Answer {
-            verdict: match (&refusal, explained.asks) {
-                (None, _) => Verdict::Allow,
-                (Some(_), true) => Verdict::Ask,
-                (Some(_), false) => Verdict::Refuse,
-            },
-            rules: explained.rules,
-            message: refusal.as_ref().map(|r| r.message.clone()),
-            refusal: refusal.and_then(|r| serde_json::from_str(&r.json_line()).ok()),
-            facts: Some(Found {
-                facts: explained.facts,
-                reads_masked_in_predicate: explained.picks,
-            }),
-        }
+        let found = Found::Sql {
+            facts: explained.facts,
+            reads_masked_in_predicate: explained.picks,
+        };
+        answer(explained.rules, explained.refusal, explained.asks, found)
+    }
+
+    fn exec(&self, text: &str) -> Answer {
+        let explained = self.decider.explain_exec(&self.subject, text);
+        let found = Found::Exec(explained.facts);
+        answer(explained.rules, explained.refusal, explained.asks, found)
+    }
+}
+
+fn answer(rules: Vec<Rule>, refusal: Option<Refusal>, asks: bool, found: Found) -> Answer {
+    Answer {
+        verdict: match (&refusal, asks) {
+            (None, _) => Verdict::Allow,
+            (Some(_), true) => Verdict::Ask,
+            (Some(_), false) => Verdict::Refuse,
+        },
+        rules,
+        message: refusal.as_ref().map(|r| r.message.clone()),
+        refusal: refusal.and_then(|r| serde_json::from_str(&r.json_line()).ok()),
+        facts: Some(found),
     }
 }
 
@@ -310,16 +358,15 @@ fn batch(tester: &Tester, mut from: impl BufRead, mut to: impl Write) -> Result<
         if line.trim_ascii().is_empty() {
             continue;
         }
-        match serde_json::from_slice::<Line>(&line) {
-            Ok(line) => serde_json::to_writer(&mut to, &tester.answer(&line))?,
-            Err(error) => serde_json::to_writer(
-                &mut to,
-                &Failure {
-                    error: format!(
-                        "not one of {{\"sql\": …}}, {{\"exec\": …}}, {{\"request\": …}}: {error}"
-                    ),
-                },
-            )?,
+        let answer = match serde_json::from_slice::<Line>(&line) {
+            Ok(line) => tester.answer(&line).map_err(|error| error.to_string()),
+            Err(error) => Err(format!(
+                "not one of {{\"sql\": …}}, {{\"exec\": …}}, {{\"request\": …}}: {error}"
+            )),
+        };
+        match answer {
+            Ok(answer) => serde_json::to_writer(&mut to, &answer)?,
+            Err(error) => serde_json::to_writer(&mut to, &Failure { error })?,
         }
         to.write_all(b"\n")?;
         to.flush()?;
@@ -357,18 +404,51 @@ impl Answer {
         if let Some(hint) = hint {
             let _ = writeln!(text, "  hint     {hint}");
         }
-        for statement in self.facts.iter().flat_map(|found| &found.facts.statements) {
-            for access in &statement.accesses {
-                let _ = writeln!(
-                    text,
-                    "  {:<8} {} on {}",
-                    access.action.as_str().trim_start_matches("sql:"),
-                    access.verb,
-                    access.object
-                );
+        match &self.facts {
+            Some(Found::Sql { facts, .. }) => {
+                for access in facts.statements.iter().flat_map(|s| &s.accesses) {
+                    let _ = writeln!(
+                        text,
+                        "  {:<8} {} on {}",
+                        access.action.as_str().trim_start_matches("sql:"),
+                        access.verb,
+                        access.object
+                    );
+                }
             }
+            Some(Found::Exec(facts)) => commands(facts, &mut text),
+            None => {}
         }
         text
+    }
+}
+
+/// Each command with what stands out in it, and its files below it.
+fn commands(facts: &ShellFacts, text: &mut String) {
+    use std::fmt::Write;
+    for command in &facts.commands {
+        let user = command.user.iter().map(|user| format!(" as {user}"));
+        let through = match command.through.is_empty() {
+            true => String::new(),
+            false => format!(" through {}", command.through.join(", ")),
+        };
+        let flags: Vec<_> = command.flags.iter().map(|flag| flag.as_str()).collect();
+        let flags = match flags.is_empty() {
+            true => String::new(),
+            false => format!("  [{}]", flags.join(", ")),
+        };
+        let user: String = user.collect();
+        // Writing to a String cannot fail.
+        if command.program.is_some() || command.files.is_empty() {
+            let _ = writeln!(
+                text,
+                "  {:<8} {}{user}{through}{flags}",
+                "run", command.line
+            );
+        }
+        for file in &command.files {
+            let _ = writeln!(text, "  {:<8} {}", file.verb.as_str(), file.path);
+        }
     }
 }
 
@@ -377,6 +457,10 @@ mod tests {
     use super::*;
 
     fn tester() -> Tester {
+        of("orders")
+    }
+
+    fn of(resource: &str) -> Tester {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("hoop.toml");
         let text = "[issuer.okta]\nurl = \"https://x.example\"\naudience = \"a\"\n\
@@ -384,14 +468,17 @@ mod tests {
             token = { file = \"/run/token\" }\n\
             [[resource]]\nname = \"orders\"\nprotocol = \"postgres\"\nhosts = [\"db\"]\n\
             login = { user = \"u\", password = { credential = \"not-there\" } }\n\
+            [[resource]]\nname = \"web\"\nprotocol = \"ssh\"\nhosts = [\"web1\"]\n\
+            login = { user = \"deploy\" }\n\
             [policy]\nuse = [\"ask-before-write\"]\n";
         std::fs::write(&path, text).unwrap();
         let config = Bundle::without_secrets(&path).unwrap();
         let test = Test {
             config: ConfigArg { config: path },
             agent: "bot".into(),
-            resource: "orders".into(),
+            resource: resource.into(),
             database: "app".into(),
+            host: None,
             groups: Vec::new(),
             executable: None,
             json: true,
@@ -402,9 +489,11 @@ mod tests {
                 batch: true,
             },
         };
+        let (protocol, subject) = test.subject(&config).unwrap();
         Tester {
+            protocol,
             decider: Decider::new(&config).unwrap(),
-            subject: test.subject(&config).unwrap(),
+            subject,
             hasher: RandomState::new(),
         }
     }
@@ -430,16 +519,45 @@ mod tests {
             .iter()
             .map(|a| a["verdict"].as_str().unwrap_or("error"))
             .collect();
-        let refused = ["refuse"; 3];
-        assert_eq!(verdicts[..2], ["allow", "ask"]);
-        assert_eq!(verdicts[2..5], refused);
+        assert_eq!(verdicts[..5], ["allow", "ask", "refuse", "error", "refuse"]);
         assert_eq!(verdicts[5..9], ["error"; 4]);
         assert_eq!(verdicts[9], "allow");
         assert!(answers[5]["error"].as_str().unwrap().contains("sql"));
         assert_eq!(answers[1]["rules"], serde_json::json!(["ask-before-write"]));
         assert_eq!(answers[1]["refusal"]["code"], "approval_unavailable");
         assert_eq!(answers[1]["facts"]["writes"][0]["name"], "users");
-        assert_eq!(answers[3]["facts"], serde_json::Value::Null);
+        assert!(answers[3]["error"].as_str().unwrap().contains("database"));
+        assert_eq!(answers[4]["facts"], serde_json::Value::Null);
+    }
+
+    #[test]
+    fn commands_are_decided() {
+        let input = "{\"exec\": \"ls -l /srv\"}\n{\"exec\": \"rm /srv/x\"}\n{\"exec\": \"sh\"}\n{\"sql\": \"SELECT 1\"}\n";
+        let mut output = Vec::new();
+        batch(&of("web"), input.as_bytes(), &mut output).unwrap();
+        let answers: Vec<serde_json::Value> = output
+            .split(|b| *b == b'\n')
+            .filter(|line| !line.is_empty())
+            .map(|line| serde_json::from_slice(line).unwrap())
+            .collect();
+        assert_eq!(answers[0]["verdict"], "allow");
+        assert_eq!(answers[0]["facts"]["commands"][0]["argv"][1], "-l");
+        assert_eq!(answers[1]["verdict"], "ask");
+        assert_eq!(answers[1]["facts"]["deletes"][0], "/srv/x");
+        assert_eq!(answers[2]["verdict"], "refuse");
+        assert_eq!(answers[2]["facts"]["opaque"], true);
+        assert!(answers[3]["error"].as_str().unwrap().contains("SSH"));
+        let text = of("web")
+            .answer(&Line::Exec("sudo -u app rm -f /srv/x".into()))
+            .unwrap()
+            .for_people();
+        insta::assert_snapshot!(text, @r#"
+        a human would be asked: bot needs the approval of hoop-approvers to run `rm -f /srv/x` as app (privileged, writes_files, deletes) by rule "ask-before-write/other-commands", and nobody can be asked yet
+          by       ask-before-write/other-commands
+          hint     ask the operator, or do without it
+          run      rm -f /srv/x as app through sudo  [privileged, writes_files, deletes]
+          delete   /srv/x
+        "#);
     }
 
     #[test]
@@ -449,6 +567,7 @@ mod tests {
             .answer(&Line::Sql(
                 "UPDATE public.users SET a = 1 WHERE b = 2".into(),
             ))
+            .unwrap()
             .for_people();
         insta::assert_snapshot!(text, @r#"
         a human would be asked: bot needs the approval of hoop-approvers to run UPDATE on table public.users by rule "ask-before-write"

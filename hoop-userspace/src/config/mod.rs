@@ -214,6 +214,7 @@ pub struct Resource {
 #[serde(rename_all = "lowercase")]
 pub enum ProtocolKind {
     Postgres,
+    Ssh,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

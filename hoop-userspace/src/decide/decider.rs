@@ -16,6 +16,7 @@ use super::masks::Masks;
 use super::objects;
 use super::outcome::{Ask, Outcome};
 use super::question::{self, Question};
+use super::shell::Shell;
 use super::sql::{Limits, Parser, shape};
 use super::words::{self, Words};
 use super::{
@@ -30,6 +31,7 @@ pub struct Decider {
     /// What refusals call the policies.
     names: String,
     parser: Parser,
+    pub(super) shell: Shell,
     masks: HashMap<ResourceName, Masks>,
     none: Masks,
     cache: Mutex<Cache>,
@@ -93,6 +95,7 @@ impl Decider {
             policies,
             names: names.join(", "),
             parser: Parser::new(Limits::default()),
+            shell: Shell::new(),
             masks,
             none: Masks::default(),
             cache: Mutex::default(),
@@ -346,6 +349,15 @@ impl Decider {
         let verdict = Arc::new(self.judge(subject, &known.facts));
         self.lock().keep_verdict(known, who, &verdict);
         verdict
+    }
+
+    pub(super) fn policies(&self) -> &Policies {
+        &self.policies
+    }
+
+    /// What a refusal says to do where no rule permits.
+    pub(super) fn keep_to(&self) -> String {
+        words::keep_to(&self.names)
     }
 
     /// A panic elsewhere leaves the caches valid: each change to them is one call.

@@ -5,6 +5,7 @@ mod cache;
 mod cedar;
 mod decider;
 mod demand;
+mod exec;
 mod facts;
 mod fastpath;
 mod lineage;
@@ -12,6 +13,7 @@ mod masks;
 mod objects;
 mod outcome;
 mod question;
+mod shell;
 mod sql;
 mod subject;
 mod unseen;
@@ -22,6 +24,7 @@ pub use activity::{Activity, Tally};
 pub use cedar::{PACKS, PolicyProblem, SCHEMA};
 pub use decider::{DecideError, Decider, Explained};
 pub use demand::{Demand, Scope};
+pub use exec::ExplainedExec;
 pub use facts::{
     Access, Action, ColumnName, Copied, Facts, Flag, Object, RelationName, Renamed, Setting,
     Statement, Verb,
@@ -29,6 +32,7 @@ pub use facts::{
 pub use lineage::{CopyForm, Item, Items, Mark, Named, Output, Query, World};
 pub use objects::{KnownFunction, KnownRelation, Objects, Volatility};
 pub use question::{Question, Waiting};
+pub use shell::{FileAccess, FileVerb, ShellCommand, ShellFacts, ShellFlag, Stdin};
 pub use sql::{Definitions, keeps_grammar};
 pub use subject::{Derived, Subject};
 pub use unseen::Unseen;

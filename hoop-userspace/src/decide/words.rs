@@ -95,14 +95,17 @@ pub(super) fn not_permitted(
         message,
         rule: None,
         retry: Retry::Never,
-        hint: match policies {
-            "" => "no policy is configured; ask the operator for one".into(),
-            policies => {
-                format!(
-                    "keep to what the policies permit ({policies}), or ask the operator for a rule"
-                )
-            }
-        },
+        hint: keep_to(policies),
+    }
+}
+
+/// What to do where no rule permits.
+pub(super) fn keep_to(policies: &str) -> String {
+    match policies {
+        "" => "no policy is configured; ask the operator for one".into(),
+        policies => {
+            format!("keep to what the policies permit ({policies}), or ask the operator for a rule")
+        }
     }
 }
 
@@ -219,14 +222,18 @@ pub(super) fn grammar(agent: &AgentName) -> Words {
 }
 
 pub(super) fn approval(agent: &AgentName, access: &Access, demands: &[Arc<Demand>]) -> Words {
+    asking(agent, &format!("run {}", what(access)), demands)
+}
+
+/// The same of something that is in words already.
+pub(super) fn asking(agent: &AgentName, what: &str, demands: &[Arc<Demand>]) -> Words {
     let whose: Vec<_> = demands.iter().map(|demand| demand.whose()).collect();
     let rules: Vec<_> = demands.iter().map(|d| format!("{:?}", d.rule)).collect();
     Words {
         code: Code::ApprovalUnavailable,
         message: format!(
-            "{agent} needs the approval of {} to run {} by rule {}",
+            "{agent} needs the approval of {} to {what} by rule {}",
             whose.join(", and "),
-            what(access),
             rules.join(" and "),
         ),
         rule: demands

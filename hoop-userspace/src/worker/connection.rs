@@ -16,7 +16,7 @@ use super::live::tell;
 use super::refusals;
 use super::report;
 use super::rules::{Rules, Shared};
-use crate::config::{Agent, Mode, Resource};
+use crate::config::{Agent, Mode, ProtocolKind, Resource};
 use crate::decide::{Decided, Decider, Permitted, Refusal, Subject};
 use crate::forward::postgres::SessionCatalog;
 use crate::forward::{self, ForwardError, Pass, Route, Target};
@@ -96,6 +96,10 @@ impl Connection {
     }
 
     async fn resource(&self, stream: TcpStream, agent: &Agent, target: &Target<'_>) {
+        if target.resource.protocol == ProtocolKind::Ssh {
+            let refusal = refusals::not_terminated(target.resource.name.as_str());
+            return self.turn_away(stream, Some(agent), refusal).await;
+        }
         // What happens once is boxed: a task is as large as the largest thing that it may hold, for
         // as long as the session lives.
         let Some(startup) = Box::pin(self.meet(stream, agent, target)).await else {

@@ -38,6 +38,13 @@ pub fn unroutable(why: &Unroutable) -> Refusal {
     refusal(Code::Destination, Retry::Never, why.to_string(), hint)
 }
 
+/// Policies for its commands can be tried already.
+pub fn not_terminated(resource: &str) -> Refusal {
+    let message = format!("{resource} is reached by SSH, which this version does not pass on");
+    let hint = "nothing was forwarded; `hoop policy test --exec` shows what the policies would say";
+    refusal(Code::Unavailable, Retry::Never, message, hint)
+}
+
 pub fn upstream(error: &ForwardError) -> Refusal {
     if matches!(error, ForwardError::Parameter(_)) {
         let hint = "connect without it, or have an operator set it for the server's login";

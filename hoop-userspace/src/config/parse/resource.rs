@@ -184,5 +184,6 @@ impl Parser<'_> {
 fn default_port(protocol: ProtocolKind) -> u16 {
     match protocol {
         ProtocolKind::Postgres => 5432,
+        ProtocolKind::Ssh => 22,
     }
 }

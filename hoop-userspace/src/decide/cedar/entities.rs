@@ -152,12 +152,12 @@ impl<'a> Path<'a> {
 }
 
 /// Parts of an id are told apart by slashes, which therefore cannot stand in a part.
-fn join(parts: &[&str]) -> String {
+pub(super) fn join(parts: &[&str]) -> String {
     let parts: Vec<_> = parts.iter().map(|part| escape(part)).collect();
     parts.join("/")
 }
 
-fn escape(part: &str) -> String {
+pub(super) fn escape(part: &str) -> String {
     part.replace('%', "%25").replace('/', "%2F")
 }
 
@@ -168,7 +168,7 @@ pub(super) fn uid(kind: &str, id: &str) -> Result<EntityUid, Unaskable> {
     Ok(EntityUid::from_type_name_and_id(kind, EntityId::new(id)))
 }
 
-fn entity(
+pub(super) fn entity(
     id: EntityUid,
     attributes: Attributes,
     parents: HashSet<EntityUid>,

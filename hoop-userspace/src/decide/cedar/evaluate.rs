@@ -91,7 +91,10 @@ impl<'a> Inquiry<'a> {
         let mut permitted = false;
         for schema in self.policies.places(&access.object) {
             let answer = match self.ask_in(access, context.clone(), schema) {
-                Ok(response) => self.policies.answer(access.action, &response),
+                Ok(response) => {
+                    let unknown = access.action == Action::Unknown;
+                    self.policies.answer(unknown, &response)
+                }
                 Err(error) => Answer::Error(None, error.to_string()),
             };
             permitted |= matches!(answer, Answer::Permit(_) | Answer::Ask(..));
@@ -158,7 +161,8 @@ impl Policies {
         }
     }
 
-    fn answer(&self, action: Action, response: &Response) -> Answer {
+    /// What a response means; of what was not understood only by name.
+    pub(super) fn answer(&self, unknown: bool, response: &Response) -> Answer {
         // Cedar passes over a policy that fails, a forbid too; here it refuses.
         if let Some(error) = response.diagnostics().errors().next() {
             let AuthorizationError::PolicyEvaluationError(at) = error;
@@ -181,7 +185,7 @@ impl Policies {
                 None => Answer::Silent { qualify: false },
             };
         }
-        let counts = |named: bool| action != Action::Unknown || named;
+        let counts = |named: bool| !unknown || named;
         let permits: Vec<_> = reasons().filter(|a| counts(a.names_unknown)).collect();
         let mut rules: Vec<_> = permits.iter().map(|a| a.rule.clone()).collect();
         rules.sort();
@@ -285,7 +289,10 @@ fn context(
         text("database", place.database),
         text("login", query.login),
         ("process".into(), process(query.process)?),
-        ("activity".into(), activity(query)?),
+        (
+            "activity".into(),
+            activity(query.activity, Some(query.facts))?,
+        ),
         ("catalog".into(), boolean(reached.known)),
         ("base_reads".into(), strings(&base_reads)),
         ("has_triggers".into(), boolean(reached.has_triggers)),
@@ -302,7 +309,7 @@ fn plain(name: &RelationName) -> String {
     }
 }
 
-fn process(process: &Process) -> Result<RestrictedExpression, Unaskable> {
+pub(super) fn process(process: &Process) -> Result<RestrictedExpression, Unaskable> {
     let executable = process
         .executable
         .as_ref()
@@ -328,17 +335,21 @@ fn process(process: &Process) -> Result<RestrictedExpression, Unaskable> {
     RestrictedExpression::new_record(fields).map_err(|e| Unaskable(e.to_string()))
 }
 
-fn activity(query: Query<'_>) -> Result<RestrictedExpression, Unaskable> {
+/// `facts` are those of a text of SQL.
+pub(super) fn activity(
+    activity: Option<&Activity>,
+    facts: Option<&Facts>,
+) -> Result<RestrictedExpression, Unaskable> {
     let none = Tally::default();
     let tallies = [
-        ("session", query.activity.map(|a| &a.session)),
-        ("agent", query.activity.map(|a| &a.agent)),
+        ("session", activity.map(|a| &a.session)),
+        ("agent", activity.map(|a| &a.agent)),
     ];
     let mut fields = Vec::new();
     for (name, tally) in tallies {
-        let new: Vec<String> = match tally {
-            Some(tally) => tally.new_tables(query.facts).map(plain).collect(),
-            None => Vec::new(),
+        let new: Vec<String> = match (tally, facts) {
+            (Some(tally), Some(facts)) => tally.new_tables(facts).map(plain).collect(),
+            _ => Vec::new(),
         };
         let tally = tally.unwrap_or(&none);
         let counts = [

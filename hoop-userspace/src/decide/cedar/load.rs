@@ -257,10 +257,12 @@ fn say(error: &(impl Diagnostic + fmt::Display)) -> String {
     }
 }
 
-/// Only a policy whose scope names `sql:unknown` may permit it.
+/// Only a policy whose scope names `sql:unknown` or `ssh:unknown` may permit it.
 fn names_unknown(constraint: &ActionConstraint) -> bool {
-    let unknown =
-        |action: &cedar_policy::EntityUid| action.id().unescaped() == Action::Unknown.as_str();
+    let unknown = |action: &cedar_policy::EntityUid| {
+        let names = [Action::Unknown.as_str(), super::exec::UNKNOWN];
+        names.contains(&action.id().unescaped())
+    };
     match constraint {
         ActionConstraint::Any => false,
         ActionConstraint::Eq(action) => unknown(action),

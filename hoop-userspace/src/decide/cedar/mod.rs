@@ -3,11 +3,13 @@
 mod demanding;
 mod entities;
 mod evaluate;
+mod exec;
 mod load;
 mod places;
 
 pub(super) use entities::Place;
 pub(super) use evaluate::{Answer, Query, join};
+pub(super) use exec::{ExecObject, ExecQuery};
 pub use load::{PACKS, PolicyProblem, SCHEMA};
 
 use std::collections::HashMap;

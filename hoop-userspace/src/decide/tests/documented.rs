@@ -1,10 +1,10 @@
-//! The examples of docs/APPROVALS.md: each block of rules with the verdicts that follow it, and
-//! each piece of configuration.
+//! The examples of docs/APPROVALS.md and docs/POLICY.md: each block of rules with the verdicts that
+//! follow it, and each piece of configuration.
 
 use super::*;
 
 /// Fenced blocks: language and text.
-fn blocks(text: &str) -> Vec<(String, String)> {
+pub(super) fn blocks(text: &str) -> Vec<(String, String)> {
     let mut blocks = Vec::new();
     let mut open: Option<(String, String)> = None;
     for line in text.lines() {
@@ -69,4 +69,34 @@ fn approvals() {
         verdicts > 8 && configurations > 0,
         "{verdicts} {configurations}"
     );
+}
+
+#[test]
+fn shell_commands() {
+    let text = include_str!("../../../../docs/POLICY.md");
+    let (_, section) = text.split_once("## Shell commands").unwrap();
+    let (section, _) = section.split_once("## Packs").unwrap();
+    let mut rules = None;
+    let mut verdicts = 0;
+    for (language, text) in blocks(section) {
+        match language.as_str() {
+            "cedar" => rules = Some(decider(&[], &[("documented", &text)], &[])),
+            "" if text.starts_with("allow ") => {
+                let rules = rules.as_ref().unwrap();
+                for line in text.lines() {
+                    let (expected, command) = line.split_once(' ').unwrap();
+                    let explained = rules.explain_exec(&on_host(), command.trim_start());
+                    let said = match (explained.refusal, explained.asks) {
+                        (None, _) => "allow",
+                        (Some(_), true) => "ask",
+                        (Some(_), false) => "refuse",
+                    };
+                    assert_eq!(said, expected, "{command}");
+                    verdicts += 1;
+                }
+            }
+            _ => {}
+        }
+    }
+    assert!(verdicts > 15, "{verdicts}");
 }

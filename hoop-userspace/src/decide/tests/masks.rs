@@ -116,7 +116,7 @@ fn policies_see_which_masked_tables_are_touched() {
         ("a.cedar", "permit (principal, action, resource);"),
         (
             "b.cedar",
-            "@id(\"ssn\") forbid (principal, action, resource) when { context.masked.contains(\"users\") };",
+            "@id(\"ssn\") forbid (principal, action in Action::\"sql\", resource) when { context.masked.contains(\"users\") };",
         ),
     ];
     let decider = decider(&[], &policies, &["public.users.ssn"]);

@@ -3,6 +3,7 @@
 mod corpus;
 mod documented;
 mod evasion;
+mod exec;
 mod masks;
 mod objects;
 mod policies;
@@ -70,6 +71,16 @@ fn subject() -> Subject {
     }
 }
 
+/// The same agent on a host.
+pub(super) fn on_host() -> Subject {
+    Subject {
+        resource: "web".into(),
+        database: "web1.prod.internal".into(),
+        login: "deploy".into(),
+        ..subject()
+    }
+}
+
 fn text(sql: &str) -> Arc<SqlText> {
     use std::hash::{DefaultHasher, Hasher};
     let mut hasher = DefaultHasher::new();
@@ -80,7 +91,7 @@ fn text(sql: &str) -> Arc<SqlText> {
     })
 }
 
-fn decider(packs: &[&str], policies: &[(&str, &str)], masks: &[&str]) -> Decider {
+pub(super) fn decider(packs: &[&str], policies: &[(&str, &str)], masks: &[&str]) -> Decider {
     Decider::new(&config(packs, policies, masks)).unwrap()
 }
 

@@ -174,7 +174,7 @@ fn functions_are_permitted_by_what_they_declare() {
 fn triggers_owners_and_the_catalog_itself_are_facts() {
     let quiet = (
         "quiet.cedar",
-        "forbid (principal, action, resource) when { context.has_triggers };",
+        "forbid (principal, action in Action::\"sql\", resource) when { context.has_triggers };",
     );
     let sql = "INSERT INTO audited VALUES (1)";
     assert_eq!(verdicts(&[ALL, quiet], sql), ("refuse", "allow"));
@@ -198,7 +198,7 @@ fn triggers_owners_and_the_catalog_itself_are_facts() {
     );
     let base = (
         "base.cedar",
-        "forbid (principal, action, resource) when { context.base_reads.contains(\"hr.salaries\") };",
+        "forbid (principal, action in Action::\"sql\", resource) when { context.base_reads.contains(\"hr.salaries\") };",
     );
     assert_eq!(
         verdicts(&[ALL, base], "SELECT 1 FROM pay"),

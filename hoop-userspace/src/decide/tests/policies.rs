@@ -142,8 +142,7 @@ fn functions_by_name() {
     assert_eq!(with(&[reads, own], "SELECT total(1)"), "refuse");
     assert_eq!(with(&[reads, own], "SELECT hr.total(1)"), "refuse");
     assert_eq!(with(&[reads, own], "CALL public.total(1)"), "allow");
-    let forbid =
-        r#"forbid (principal, action, resource) when { context.functions.contains("random") };"#;
+    let forbid = r#"forbid (principal, action in Action::"sql", resource) when { context.functions.contains("random") };"#;
     assert_eq!(
         with(&[reads, forbid], "SELECT pg_catalog.random()"),
         "refuse"
@@ -163,7 +162,7 @@ fn who_asks_and_with_what() {
 #[test]
 fn a_rule_that_cannot_be_evaluated_refuses() {
     // Cedar would pass over this forbid: the sum overflows.
-    let forbid = "@id(\"sums\") forbid (principal, action, resource) when { context.statements + 9223372036854775807 > 0 };";
+    let forbid = "@id(\"sums\") forbid (principal, action in Action::\"sql\", resource) when { context.statements + 9223372036854775807 > 0 };";
     let joined = format!("{ALL}\n{forbid}");
     let decider = decider(&[], &[("p.cedar", &joined)], &[]);
     let refusal = decider

@@ -18,7 +18,7 @@ fn every_kind() {
     };
     let failing = (
         "p.cedar",
-        "@id(\"sums\") forbid (principal, action, resource) when { context.statements + 9223372036854775807 > 0 };",
+        "@id(\"sums\") forbid (principal, action in Action::\"sql\", resource) when { context.statements + 9223372036854775807 > 0 };",
     );
     let narrow = (
         "p.cedar",

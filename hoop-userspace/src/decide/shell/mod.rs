@@ -1,0 +1,60 @@
+//! Facts from a shell text: which programs run, with which arguments, and what becomes of files.
+//!
+//! The text is what `ssh host TEXT` gives to the login's shell. It is parsed by a grammar of our own
+//! (`docs/adr/shell-grammar.md` says why), gone through as a shell would, and every command is
+//! looked up in a table of what programs do. Nothing here guesses: what is not understood for
+//! certain, by every shell of the family alike, is `ssh:unknown`.
+
+mod braces;
+mod builtins;
+mod environment;
+mod expand;
+mod facts;
+mod field;
+mod found;
+mod paths;
+mod programs;
+mod redirect;
+mod state;
+mod syntax;
+mod walk;
+
+#[cfg(test)]
+mod tests;
+
+pub use facts::{FileAccess, FileVerb, ShellCommand, ShellFacts, ShellFlag, Stdin};
+
+use programs::Programs;
+use walk::Walk;
+
+/// Turns shell texts into facts.
+#[derive(Debug)]
+pub(super) struct Shell {
+    programs: Programs,
+}
+
+impl Shell {
+    pub(super) fn new() -> Self {
+        Self {
+            programs: Programs::new(),
+        }
+    }
+
+    /// Never fails: what cannot be understood is `ssh:unknown`. With a terminal, programs that then
+    /// start a pager run what is typed into it.
+    pub(super) fn facts(&self, text: &str, terminal: bool) -> ShellFacts {
+        let mut walk = Walk::new(&self.programs, terminal);
+        let gone = walk.text(text).and_then(|()| walk.solvent());
+        let why = gone.err().map(|dark| dark.0.to_owned());
+        if why.is_none() && walk.commands.is_empty() {
+            // What does nothing needs a permit as well.
+            walk.commands.push(ShellCommand {
+                program: Some(":".into()),
+                argv: vec![Some(":".into())],
+                line: ":".into(),
+                ..ShellCommand::default()
+            });
+        }
+        ShellFacts::summed(walk.commands, why)
+    }
+}

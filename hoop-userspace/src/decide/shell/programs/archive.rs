@@ -1,0 +1,132 @@
+//! `tar`, `dd` and `rsync`, whose arguments no table can tell of.
+
+use crate::decide::shell::facts::{FileVerb, ShellFlag};
+use crate::decide::shell::field::{Field, Likeness};
+use crate::decide::shell::walk::{Dark, Run, Walk};
+
+impl Walk<'_> {
+    pub(super) fn tar(&mut self, mut run: Run) -> Result<(), Dark> {
+        let Some(spec) = self.programs.spec("tar") else {
+            return self.unfamiliar("tar", run, "");
+        };
+        let mut arguments = run.argv.get(1..).unwrap_or_default().to_vec();
+        if let Some(first) = arguments.first_mut() {
+            // The old form: letters without a dash, whose arguments follow in their order.
+            if let Some(text) = first.known().filter(|_| first.option() == Likeness::No) {
+                let valued = text.chars().filter(|c| "fCTXbg".contains(*c)).count();
+                if valued > 1 || (valued == 1 && !text.ends_with(|c| "fCTXbg".contains(c))) {
+                    let (plain, with): (String, String) =
+                        text.chars().partition(|c| !"fCTXbg".contains(*c));
+                    if valued > 1 || with.is_empty() {
+                        return self.unfamiliar(
+                            "tar",
+                            run,
+                            "the old form of its options is not followed",
+                        );
+                    }
+                    *first = Field::text(&format!("-{plain}{with}"));
+                } else {
+                    *first = Field::text(&format!("-{text}"));
+                }
+            }
+        }
+        let taken = spec.take(&arguments, true);
+        self.apply(spec, &taken, &mut run);
+        if taken.unlisted.is_some() {
+            return self.unfamiliar("tar", run, "one of its options is not known");
+        }
+        if taken.perhaps {
+            run.flag(
+                ShellFlag::Opaque,
+                "an argument may be an option that runs a program",
+            );
+        }
+        let archive = taken.value(&["-f", "--file"]).cloned();
+        if let Some(archive) = &archive
+            && archive.known().is_none_or(|name| name.contains(':'))
+        {
+            // On another host, through a program.
+            run.flag(ShellFlag::Opaque, "the archive may be on another host");
+        }
+        let archive = archive.filter(|field| field.known().is_none_or(|name| name != "-"));
+        let folder = taken.value(&["-C", "--directory"]).cloned();
+        let here = folder.clone().unwrap_or_else(|| Field::text("."));
+        let extracts = taken.named(&["-x", "--extract", "--get"]);
+        let to_stdout = taken.named(&["-O", "--to-stdout"]);
+        let writes = taken.named(&["-c", "--create", "-r", "--append", "-u", "--update", "-A"]);
+        if let Some(archive) = &archive {
+            let verb = match writes {
+                true => FileVerb::Write,
+                false => FileVerb::Read,
+            };
+            self.file(&mut run, verb, archive, false);
+        }
+        if extracts && !to_stdout {
+            self.file(&mut run, FileVerb::Write, &here, true);
+        }
+        if writes {
+            match folder {
+                Some(folder) => self.file(&mut run, FileVerb::Read, &folder, true),
+                None => {
+                    for field in &taken.operands {
+                        self.file(&mut run, FileVerb::Read, field, true);
+                    }
+                }
+            }
+        }
+        if !extracts && !writes && !taken.named(&["-t", "--list", "-d"]) {
+            run.flag(ShellFlag::Unfamiliar, "what it does is not said");
+        }
+        self.push(Some("tar".into()), run)
+    }
+
+    pub(super) fn dd(&mut self, mut run: Run) -> Result<(), Dark> {
+        for field in run.argv.get(1..).unwrap_or_default().to_vec() {
+            let Some((name, _)) = field.prefix().split_once('=') else {
+                if field
+                    .known()
+                    .is_none_or(|text| text != "--version" && text != "--help")
+                {
+                    run.flag(ShellFlag::Unresolved, "one of its operands is not known");
+                }
+                continue;
+            };
+            let value = field.after(name.len() + 1);
+            match name {
+                "if" => self.file(&mut run, FileVerb::Read, &value, false),
+                "of" => self.file(&mut run, FileVerb::Write, &value, false),
+                "bs" | "ibs" | "obs" | "count" | "skip" | "seek" | "conv" | "status" | "iflag"
+                | "oflag" | "cbs" | "iseek" | "oseek" => {}
+                _ => run.flag(ShellFlag::Unfamiliar, "one of its operands is not known"),
+            }
+        }
+        self.push(Some("dd".into()), run)
+    }
+
+    pub(super) fn rsync(&mut self, mut run: Run) -> Result<(), Dark> {
+        let Some(spec) = self.programs.spec("rsync") else {
+            return self.unfamiliar("rsync", run, "");
+        };
+        let taken = spec.take(run.argv.get(1..).unwrap_or_default(), true);
+        self.apply(spec, &taken, &mut run);
+        if taken.perhaps {
+            run.flag(
+                ShellFlag::Opaque,
+                "an argument may be an option that runs a program",
+            );
+        }
+        let remote = |field: &Field| field.known().is_none_or(|text| text.contains(':'));
+        if taken.operands.iter().any(remote) {
+            run.flags.extend([ShellFlag::Network, ShellFlag::Elsewhere]);
+        }
+        if let Some((last, sources)) = taken.operands.split_last() {
+            for source in sources.iter().filter(|field| !remote(field)) {
+                self.file(&mut run, FileVerb::Read, source, true);
+            }
+            if !remote(last) && !sources.is_empty() {
+                self.file(&mut run, FileVerb::Write, last, true);
+            }
+        }
+        self.push(Some("rsync".into()), run)
+    }
+}
