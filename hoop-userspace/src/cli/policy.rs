@@ -3,22 +3,16 @@
 //! Other tools rely on its output: exit codes 0 allowed, 1 failed, 2 wrong usage, 3 refused,
 //! 4 would ask; `--batch` answers each line of JSON with one, and a bad line with an error.
 
-use std::hash::{BuildHasher, RandomState};
 use std::io::{BufRead, Write};
 use std::process::ExitCode;
-use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, anyhow, bail};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::ConfigArg;
-use crate::attribute::Process;
-use crate::config::{Agent, Bundle, Config, Mode, Resource};
-use crate::decide::{Decider, Facts, Rule, Subject};
-use crate::identify::Identity;
-use crate::ids::{Epochs, SessionId};
-use crate::terminate::SqlText;
+use crate::config::{Bundle, Config};
+use crate::trial::policy::{Answer, Supposed, Tester, Verdict, undecided};
 
 const REFUSED: u8 = 3;
 const ASKS: u8 = 4;
@@ -97,36 +91,6 @@ enum Line {
     Request(IgnoredAny),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Verdict {
-    Allow,
-    Refuse,
-    Ask,
-}
-
-#[derive(Debug, Serialize)]
-struct Answer {
-    verdict: Verdict,
-    rules: Vec<Rule>,
-    /// Why not, for people; absent if allowed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    message: Option<String>,
-    /// What the agent's client would be told beside: `code`, `rule`, `retry`, `approval`, `hint`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    refusal: Option<serde_json::Value>,
-    facts: Option<Found>,
-}
-
-/// What is known of a text.
-#[derive(Debug, Serialize)]
-struct Found {
-    #[serde(flatten)]
-    facts: Arc<Facts>,
-    /// By the resource's masks.
-    reads_masked_in_predicate: bool,
-}
-
 #[derive(Serialize)]
 struct Failure {
     error: String,
@@ -162,12 +126,7 @@ impl Show {
 impl Test {
     fn run(self) -> Result<ExitCode> {
         let config = Bundle::without_secrets(&self.config.config)?;
-        let decider = Decider::new(&config)?;
-        let tester = Tester {
-            subject: self.subject(&config)?,
-            decider,
-            hasher: RandomState::new(),
-        };
+        let tester = self.tester(&config)?;
         let line = match self.what {
             What { batch: true, .. } => {
                 return batch(&tester, std::io::stdin().lock(), std::io::stdout().lock());
@@ -178,119 +137,31 @@ impl Test {
             What { exec: Some(_), .. } => Line::Exec(IgnoredAny),
             What { .. } => Line::Request(IgnoredAny),
         };
-        let answer = tester.answer(&line);
+        let answer = answer(&tester, &line);
         match self.json {
             true => println!("{}", serde_json::to_string(&answer)?),
-            false => print!("{}", answer.for_people()),
+            false => print!("{}", for_people(&answer)),
         }
-        Ok(answer.verdict.exit_code())
+        Ok(exit_code(answer.verdict))
     }
 
-    fn subject(&self, config: &Config) -> Result<Subject> {
-        let agent = named(
-            &self.agent,
-            &config.agents,
-            |a: &Agent| a.name.as_str(),
-            "agent",
-        )?;
-        let resource = named(
-            &self.resource,
-            &config.resources,
-            |r: &Resource| r.name.as_str(),
-            "resource",
-        )?;
-        let database = resource
-            .login
-            .database
-            .clone()
-            .unwrap_or_else(|| self.database.clone());
-        Ok(Subject {
-            session: SessionId::from([0; 16]),
-            identity: Arc::new(Identity::supposed(agent, self.groups.clone())),
-            process: Arc::new(Process {
-                executable: self.executable.clone(),
-                ..Process::default()
-            }),
-            resource: resource.name.clone(),
-            database,
-            login: resource.login.user.clone(),
-            epochs: Epochs::default(),
-            // What enforce mode says is what is asked, whatever mode the agent is in now.
-            mode: Mode::Enforce,
-            // Known to the server alone.
-            derived: Arc::default(),
-            // As if nothing had happened yet.
-            activity: Default::default(),
-            objects: Arc::default(),
-        })
+    fn tester(&self, config: &Config) -> Result<Tester> {
+        let supposed = Supposed {
+            agent: self.agent.clone(),
+            resource: self.resource.clone(),
+            database: self.database.clone(),
+            groups: self.groups.clone(),
+            executable: self.executable.clone(),
+        };
+        Tester::new(config, supposed).map_err(|why| anyhow!("{why}"))
     }
 }
 
-fn named<'c, T>(
-    wanted: &str,
-    all: &'c [T],
-    name: impl Fn(&T) -> &str,
-    kind: &str,
-) -> Result<&'c T> {
-    all.iter().find(|one| name(one) == wanted).with_context(|| {
-        let names: Vec<_> = all.iter().map(&name).collect();
-        match names.is_empty() {
-            true => format!("the configuration has no {kind}"),
-            false => format!(
-                "there is no {kind} {wanted:?}: there are {}",
-                names.join(", ")
-            ),
-        }
-    })
-}
-
-struct Tester {
-    decider: Decider,
-    subject: Subject,
-    hasher: RandomState,
-}
-
-impl Tester {
-    fn answer(&self, line: &Line) -> Answer {
-        match line {
-            Line::Sql(text) => self.sql(text),
-            Line::Exec(_) => undecided("shell commands are not decided by this version of hoop"),
-            Line::Request(_) => undecided("API requests are not decided by this version of hoop"),
-        }
-    }
-
-    fn sql(&self, text: &str) -> Answer {
-        let text = Arc::new(SqlText {
-            hash: self.hasher.hash_one(text),
-            text: text.into(),
-        });
-        let explained = self.decider.explain(&self.subject, text);
-        let refusal = explained.refusal;
-        Answer {
-            verdict: match (&refusal, explained.asks) {
-                (None, _) => Verdict::Allow,
-                (Some(_), true) => Verdict::Ask,
-                (Some(_), false) => Verdict::Refuse,
-            },
-            rules: explained.rules,
-            message: refusal.as_ref().map(|r| r.message.clone()),
-            refusal: refusal.and_then(|r| serde_json::from_str(&r.json_line()).ok()),
-            facts: Some(Found {
-                facts: explained.facts,
-                reads_masked_in_predicate: explained.picks,
-            }),
-        }
-    }
-}
-
-/// What is not decided is refused, never allowed.
-fn undecided(why: &str) -> Answer {
-    Answer {
-        verdict: Verdict::Refuse,
-        rules: Vec::new(),
-        message: Some(why.to_owned()),
-        refusal: None,
-        facts: None,
+fn answer(tester: &Tester, line: &Line) -> Answer {
+    match line {
+        Line::Sql(text) => tester.sql(text),
+        Line::Exec(_) => undecided("shell commands are not decided by this version of hoop"),
+        Line::Request(_) => undecided("API requests are not decided by this version of hoop"),
     }
 }
 
@@ -310,7 +181,7 @@ fn batch(tester: &Tester, mut from: impl BufRead, mut to: impl Write) -> Result<
             continue;
         }
         match serde_json::from_slice::<Line>(&line) {
-            Ok(line) => serde_json::to_writer(&mut to, &tester.answer(&line))?,
+            Ok(line) => serde_json::to_writer(&mut to, &answer(tester, &line))?,
             Err(error) => serde_json::to_writer(
                 &mut to,
                 &Failure {
@@ -325,50 +196,53 @@ fn batch(tester: &Tester, mut from: impl BufRead, mut to: impl Write) -> Result<
     }
 }
 
-impl Verdict {
-    fn exit_code(self) -> ExitCode {
-        match self {
-            Self::Allow => ExitCode::SUCCESS,
-            Self::Refuse => ExitCode::from(REFUSED),
-            Self::Ask => ExitCode::from(ASKS),
-        }
+fn exit_code(verdict: Verdict) -> ExitCode {
+    match verdict {
+        Verdict::Allow => ExitCode::SUCCESS,
+        Verdict::Refuse => ExitCode::from(REFUSED),
+        Verdict::Ask => ExitCode::from(ASKS),
     }
 }
 
-impl Answer {
-    fn for_people(&self) -> String {
-        use std::fmt::Write;
-        let mut text = String::from(match self.verdict {
-            Verdict::Allow => "allowed",
-            Verdict::Refuse => "refused",
-            Verdict::Ask => "a human would be asked",
-        });
-        // Writing to a String cannot fail.
-        if let Some(message) = &self.message {
-            let _ = write!(text, ": {message}");
-        }
-        text.push('\n');
-        let rules: Vec<_> = self.rules.iter().map(|rule| &*rule.0).collect();
-        if !rules.is_empty() {
-            let _ = writeln!(text, "  by       {}", rules.join(", "));
-        }
-        let hint = self.refusal.as_ref().and_then(|r| r.get("hint")?.as_str());
-        if let Some(hint) = hint {
-            let _ = writeln!(text, "  hint     {hint}");
-        }
-        for statement in self.facts.iter().flat_map(|found| &found.facts.statements) {
-            for access in &statement.accesses {
-                let _ = writeln!(
-                    text,
-                    "  {:<8} {} on {}",
-                    access.action.as_str().trim_start_matches("sql:"),
-                    access.verb,
-                    access.object
-                );
-            }
-        }
-        text
+fn for_people(answer: &Answer) -> String {
+    use std::fmt::Write;
+    let mut text = String::from(match answer.verdict {
+        Verdict::Allow => "allowed",
+        Verdict::Refuse => "refused",
+        Verdict::Ask => "a human would be asked",
+    });
+    // Writing to a String cannot fail.
+    if let Some(message) = &answer.message {
+        let _ = write!(text, ": {message}");
     }
+    text.push('\n');
+    let rules: Vec<_> = answer.rules.iter().map(|rule| &*rule.0).collect();
+    if !rules.is_empty() {
+        let _ = writeln!(text, "  by       {}", rules.join(", "));
+    }
+    let hint = answer
+        .refusal
+        .as_ref()
+        .and_then(|r| r.get("hint")?.as_str());
+    if let Some(hint) = hint {
+        let _ = writeln!(text, "  hint     {hint}");
+    }
+    for statement in answer
+        .facts
+        .iter()
+        .flat_map(|found| &found.facts.statements)
+    {
+        for access in &statement.accesses {
+            let _ = writeln!(
+                text,
+                "  {:<8} {} on {}",
+                access.action.as_str().trim_start_matches("sql:"),
+                access.verb,
+                access.object
+            );
+        }
+    }
+    text
 }
 
 #[cfg(test)]
@@ -401,11 +275,7 @@ mod tests {
                 batch: true,
             },
         };
-        Tester {
-            decider: Decider::new(&config).unwrap(),
-            subject: test.subject(&config).unwrap(),
-            hasher: RandomState::new(),
-        }
+        test.tester(&config).unwrap()
     }
 
     #[test]
@@ -444,11 +314,7 @@ mod tests {
     #[test]
     fn people_read_what_was_decided() {
         let tester = tester();
-        let text = tester
-            .answer(&Line::Sql(
-                "UPDATE public.users SET a = 1 WHERE b = 2".into(),
-            ))
-            .for_people();
+        let text = for_people(&tester.sql("UPDATE public.users SET a = 1 WHERE b = 2"));
         insta::assert_snapshot!(text, @r#"
         a human would be asked: bot needs the approval of hoop-approvers to run UPDATE on table public.users by rule "ask-before-write"
           by       ask-before-write
@@ -459,7 +325,7 @@ mod tests {
 
     #[test]
     fn exit_codes() {
-        let code = |v: Verdict| format!("{:?}", v.exit_code());
+        let code = |v: Verdict| format!("{:?}", exit_code(v));
         assert_eq!(code(Verdict::Allow), format!("{:?}", ExitCode::from(0)));
         assert_eq!(code(Verdict::Refuse), format!("{:?}", ExitCode::from(3)));
         assert_eq!(code(Verdict::Ask), format!("{:?}", ExitCode::from(4)));

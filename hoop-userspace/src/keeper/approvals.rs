@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 
 use super::courier::Courier;
 use super::journal::{Entry as Noted, Journal};
@@ -45,6 +45,8 @@ pub struct Clerk {
     courier: Arc<Courier>,
     /// A deadline may be nearer than it was.
     changed: Notify,
+    /// Counts what became different, for whoever shows it.
+    changes: watch::Sender<u64>,
 }
 
 struct Books {
@@ -87,6 +89,7 @@ impl Clerk {
             journal,
             courier,
             changed: Notify::new(),
+            changes: watch::Sender::default(),
         })
     }
 
@@ -119,6 +122,11 @@ impl Clerk {
     pub fn health(&self) -> (usize, Option<String>) {
         let books = self.books();
         (books.desk.pending(), books.failed.clone())
+    }
+
+    /// Changes whenever a question does.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 
     /// The person behind a connection to the control socket.
@@ -253,6 +261,10 @@ impl Clerk {
                 break;
             }
             self.note(entry, desk);
+        }
+        // A client that joins or leaves a question changes what is shown of it, too.
+        if !step.entries.is_empty() || !step.say.is_empty() {
+            self.changes.send_modify(|count| *count += 1);
         }
         let say = match failed {
             None => step.say,
@@ -424,6 +436,11 @@ fn brief(case: &Case, awaited: bool) -> Value {
         "scope": asking.scope(),
         "message": asking.message,
         "statement": statement.chars().take(LISTED).collect::<String>(),
+        "rules": asking.demands.iter().map(|d| &d.rule).collect::<Vec<_>>(),
+        "fingerprint": asking.fingerprint,
+        "settled": stamp(case.standing.at),
+        "by": case.standing.by,
+        "reason": case.standing.reason,
         "needs": needs,
         "approved_by": approved,
         "awaited": awaited,
