@@ -19,7 +19,7 @@ fn settings(console: &str) -> Settings {
         issuer: format!(
             "{ASKS}\nevents = {{ hook = {{ file = \"FOLDER/etc/clients/hoop-asks\" }} }}"
         ),
-        more: format!("\n[console]\nlisten = \"{console}\"\n"),
+        more: format!("\n[console]\nlisten = \"{console}\"\nuser = \"www-data\"\n"),
         ..Settings::default()
     };
     settings.agents.push(AgentSettings {

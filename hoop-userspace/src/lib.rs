@@ -9,6 +9,11 @@ pub mod config;
 pub mod keeper;
 pub mod worker;
 
+// A process of its own: what people see.
+pub mod console;
+// What people try out, for it and the command line.
+pub mod trial;
+
 // 1–3: in the keeper.
 pub mod accept;
 pub mod attribute;

@@ -1,8 +1,6 @@
 //! Statements that wait for people: held in the client's own protocol, answered by whoever may, and
 //! what becomes of them when client, worker, daemon or policy change meanwhile.
 
-mod client;
-
 use std::fs::File;
 
 use std::os::unix::fs::PermissionsExt;
@@ -10,11 +8,9 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use hoop_tests::{AgentSettings, PATIENCE, Place, Ran, Settings, WRITER, Who, World};
+use hoop_tests::{AgentSettings, Client, PATIENCE, Place, Ran, Settings, WRITER, Who, World};
 use nix::sys::signal::Signal;
 use serde_json::Value;
-
-use client::Client;
 
 /// Accounts that every Debian has, as people.
 const PEOPLE: &str = r#"

@@ -18,6 +18,9 @@
 // says how often introspection was asked, and POST /test/fault?status=N&client=NAME lets introspection
 // answer N (0: not at all, until it is called again without a status).
 //
+// People sign in at the console whose address is --console, as the client "hoop-console": --people is a
+// list of {"login": …, "groups": […]}, and whoever writes such a login into the page is that person.
+//
 // For tests of rotation, POST /test/rotate?alg=ALG withdraws all keys and signs with a new one
 // (RS256, PS256, ES256, ES384, EdDSA); it answers with the new key's id.
 
@@ -40,6 +43,8 @@ const { values: options } = parseArgs({
     "client-keys": { type: "string", default: "." },
     audience: { type: "string", default: "api://hoop" },
     lifetime: { type: "string", default: "86400" },
+    console: { type: "string", default: "" },
+    people: { type: "string", default: "[]" },
   },
 });
 
@@ -52,6 +57,16 @@ const auth = Object.fromEntries(
     .map((one) => one.split("=")),
 );
 const clients = await Promise.all([...options.clients.split(","), "hoop-asks"].map(client));
+const people = JSON.parse(options.people);
+if (options.console) {
+  clients.push({
+    client_id: "hoop-console",
+    client_secret: "hoop-console-secret",
+    grant_types: ["authorization_code"],
+    response_types: ["code"],
+    redirect_uris: [`${options.console}/sign-in/callback`],
+  });
+}
 
 // jti → what was granted, through every rotation of keys.
 const granted = new Map();
@@ -62,7 +77,8 @@ let fault;
 const server = createServer();
 await new Promise((resolve) => server.listen(Number(options.port), options.host, resolve));
 const issuer = `http://${options.host}:${server.address().port}`;
-let answer = provider(issuer).callback();
+let current = provider(issuer);
+let answer = current.callback();
 let rotations = 0;
 server.on("request", (request, response) => {
   const url = new URL(request.url, issuer);
@@ -73,6 +89,8 @@ server.on("request", (request, response) => {
   } else if (request.method === "POST" && url.pathname === "/test/fault") {
     fault = url.searchParams.get("status");
     response.end();
+  } else if (url.pathname.startsWith("/interaction/")) {
+    interact(request, response);
   } else if (url.pathname === "/test/questions") {
     response.end(String(questions));
   } else if (url.pathname === "/token/introspection" && fault) {
@@ -86,6 +104,44 @@ server.on("request", (request, response) => {
   }
 });
 console.log(JSON.stringify({ issuer }));
+
+// The provider's own page: whoever is named there is signed in.
+async function interact(request, response) {
+  if (request.method !== "POST") {
+    response.setHeader("content-type", "text/html; charset=utf-8");
+    response.end(
+      '<!DOCTYPE html><html lang="en"><title>Sign in</title><link rel="icon" href="data:,"><form method="post">' +
+        '<label>Login <input name="login"></label><button>Sign in</button></form></html>',
+    );
+    return;
+  }
+  const parts = [];
+  for await (const part of request) {
+    parts.push(part);
+  }
+  const login = new URLSearchParams(Buffer.concat(parts).toString()).get("login");
+  const result = people.some((person) => person.login === login)
+    ? { login: { accountId: login } }
+    : { error: "access_denied", error_description: "nobody is called so" };
+  await current.interactionFinished(request, response, result, { mergeWithLastSubmission: false });
+}
+
+function account(login) {
+  const person = people.find((person) => person.login === login);
+  const claims = { sub: login, email: login, email_verified: true, groups: person?.groups ?? [] };
+  return person && { accountId: login, claims: async () => claims };
+}
+
+// Nobody is asked for consent: the provider's operator gave it.
+async function grant({ oidc }) {
+  const grant = new oidc.provider.Grant({
+    clientId: oidc.client.clientId,
+    accountId: oidc.session.accountId,
+  });
+  grant.addOIDCScope("openid email groups");
+  await grant.save();
+  return grant;
+}
 
 function revoke(client) {
   const before = granted.size;
@@ -115,7 +171,8 @@ async function rotate(alg) {
   rotations += 1;
   keys = [await makeKey(alg, `rotated-${rotations}`)];
   writeKeys();
-  answer = provider(issuer).callback();
+  current = provider(issuer);
+  answer = current.callback();
   return keys[0].kid;
 }
 
@@ -136,7 +193,12 @@ function provider(issuer) {
     jwks: { keys },
     clientDefaults: { id_token_signed_response_alg: keys[0].alg },
     enabledJWA: { idTokenSigningAlgValues: [...new Set(keys.map((key) => key.alg))] },
-    scopes: ["orders"],
+    scopes: ["openid", "email", "groups", "orders"],
+    claims: { openid: ["sub"], email: ["email", "email_verified"], groups: ["groups"] },
+    conformIdTokenClaims: false,
+    findAccount: (_context, login) => account(login),
+    loadExistingGrant: grant,
+    interactions: { url: (_context, interaction) => `/interaction/${interaction.uid}` },
     features: {
       clientCredentials: { enabled: true },
       devInteractions: { enabled: false },

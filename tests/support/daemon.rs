@@ -54,13 +54,23 @@ impl Daemon {
 
     /// The unprivileged process: the keeper's child.
     pub fn worker(&self) -> Result<u32> {
+        self.child(b"worker")
+    }
+
+    /// The process that serves the console, where there is one.
+    pub fn console(&self) -> Result<u32> {
+        self.child(b"serve-console")
+    }
+
+    fn child(&self, subcommand: &[u8]) -> Result<u32> {
         let path = format!("/proc/{0}/task/{0}/children", self.keeper.id());
         let children = files::read(Path::new(&path))?;
-        let first = children
-            .split_whitespace()
-            .next()
-            .context("the keeper has no child")?;
-        Ok(first.parse()?)
+        let is_it = |pid: &&str| {
+            let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            command.split(|byte| *byte == 0).nth(1) == Some(subcommand)
+        };
+        let child = children.split_whitespace().find(is_it);
+        Ok(child.context("the keeper has no such child")?.parse()?)
     }
 
     pub fn signal(&self, pid: u32, signal: Signal) -> Result<()> {

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::place::Place;
 use crate::settings::{AgentSettings, Settings};
@@ -43,6 +43,9 @@ impl Issuer {
             .collect();
         node.arg("--auth").arg(auth.join(","));
         node.arg("--client-keys").arg(folder.join("clients"));
+        let people: Value = settings.people.iter().map(person).collect();
+        node.arg("--console").arg(&settings.console);
+        node.arg("--people").arg(people.to_string());
         node.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
         let mut child = node.spawn().context("cannot start node")?;
         let mut line = String::new();
@@ -160,4 +163,9 @@ impl Issuer {
     pub fn log(&self) -> PathBuf {
         self.folder.join("log")
     }
+}
+
+/// Somebody who signs in by this name.
+fn person((login, groups): &(&str, &[&str])) -> Value {
+    json!({ "login": login, "groups": groups })
 }

@@ -5,7 +5,9 @@
 //! process of it lives in one cgroup that we made, which is how all of it goes away at the end.
 
 mod agent;
+pub mod browser;
 pub mod certificates;
+mod client;
 mod daemon;
 mod files;
 pub mod idle;
@@ -23,6 +25,7 @@ pub mod enter;
 pub mod janitor;
 
 pub use agent::Who;
+pub use client::Client;
 pub use daemon::Daemon;
 pub use files::{program, target};
 pub use interrupt::Interrupt;

@@ -26,6 +26,10 @@ pub struct Settings {
     pub resource: String,
     /// Files in `etc` that only root may read, and what they hold.
     pub secrets: Vec<(&'static str, &'static str)>,
+    /// Where the console is: whoever signs in at the issuer comes back there. Empty: nobody does.
+    pub console: String,
+    /// Who can sign in, and the groups of each.
+    pub people: Vec<(&'static str, &'static [&'static str])>,
     /// More lines for the end of the file.
     pub more: String,
     /// How much the daemon logs.
@@ -83,6 +87,8 @@ impl Default for Settings {
             issuer: String::new(),
             resource: String::new(),
             secrets: Vec::new(),
+            console: String::new(),
+            people: Vec::new(),
             more: String::new(),
             log: "info",
         }

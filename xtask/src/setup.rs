@@ -77,6 +77,12 @@ const PARTS: &[Part] = &[
         needed: Needed::Always,
     },
     Part {
+        name: "Chromium (the browser that the console is tested with)",
+        packages: &["chromium"],
+        present: || shell::found("chromium"),
+        needed: Needed::Always,
+    },
+    Part {
         name: "Python with venv (psycopg and asyncpg)",
         packages: &["python3", "python3-venv"],
         present: || {
@@ -137,7 +143,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 pub fn ensure() -> Result<()> {
     packages(|part| part.needed == Needed::Always)?;
     kernel::ensure_ebpf_toolchain()?;
-    issuer()?;
+    modules("tests/issuer", "the OpenID provider's modules")?;
+    modules(
+        "tests/browser",
+        "the browser's driver and its accessibility rules",
+    )?;
     python()
 }
 
@@ -239,12 +249,12 @@ impl Drop for NoServices {
     }
 }
 
-/// The OpenID provider's modules, as its lock file says.
-fn issuer() -> Result<()> {
-    let folder = shell::root().join("tests/issuer");
+/// Modules of Node.js, as their lock file says.
+fn modules(folder: &str, what: &str) -> Result<()> {
+    let folder = shell::root().join(folder);
     let lock = folder.join("package-lock.json");
     stamped(&folder.join("node_modules/.hoop-setup"), &lock, || {
-        eprintln!("setup: installing the OpenID provider's modules");
+        eprintln!("setup: installing {what}");
         shell::run(shell::command("npm").current_dir(&folder).args([
             "ci",
             "--no-audit",

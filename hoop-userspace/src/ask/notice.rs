@@ -66,8 +66,34 @@ pub fn webhook(case: &Case, happened: Happened, statements: bool) -> Value {
     json!({ "type": happened.as_str(), "timestamp": stamp(timestamp), "data": data })
 }
 
+/// Buttons that answer a question; whoever presses one is asked who it is by Slack's signature.
+pub fn buttons(question: &str) -> Value {
+    let button = |action: &str, label: &str, style: &str| {
+        json!({
+            "type": "button", "action_id": action, "value": question, "style": style,
+            "text": { "type": "plain_text", "text": label },
+        })
+    };
+    let elements = [
+        button("approve", "Approve", "primary"),
+        button("refuse", "Refuse", "danger"),
+    ];
+    json!({ "type": "actions", "elements": elements })
+}
+
+/// What a message to Slack shows besides.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Extras<'c> {
+    pub statements: bool,
+    /// Whether buttons are heard.
+    pub buttons: bool,
+    /// Where the console is.
+    pub console: Option<&'c str>,
+}
+
 /// The body of a message to Slack's incoming webhooks.
-pub fn slack(case: &Case, happened: Happened, statements: bool) -> Value {
+pub fn slack(case: &Case, happened: Happened, extras: Extras<'_>) -> Value {
+    let statements = extras.statements;
     let head = match happened {
         Happened::Asked => format!("Approval needed: {}", case.id),
         Happened::Settled => format!("Question {} is {}", case.id, case.standing.state),
@@ -89,7 +115,10 @@ pub fn slack(case: &Case, happened: Happened, statements: bool) -> Value {
     if case.standing.state == State::Pending {
         notes.push(format!("needs {}", needs(case).join("; ")));
         notes.push(format!("until {}", stamp(case.until)));
-        notes.push(format!("hoop approvals show {}", case.id));
+        notes.push(match extras.console {
+            Some(console) => format!("{console}/approvals/{}", case.id),
+            None => format!("hoop approvals show {}", case.id),
+        });
     }
     let approvers = approvers(case);
     if !approvers.is_empty() {
@@ -103,6 +132,9 @@ pub fn slack(case: &Case, happened: Happened, statements: bool) -> Value {
     }
     let elements: Vec<Value> = notes.iter().take(10).map(|note| plain(note)).collect();
     blocks.push(json!({ "type": "context", "elements": elements }));
+    if case.standing.state == State::Pending && extras.buttons {
+        blocks.push(buttons(&case.id.to_string()));
+    }
     json!({ "text": head, "blocks": blocks })
 }
 

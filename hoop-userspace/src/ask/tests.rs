@@ -626,6 +626,12 @@ async fn a_client_that_goes_away_takes_its_question_back() {
     ));
 }
 
+const STATEMENTS: notice::Extras<'_> = notice::Extras {
+    statements: true,
+    buttons: false,
+    console: None,
+};
+
 #[test]
 fn channels_show_statements_only_where_they_are_told_to() {
     let desk = asked(&demand(&[&["dba"]], 1));
@@ -633,8 +639,11 @@ fn channels_show_statements_only_where_they_are_told_to() {
     for (body, shown) in [
         (notice::webhook(case, Happened::Asked, false), false),
         (notice::webhook(case, Happened::Asked, true), true),
-        (notice::slack(case, Happened::Asked, false), false),
-        (notice::slack(case, Happened::Asked, true), true),
+        (
+            notice::slack(case, Happened::Asked, notice::Extras::default()),
+            false,
+        ),
+        (notice::slack(case, Happened::Asked, STATEMENTS), true),
     ] {
         let text = body.to_string();
         assert_eq!(text.contains("DELETE 1"), shown, "{text}");
@@ -643,7 +652,7 @@ fn channels_show_statements_only_where_they_are_told_to() {
             "{text}"
         );
     }
-    let slack = notice::slack(case, Happened::BreakGlass, true);
+    let slack = notice::slack(case, Happened::BreakGlass, STATEMENTS);
     let blocks = slack["blocks"].as_array().unwrap();
     assert!(blocks.len() <= 50, "Slack takes no more");
     let plain = |block: &serde_json::Value| block["text"]["type"] != "mrkdwn";

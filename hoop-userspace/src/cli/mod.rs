@@ -8,6 +8,7 @@ mod agent;
 mod approvals;
 mod capture;
 mod check;
+mod console;
 mod control;
 mod discover;
 mod events;
@@ -72,6 +73,8 @@ enum Command {
     Events(events::Args),
     /// Answer what agents may do only with somebody's approval
     Approvals(approvals::Args),
+    /// Sign in at the console as the account that runs this
+    Console(console::Args),
     /// Start a program by hand in an agent's cgroup
     Exec(exec::Args),
     /// Give clients the CA that vouches for hoop, and take it back
@@ -82,6 +85,9 @@ enum Command {
     /// The unprivileged half of the daemon; `hoop run` starts it
     #[command(hide = true)]
     Worker(worker::Args),
+    /// The process that serves the console; `hoop run` starts it
+    #[command(hide = true)]
+    ServeConsole(worker::Args),
 }
 
 /// Which configuration a subcommand reads.
@@ -95,7 +101,11 @@ pub struct ConfigArg {
 /// Runs the command line that the process was started with.
 pub fn main() -> ExitCode {
     let command = Arguments::parse().command;
-    if !matches!(command, Command::Run(_) | Command::Worker(_)) {
+    let serves = matches!(
+        command,
+        Command::Run(_) | Command::Worker(_) | Command::ServeConsole(_)
+    );
+    if !serves {
         pipe::end_with_the_reader();
     }
     let outcome = match command {
@@ -113,10 +123,12 @@ pub fn main() -> ExitCode {
         Command::Verify(args) => verify::run(args),
         Command::Events(args) => events::run(args),
         Command::Approvals(args) => approvals::run(args),
+        Command::Console(args) => console::run(args),
         Command::Exec(args) => exec::run(args),
         Command::Trust(args) => trust::run(args),
         Command::Capture(args) => capture::run(args),
         Command::Worker(args) => worker::run(args),
+        Command::ServeConsole(args) => worker::serve_console(args),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("hoop: {error:#}");

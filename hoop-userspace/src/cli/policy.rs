@@ -3,22 +3,18 @@
 //! Other tools rely on its output: exit codes 0 allowed, 1 failed, 2 wrong usage, 3 refused,
 //! 4 would ask; `--batch` answers each line of JSON with one, and a bad line with an error.
 
-use std::hash::{BuildHasher, RandomState};
 use std::io::{BufRead, Write};
 use std::process::ExitCode;
-use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, anyhow, bail};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::ConfigArg;
-use crate::attribute::Process;
-use crate::config::{Agent, Bundle, Config, Host, Mode, ProtocolKind, Resource};
-use crate::decide::{Decider, Facts, Refusal, Rule, ShellFacts, Subject};
-use crate::identify::Identity;
-use crate::ids::{Epochs, SessionId};
-use crate::terminate::SqlText;
+use crate::config::{Bundle, Config};
+use crate::decide::ShellFacts;
+use crate::trial::Unusable;
+use crate::trial::policy::{Answer, Found, Supposed, Tester, Verdict, undecided};
 
 const REFUSED: u8 = 3;
 const ASKS: u8 = 4;
@@ -100,40 +96,6 @@ enum Line {
     Request(IgnoredAny),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Verdict {
-    Allow,
-    Refuse,
-    Ask,
-}
-
-#[derive(Debug, Serialize)]
-struct Answer {
-    verdict: Verdict,
-    rules: Vec<Rule>,
-    /// Why not, for people; absent if allowed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    message: Option<String>,
-    /// What the agent's client would be told beside: `code`, `rule`, `retry`, `approval`, `hint`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    refusal: Option<serde_json::Value>,
-    facts: Option<Found>,
-}
-
-/// What the parser of the request's language found.
-#[derive(Debug, Serialize)]
-#[serde(untagged)]
-enum Found {
-    Sql {
-        #[serde(flatten)]
-        facts: Arc<Facts>,
-        /// By the resource's masks.
-        reads_masked_in_predicate: bool,
-    },
-    Exec(Arc<ShellFacts>),
-}
-
 #[derive(Serialize)]
 struct Failure {
     error: String,
@@ -169,14 +131,7 @@ impl Show {
 impl Test {
     fn run(self) -> Result<ExitCode> {
         let config = Bundle::without_secrets(&self.config.config)?;
-        let decider = Decider::new(&config)?;
-        let (protocol, subject) = self.subject(&config)?;
-        let tester = Tester {
-            protocol,
-            subject,
-            decider,
-            hasher: RandomState::new(),
-        };
+        let tester = self.tester(&config)?;
         let line = match self.what {
             What { batch: true, .. } => {
                 return batch(&tester, std::io::stdin().lock(), std::io::stdout().lock());
@@ -189,157 +144,34 @@ impl Test {
             } => Line::Exec(text),
             What { .. } => Line::Request(IgnoredAny),
         };
-        let answer = tester.answer(&line)?;
+        let answer = answer(&tester, &line).map_err(|why| anyhow!("{why}"))?;
         match self.json {
             true => println!("{}", serde_json::to_string(&answer)?),
-            false => print!("{}", answer.for_people()),
+            false => print!("{}", for_people(&answer)),
         }
-        Ok(answer.verdict.exit_code())
+        Ok(exit_code(answer.verdict))
     }
 
-    fn subject(&self, config: &Config) -> Result<(ProtocolKind, Subject)> {
-        let agent = named(
-            &self.agent,
-            &config.agents,
-            |a: &Agent| a.name.as_str(),
-            "agent",
-        )?;
-        let resource = named(
-            &self.resource,
-            &config.resources,
-            |r: &Resource| r.name.as_str(),
-            "resource",
-        )?;
-        let database = match resource.protocol {
-            ProtocolKind::Postgres => resource.login.database.clone(),
-            ProtocolKind::Ssh => self.host.clone().or_else(|| first_name(resource)),
+    fn tester(&self, config: &Config) -> Result<Tester> {
+        let supposed = Supposed {
+            agent: self.agent.clone(),
+            resource: self.resource.clone(),
+            database: self.database.clone(),
+            host: self.host.clone(),
+            groups: self.groups.clone(),
+            executable: self.executable.clone(),
         };
-        let subject = Subject {
-            session: SessionId::from([0; 16]),
-            identity: Arc::new(Identity::supposed(agent, self.groups.clone())),
-            process: Arc::new(Process {
-                executable: self.executable.clone(),
-                ..Process::default()
-            }),
-            resource: resource.name.clone(),
-            database: database.unwrap_or_else(|| self.database.clone()),
-            login: resource.login.user.clone(),
-            epochs: Epochs::default(),
-            // What enforce mode says is what is asked, whatever mode the agent is in now.
-            mode: Mode::Enforce,
-            // Known to the server alone.
-            derived: Arc::default(),
-            // As if nothing had happened yet.
-            activity: Default::default(),
-            objects: Arc::default(),
-            unseen: Arc::default(),
-        };
-        Ok((resource.protocol, subject))
+        Tester::new(config, supposed).map_err(|why| anyhow!("{why}"))
     }
 }
 
-/// A resource's first host by name, or else its first network.
-fn first_name(resource: &Resource) -> Option<String> {
-    let named = resource.hosts.iter().find_map(|host| match host {
-        Host::Name(name) => Some(name.clone()),
-        Host::Net(_) => None,
-    });
-    named.or_else(|| match resource.hosts.first() {
-        Some(Host::Net(net)) => Some(net.addr().to_string()),
-        _ => None,
-    })
-}
-
-fn named<'c, T>(
-    wanted: &str,
-    all: &'c [T],
-    name: impl Fn(&T) -> &str,
-    kind: &str,
-) -> Result<&'c T> {
-    all.iter().find(|one| name(one) == wanted).with_context(|| {
-        let names: Vec<_> = all.iter().map(&name).collect();
-        match names.is_empty() {
-            true => format!("the configuration has no {kind}"),
-            false => format!(
-                "there is no {kind} {wanted:?}: there are {}",
-                names.join(", ")
-            ),
-        }
-    })
-}
-
-struct Tester {
-    protocol: ProtocolKind,
-    decider: Decider,
-    subject: Subject,
-    hasher: RandomState,
-}
-
-impl Tester {
-    fn answer(&self, line: &Line) -> Result<Answer> {
-        match (line, self.protocol) {
-            (Line::Sql(text), ProtocolKind::Postgres) => Ok(self.sql(text)),
-            (Line::Exec(text), ProtocolKind::Ssh) => Ok(self.exec(text)),
-            (Line::Sql(_), ProtocolKind::Ssh) => {
-                bail!(
-                    "{} is reached by SSH: it takes no SQL",
-                    self.subject.resource
-                )
-            }
-            (Line::Exec(_), ProtocolKind::Postgres) => {
-                bail!(
-                    "{} is a database: it runs no shell commands",
-                    self.subject.resource
-                )
-            }
-            (Line::Request(_), _) => Ok(undecided(
-                "API requests are not decided by this version of hoop",
-            )),
-        }
-    }
-
-    fn sql(&self, text: &str) -> Answer {
-        let text = Arc::new(SqlText {
-            hash: self.hasher.hash_one(text),
-            text: text.into(),
-        });
-        let explained = self.decider.explain(&self.subject, text);
-        let found = Found::Sql {
-            facts: explained.facts,
-            reads_masked_in_predicate: explained.picks,
-        };
-        answer(explained.rules, explained.refusal, explained.asks, found)
-    }
-
-    fn exec(&self, text: &str) -> Answer {
-        let explained = self.decider.explain_exec(&self.subject, text);
-        let found = Found::Exec(explained.facts);
-        answer(explained.rules, explained.refusal, explained.asks, found)
-    }
-}
-
-fn answer(rules: Vec<Rule>, refusal: Option<Refusal>, asks: bool, found: Found) -> Answer {
-    Answer {
-        verdict: match (&refusal, asks) {
-            (None, _) => Verdict::Allow,
-            (Some(_), true) => Verdict::Ask,
-            (Some(_), false) => Verdict::Refuse,
-        },
-        rules,
-        message: refusal.as_ref().map(|r| r.message.clone()),
-        refusal: refusal.and_then(|r| serde_json::from_str(&r.json_line()).ok()),
-        facts: Some(found),
-    }
-}
-
-/// What is not decided is refused, never allowed.
-fn undecided(why: &str) -> Answer {
-    Answer {
-        verdict: Verdict::Refuse,
-        rules: Vec::new(),
-        message: Some(why.to_owned()),
-        refusal: None,
-        facts: None,
+fn answer(tester: &Tester, line: &Line) -> Result<Answer, Unusable> {
+    match line {
+        Line::Sql(text) => tester.sql(text),
+        Line::Exec(text) => tester.exec(text),
+        Line::Request(_) => Ok(undecided(
+            "API requests are not decided by this version of hoop",
+        )),
     }
 }
 
@@ -359,7 +191,7 @@ fn batch(tester: &Tester, mut from: impl BufRead, mut to: impl Write) -> Result<
             continue;
         }
         let answer = match serde_json::from_slice::<Line>(&line) {
-            Ok(line) => tester.answer(&line).map_err(|error| error.to_string()),
+            Ok(line) => answer(tester, &line).map_err(|why| why.to_string()),
             Err(error) => Err(format!(
                 "not one of {{\"sql\": …}}, {{\"exec\": …}}, {{\"request\": …}}: {error}"
             )),
@@ -373,54 +205,53 @@ fn batch(tester: &Tester, mut from: impl BufRead, mut to: impl Write) -> Result<
     }
 }
 
-impl Verdict {
-    fn exit_code(self) -> ExitCode {
-        match self {
-            Self::Allow => ExitCode::SUCCESS,
-            Self::Refuse => ExitCode::from(REFUSED),
-            Self::Ask => ExitCode::from(ASKS),
-        }
+fn exit_code(verdict: Verdict) -> ExitCode {
+    match verdict {
+        Verdict::Allow => ExitCode::SUCCESS,
+        Verdict::Refuse => ExitCode::from(REFUSED),
+        Verdict::Ask => ExitCode::from(ASKS),
     }
 }
 
-impl Answer {
-    fn for_people(&self) -> String {
-        use std::fmt::Write;
-        let mut text = String::from(match self.verdict {
-            Verdict::Allow => "allowed",
-            Verdict::Refuse => "refused",
-            Verdict::Ask => "a human would be asked",
-        });
-        // Writing to a String cannot fail.
-        if let Some(message) = &self.message {
-            let _ = write!(text, ": {message}");
-        }
-        text.push('\n');
-        let rules: Vec<_> = self.rules.iter().map(|rule| &*rule.0).collect();
-        if !rules.is_empty() {
-            let _ = writeln!(text, "  by       {}", rules.join(", "));
-        }
-        let hint = self.refusal.as_ref().and_then(|r| r.get("hint")?.as_str());
-        if let Some(hint) = hint {
-            let _ = writeln!(text, "  hint     {hint}");
-        }
-        match &self.facts {
-            Some(Found::Sql { facts, .. }) => {
-                for access in facts.statements.iter().flat_map(|s| &s.accesses) {
-                    let _ = writeln!(
-                        text,
-                        "  {:<8} {} on {}",
-                        access.action.as_str().trim_start_matches("sql:"),
-                        access.verb,
-                        access.object
-                    );
-                }
-            }
-            Some(Found::Exec(facts)) => commands(facts, &mut text),
-            None => {}
-        }
-        text
+fn for_people(answer: &Answer) -> String {
+    use std::fmt::Write;
+    let mut text = String::from(match answer.verdict {
+        Verdict::Allow => "allowed",
+        Verdict::Refuse => "refused",
+        Verdict::Ask => "a human would be asked",
+    });
+    // Writing to a String cannot fail.
+    if let Some(message) = &answer.message {
+        let _ = write!(text, ": {message}");
     }
+    text.push('\n');
+    let rules: Vec<_> = answer.rules.iter().map(|rule| &*rule.0).collect();
+    if !rules.is_empty() {
+        let _ = writeln!(text, "  by       {}", rules.join(", "));
+    }
+    let hint = answer
+        .refusal
+        .as_ref()
+        .and_then(|r| r.get("hint")?.as_str());
+    if let Some(hint) = hint {
+        let _ = writeln!(text, "  hint     {hint}");
+    }
+    match &answer.facts {
+        Some(Found::Sql { facts, .. }) => {
+            for access in facts.statements.iter().flat_map(|s| &s.accesses) {
+                let _ = writeln!(
+                    text,
+                    "  {:<8} {} on {}",
+                    access.action.as_str().trim_start_matches("sql:"),
+                    access.verb,
+                    access.object
+                );
+            }
+        }
+        Some(Found::Exec(facts)) => commands(facts, &mut text),
+        None => {}
+    }
+    text
 }
 
 /// Each command with what stands out in it, and its files below it.
@@ -489,13 +320,7 @@ mod tests {
                 batch: true,
             },
         };
-        let (protocol, subject) = test.subject(&config).unwrap();
-        Tester {
-            protocol,
-            decider: Decider::new(&config).unwrap(),
-            subject,
-            hasher: RandomState::new(),
-        }
+        test.tester(&config).unwrap()
     }
 
     #[test]
@@ -547,10 +372,7 @@ mod tests {
         assert_eq!(answers[2]["verdict"], "refuse");
         assert_eq!(answers[2]["facts"]["opaque"], true);
         assert!(answers[3]["error"].as_str().unwrap().contains("SSH"));
-        let text = of("web")
-            .answer(&Line::Exec("sudo -u app rm -f /srv/x".into()))
-            .unwrap()
-            .for_people();
+        let text = for_people(&of("web").exec("sudo -u app rm -f /srv/x").unwrap());
         insta::assert_snapshot!(text, @r#"
         a human would be asked: bot needs the approval of hoop-approvers to run `rm -f /srv/x` as app (privileged, writes_files, deletes) by rule "ask-before-write/other-commands", and nobody can be asked yet
           by       ask-before-write/other-commands
@@ -563,12 +385,8 @@ mod tests {
     #[test]
     fn people_read_what_was_decided() {
         let tester = tester();
-        let text = tester
-            .answer(&Line::Sql(
-                "UPDATE public.users SET a = 1 WHERE b = 2".into(),
-            ))
-            .unwrap()
-            .for_people();
+        let answer = tester.sql("UPDATE public.users SET a = 1 WHERE b = 2");
+        let text = for_people(&answer.unwrap());
         insta::assert_snapshot!(text, @r#"
         a human would be asked: bot needs the approval of hoop-approvers to run UPDATE on table public.users by rule "ask-before-write"
           by       ask-before-write
@@ -579,7 +397,7 @@ mod tests {
 
     #[test]
     fn exit_codes() {
-        let code = |v: Verdict| format!("{:?}", v.exit_code());
+        let code = |v: Verdict| format!("{:?}", exit_code(v));
         assert_eq!(code(Verdict::Allow), format!("{:?}", ExitCode::from(0)));
         assert_eq!(code(Verdict::Refuse), format!("{:?}", ExitCode::from(3)));
         assert_eq!(code(Verdict::Ask), format!("{:?}", ExitCode::from(4)));

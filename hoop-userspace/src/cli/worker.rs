@@ -1,11 +1,12 @@
-//! `hoop worker`: not for people. The keeper starts it, with their socket as standard input.
+//! `hoop worker` and `hoop serve-console`: not for people. The keeper starts them, with their socket as
+//! standard input.
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 
 use super::log::LogArgs;
-use crate::worker;
+use crate::{console, worker};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -19,5 +20,11 @@ pub struct Args {
 pub fn run(args: Args) -> Result<ExitCode> {
     args.log.start()?;
     worker::run(&args.user)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub fn serve_console(args: Args) -> Result<ExitCode> {
+    args.log.start()?;
+    console::run(&args.user)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -119,6 +119,25 @@ impl Bundle {
         })
     }
 
+    /// The same for the console's process: without any secret but its own.
+    pub fn for_console(&self) -> Self {
+        let file = raw::File::read(&self.text, &mut Problems::new(&self.path, &self.text));
+        let own: Vec<String> = of_console(&file)
+            .into_iter()
+            .map(|secret| key(secret.get_ref()))
+            .collect();
+        let mut bundle = self.clone();
+        for reference in references(&file) {
+            if let Reference::Secret(secret) = reference.get_ref() {
+                let name = key(secret);
+                if !own.contains(&name) {
+                    bundle.secrets.insert(name, Secret::new(UNREAD.to_owned()));
+                }
+            }
+        }
+        bundle
+    }
+
     pub(super) fn secret(&self, reference: &SecretRef) -> Option<&Secret> {
         self.secrets.get(&key(reference))
     }
@@ -236,7 +255,9 @@ fn references(file: &raw::File) -> Vec<Spanned<Reference>> {
         certificates(&channel.get_ref().ca);
     }
     let hooks = file.issuers.iter().map(|(_, i)| &i.get_ref().events.hook);
-    for secret in hooks.chain(console.map(|c| &c.key)).flatten() {
+    let slack = console.and_then(|console| console.slack.as_ref());
+    let slack = slack.map(|slack| &slack.get_ref().signing_secret);
+    for secret in hooks.flatten().chain(of_console(file)).chain(slack) {
         let reference = Reference::Secret(secret.get_ref().clone());
         found.push(Spanned::new(secret.span(), reference));
     }
@@ -273,6 +294,14 @@ fn references(file: &raw::File) -> Vec<Spanned<Reference>> {
         found.push(Spanned::new(secret.span(), reference));
     }
     found
+}
+
+/// The secrets that the console's own process needs. Slack's is not among them: the keeper checks
+/// what Slack signed.
+fn of_console(file: &raw::File) -> Vec<&Spanned<SecretRef>> {
+    let console = file.console.as_ref().map(Spanned::get_ref);
+    let own = console.map(|console| [console.key.as_ref(), console.secret.as_ref()]);
+    own.into_iter().flatten().flatten().collect()
 }
 
 /// Whether a `ca` or `certificate` holds the certificate itself rather than a path.

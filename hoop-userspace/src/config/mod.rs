@@ -131,6 +131,50 @@ pub struct Console {
     pub listen: SocketAddr,
     /// PEM certificate chain and private key; `None` only on loopback.
     pub tls: Option<(String, Secret)>,
+    /// The origin (RFC 6454) that browsers see: scheme, host and port. Default: of `listen`.
+    pub origin: String,
+    /// The account that the console's process runs as. Default `hoop-console`.
+    pub user: String,
+    /// How people sign in besides `hoop console login`.
+    pub sign_in: Option<SignIn>,
+    pub roles: RoleGroups,
+    /// Groups of approvers by the groups of the issuer whose members are in them.
+    pub groups: BTreeMap<String, Vec<String>>,
+    /// A session that is not used for so long ends. Default 30 min, at most a day.
+    pub idle: Duration,
+    /// A session ends after this in any case. Default 8 h, at most a week.
+    pub lifetime: Duration,
+    pub slack: Option<Slack>,
+}
+
+/// People sign in by OpenID Connect: authorisation code with PKCE.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignIn {
+    pub issuer: IssuerName,
+    pub client_id: String,
+    /// `None`: a public client, which PKCE alone proves.
+    pub secret: Option<Secret>,
+    pub scopes: Vec<String>,
+    /// The claim of the ID token that names a person. Default `email`.
+    pub login_claim: String,
+    pub groups_claim: String,
+}
+
+/// Groups of the issuer whose members have a role at the console.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RoleGroups {
+    pub viewer: Vec<String>,
+    pub approver: Vec<String>,
+    pub auditor: Vec<String>,
+    pub admin: Vec<String>,
+}
+
+/// Slack's buttons.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slack {
+    pub signing_secret: Secret,
+    /// Names of `[[approver]]` by Slack's ids of users.
+    pub users: BTreeMap<String, String>,
 }
 
 /// Which claims carry what; each a list, tried in order.
@@ -313,6 +357,8 @@ pub struct Approver {
     pub name: String,
     /// The account on this host. Default: the name.
     pub user: String,
+    /// How the console's issuer names the person; `None`: does not sign in there.
+    pub login: Option<String>,
     pub groups: Vec<String>,
 }
 

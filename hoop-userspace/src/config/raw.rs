@@ -74,6 +74,44 @@ pub(super) struct Console {
     pub listen: Text,
     pub certificate: Option<Text>,
     pub key: Option<Spanned<SecretRef>>,
+    pub url: Option<Text>,
+    pub user: Option<Text>,
+    pub issuer: Option<Text>,
+    pub client_id: Option<Text>,
+    pub secret: Option<Spanned<SecretRef>>,
+    pub scopes: Option<Spanned<Vec<String>>>,
+    pub login_claim: Option<Text>,
+    pub groups_claim: Option<Text>,
+    #[serde(default)]
+    pub roles: Roles,
+    #[serde(default)]
+    pub groups: BTreeMap<String, Spanned<Vec<Text>>>,
+    pub idle: Option<Spanned<Span>>,
+    pub lifetime: Option<Spanned<Span>>,
+    pub slack: Option<Spanned<Slack>>,
+}
+
+/// Groups of the issuer whose members have a role.
+#[derive(Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Roles {
+    #[serde(default)]
+    pub viewer: Vec<String>,
+    #[serde(default)]
+    pub approver: Vec<String>,
+    #[serde(default)]
+    pub auditor: Vec<String>,
+    #[serde(default)]
+    pub admin: Vec<String>,
+}
+
+/// Slack's buttons.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Slack {
+    pub signing_secret: Spanned<SecretRef>,
+    /// Names of `[[approver]]` by Slack's ids of users.
+    pub users: BTreeMap<String, Text>,
 }
 
 /// `"refuse"`, or `{ grace = "5m" }`.
@@ -151,6 +189,7 @@ pub(super) struct Mask {
 pub(super) struct Approver {
     pub name: Text,
     pub user: Option<Text>,
+    pub login: Option<Text>,
     pub groups: Spanned<Vec<Text>>,
 }
 

@@ -3,6 +3,7 @@
 //! (postcard over a Unix seqpacket socket) needs no versions.
 
 mod channel;
+pub mod console;
 
 use std::net::SocketAddr;
 use std::time::SystemTime;
@@ -25,7 +26,8 @@ pub enum ToWorker {
     Configure { epoch: u64, bundle: Vec<u8> },
     /// A connection to take over; its socket is beside the message.
     Connection(Box<Handover>),
-    /// A connection to the console's listener; its socket is beside the message.
+    /// A connection of the console's process, which passes on what issuers report; its socket is
+    /// beside the message.
     Console,
     /// Asks for [`FromWorker::Sessions`].
     ListSessions,

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::courier::Courier;
 use super::journal::{Entry as Noted, Journal};
@@ -54,6 +54,8 @@ pub struct Clerk {
     outbox: mpsc::UnboundedSender<Written>,
     /// Names of accounts, and when they were looked up.
     names: Mutex<HashMap<u32, (String, Instant)>>,
+    /// Counts what became different, for whoever shows it.
+    changes: watch::Sender<u64>,
 }
 
 /// What is written and is to be said, in that order, one after the other: a revocation never
@@ -108,6 +110,7 @@ impl Clerk {
             courier,
             changed: Notify::new(),
             outbox,
+            changes: watch::Sender::default(),
             names: Mutex::default(),
         };
         Ok((clerk, Outbox(written)))
@@ -141,6 +144,11 @@ impl Clerk {
     pub fn health(&self) -> (usize, Option<String>) {
         let books = self.books();
         (books.desk.pending(), books.failed.clone())
+    }
+
+    /// Changes whenever a question does.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 
     /// The person behind a connection to the control socket.
@@ -306,6 +314,10 @@ impl Clerk {
                 break;
             }
             self.note(entry, desk);
+        }
+        // A client that joins or leaves a question changes what is shown of it, too.
+        if !step.entries.is_empty() || !step.say.is_empty() {
+            self.changes.send_modify(|count| *count += 1);
         }
         let say = match failed {
             None => step.say,
@@ -498,6 +510,11 @@ fn brief(case: &Case, awaited: bool) -> Value {
         "scope": asking.scope(),
         "message": asking.message,
         "statement": statement.chars().take(LISTED).collect::<String>(),
+        "rules": asking.demands.iter().map(|d| &d.rule).collect::<Vec<_>>(),
+        "fingerprint": asking.fingerprint,
+        "settled": stamp(case.standing.at),
+        "by": case.standing.by,
+        "reason": case.standing.reason,
         "needs": needs,
         "approved_by": approved,
         "awaited": awaited,

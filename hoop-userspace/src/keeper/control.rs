@@ -70,6 +70,8 @@ pub enum Ask {
         question: String,
         reason: String,
     },
+    /// A code for the account that asks, to sign in at the console with.
+    ConsoleLogin,
 }
 
 /// What is answered.

@@ -85,7 +85,15 @@ impl Courier {
         for channel in &config.channels {
             let body = match channel.kind {
                 ChannelKind::Webhook => notice::webhook(case, happened, channel.statements),
-                ChannelKind::Slack => notice::slack(case, happened, channel.statements),
+                ChannelKind::Slack => {
+                    let console = config.console.as_ref();
+                    let extras = notice::Extras {
+                        statements: channel.statements,
+                        buttons: console.is_some_and(|console| console.slack.is_some()),
+                        console: console.map(|console| &*console.origin),
+                    };
+                    notice::slack(case, happened, extras)
+                }
             };
             let state = case.standing.state;
             queue.put(Delivery {

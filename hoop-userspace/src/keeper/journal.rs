@@ -100,6 +100,33 @@ pub enum Entry {
         channel: String,
         why: String,
     },
+    /// The console's process ended; it is started again.
+    ConsoleDied {
+        why: String,
+    },
+    /// Somebody signed in at the console.
+    SignedIn {
+        who: String,
+        /// `local`: by `hoop console login`; `issuer`: by OpenID Connect.
+        how: String,
+        roles: Vec<String>,
+    },
+    /// What somebody did, or tried, at the console. Votes are in the log of approvals.
+    Admin {
+        who: String,
+        via: String,
+        /// `kill`, `suspend`, `resume`, `sign_in`, `sign_out` or `denied`.
+        action: String,
+        /// The session, or the agent.
+        about: String,
+        reason: String,
+        problem: Option<String>,
+    },
+    /// A button in Slack that was not proved, or that nobody known pressed.
+    SlackRefused {
+        why: String,
+        unwritten: u64,
+    },
     Seen(Row),
 }
 
@@ -110,7 +137,8 @@ impl Entry {
             | Self::Suspended { .. }
             | Self::BreakGlass { .. }
             | Self::Approvals { .. }
-            | Self::Channel { .. } => true,
+            | Self::Channel { .. }
+            | Self::ConsoleDied { .. } => true,
             Self::Reload { error: problem, .. } | Self::Capture { problem, .. } => {
                 problem.is_some()
             }
@@ -123,6 +151,7 @@ impl Entry {
         match self {
             Self::NoOrigin { unwritten, .. } => Some(("no_origin", unwritten)),
             Self::Busy { unwritten, .. } => Some(("busy", unwritten)),
+            Self::SlackRefused { unwritten, .. } => Some(("slack_refused", unwritten)),
             _ => None,
         }
     }

@@ -41,6 +41,7 @@ use crate::identify::token::Tokens;
 use crate::record::{Ledger, RecordError};
 use crate::worker::privileges::{self, PrivilegeError};
 use approvals::Clerk;
+use console::Console;
 use courier::Courier;
 use governing::Governor;
 use journal::{Entry, Journal};
@@ -81,6 +82,8 @@ pub enum KeeperError {
         listen: std::net::SocketAddr,
         source: std::io::Error,
     },
+    #[error("[console] user is {0}, which is the worker's account: name another")]
+    SameAccount(String),
     #[error(transparent)]
     Suspended(#[from] suspended::SuspendedError),
     #[error("the keeper cannot start: {0}")]
@@ -103,6 +106,8 @@ pub struct Parts {
     reload: Mutex<Reload>,
     names: Mutex<names::Names>,
     seen: Mutex<seen::Seen>,
+    /// At the console.
+    signed_in: Mutex<console::sessions::Sessions>,
 }
 
 /// Since the start; see [`status::CountersStatus`].
@@ -174,6 +179,7 @@ async fn live(start: Start) -> Result<(), KeeperError> {
 }
 
 struct Keeper {
+    console: Option<Console>,
     parts: Arc<Parts>,
     governor: Arc<Governor>,
     notify: Notify,
@@ -240,24 +246,34 @@ impl Keeper {
             reload: Mutex::new(reload),
             names: Mutex::default(),
             seen: Mutex::default(),
+            signed_in: Mutex::default(),
         });
         tokio::spawn(handing::answer_for_tokens(parts.clone(), wanted));
-        if let Some(console) = &config.console {
-            let listener =
-                console::bind(console.listen).map_err(|source| KeeperError::Console {
+        let page = match &config.console {
+            None => None,
+            Some(console) => {
+                // Now, because a process that cannot become it would die again and again.
+                let own = privileges::account(&console.user)?;
+                if own.uid == account.uid {
+                    return Err(KeeperError::SameAccount(console.user.clone()));
+                }
+                let bound = console::bind(console.listen);
+                Some(bound.map_err(|source| KeeperError::Console {
                     listen: console.listen,
                     source,
-                })?;
-            tokio::spawn(console::serve(parts.clone(), listener));
-        }
+                })?)
+            }
+        };
         let listener = control::listen(&config.worker.runtime, account)?;
         let governor = Governor::start(parts.clone())?;
-        let answers = questions::Questions {
+        let answers = Arc::new(questions::Questions {
             parts: parts.clone(),
             governor: governor.clone(),
-        };
-        tokio::spawn(control::serve(listener, account.uid, Arc::new(answers)));
+        });
+        tokio::spawn(control::serve(listener, account.uid, answers.clone()));
+        let console = page.map(|page| Console::start(parts.clone(), answers, page, bundle));
         Ok(Self {
+            console,
             parts,
             governor,
             notify,
@@ -343,6 +359,9 @@ impl Keeper {
         let config = Arc::new(config);
         self.parts.clerk.set_config(config.clone());
         self.parts.courier.set_config(config.clone());
+        if let Some(console) = &self.console {
+            console.set_bundle(&bundle);
+        }
         *lock(&self.parts.config) = config;
         self.governor.apply();
         Ok(())
@@ -382,6 +401,10 @@ fn fixed(now: &Config, next: &Config) -> Result<(), String> {
         (
             "[console] listen",
             now.console.as_ref().map(|c| c.listen) == next.console.as_ref().map(|c| c.listen),
+        ),
+        (
+            "[console] user",
+            now.console.as_ref().map(|c| &c.user) == next.console.as_ref().map(|c| &c.user),
         ),
         (
             "[worker] runtime",

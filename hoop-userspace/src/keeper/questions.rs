@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use time::OffsetDateTime;
 
@@ -50,6 +51,10 @@ impl Answers for Questions {
                 instance,
                 reason,
             } => self.resume(&agent, instance.as_deref(), &reason),
+            Ask::ConsoleLogin => match self.console_login(peer).await {
+                Ok(value) => Answer::Ok(value),
+                Err(why) => Answer::Error(why),
+            },
             Ask::Approvals { .. }
             | Ask::Approval { .. }
             | Ask::Vote { .. }
@@ -68,13 +73,13 @@ fn value(value: &impl serde::Serialize) -> Answer {
     }
 }
 
-fn id(question: &str) -> Result<QuestionId, String> {
+pub fn id(question: &str) -> Result<QuestionId, String> {
     let parsed = question.parse();
     parsed.map_err(|error: BadQuestionId| format!("{question:?} is {error}"))
 }
 
 /// What a person wrote, as it may be shown in a terminal and in a refusal.
-fn spoken(text: &str, most: usize) -> String {
+pub fn spoken(text: &str, most: usize) -> String {
     let shown: String = text
         .chars()
         .filter(|c| !c.is_control())
@@ -113,7 +118,20 @@ impl Questions {
         }
     }
 
-    async fn kill(&self, session: &str, reason: &str) -> Answer {
+    /// A code that signs whoever asks in at the console, once.
+    async fn console_login(&self, peer: Peer) -> Result<serde_json::Value, String> {
+        let config = self.parts.config();
+        let console = config.console.as_ref();
+        let console = console.ok_or("there is no console: the configuration has no [console]")?;
+        let mut voter = self.parts.clerk.person(peer).await?;
+        voter.via = "console";
+        let code = super::console::token()?;
+        lock(&self.parts.signed_in).promise(&code, voter, Instant::now())?;
+        let url = format!("{}/sign-in/local?code={code}", console.origin);
+        Ok(serde_json::json!({ "url": url }))
+    }
+
+    pub async fn kill(&self, session: &str, reason: &str) -> Answer {
         let id = match session.parse() {
             Ok(id) => id,
             Err(error) => return Answer::Error(format!("{session:?} is {error}")),
@@ -150,7 +168,7 @@ impl Questions {
         found
     }
 
-    fn suspend(&self, agent: &str, instance: Option<String>, reason: &str) -> Answer {
+    pub fn suspend(&self, agent: &str, instance: Option<String>, reason: &str) -> Answer {
         if let Err(answer) = self.known(agent) {
             return answer;
         }
@@ -184,7 +202,7 @@ impl Questions {
     }
 
     /// An agent that the file no longer names can still be taken from the list.
-    fn resume(&self, agent: &str, instance: Option<&str>, reason: &str) -> Answer {
+    pub fn resume(&self, agent: &str, instance: Option<&str>, reason: &str) -> Answer {
         match self
             .parts
             .suspended
@@ -210,7 +228,7 @@ impl Questions {
         )))
     }
 
-    async fn status(&self) -> Status {
+    pub async fn status(&self) -> Status {
         let parts = &self.parts;
         let config = parts.config();
         let sessions = parts.worker.sessions().await;

@@ -536,15 +536,15 @@ async fn kill_after(pid: Option<u32>, within: Duration, now: watch::Receiver<Wor
     }
 }
 
-fn how(status: io::Result<ExitStatus>) -> String {
+pub fn how(status: io::Result<ExitStatus>) -> String {
     match status {
         Ok(status) => status.to_string(),
         Err(error) => format!("its end could not be observed: {error}"),
     }
 }
 
-/// The worker's environment: what changes how its log and its trust roots are found.
-fn passed_on(name: &std::ffi::OsStr) -> bool {
+/// A child's environment: what changes how its log and its trust roots are found.
+pub fn passed_on(name: &std::ffi::OsStr) -> bool {
     const PASSED: [&str; 5] = [
         "JOURNAL_STREAM",
         "RUST_BACKTRACE",

@@ -7,7 +7,7 @@ mod summary;
 
 pub use read::{Reader, Recorded, ReplayError, SealState, Tampered, Told, Verified, verify};
 pub use show::Transcript;
-pub use story::{Line, Story};
+pub use story::{Event, Line, Story};
 pub use summary::{Summary, find, ledgers, list};
 
 #[cfg(test)]

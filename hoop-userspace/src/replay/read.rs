@@ -110,12 +110,16 @@ pub struct Reader {
 
 impl Reader {
     pub fn open(path: &Path) -> Result<Self, ReplayError> {
-        let file = File::open(path);
-        let file = file.map_err(|source| ReplayError::Io {
+        let file = File::open(path).map_err(|source| ReplayError::Io {
             path: path.to_owned(),
             source,
         })?;
-        Ok(Self {
+        Ok(Self::of(path, file))
+    }
+
+    /// Reads what somebody else opened; the path is for words alone.
+    pub fn of(path: &Path, file: File) -> Self {
+        Self {
             path: path.to_owned(),
             file,
             walk: None,
@@ -124,7 +128,7 @@ impl Reader {
             taken: 0,
             at: 0,
             frames: 0,
-        })
+        }
     }
 
     /// The next event; `None` at the end of what is there now.

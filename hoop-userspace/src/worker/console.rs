@@ -1,8 +1,8 @@
-//! The HTTP listener: what issuers report by themselves.
+//! What issuers report by themselves, over HTTP.
 //!
-//! The keeper accepts and hands sockets over as it does with agents' connections; TLS, HTTP and all
-//! that a stranger may send end here. Every connection is bounded in time, number and size, and an
-//! answer tells a stranger nothing but that it was not proved.
+//! The console's process has taken TLS off and passes on requests below `/events/`, each over a
+//! connection of its own. Every connection is bounded in time, number and size, and an answer tells
+//! a stranger nothing but that it was not proved.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -15,18 +15,14 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rustls::ServerConfig;
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::UnixStream;
 use tokio::sync::Semaphore;
-use tokio_rustls::TlsAcceptor;
 
 use super::report;
 use super::rules::Shared;
-use crate::config::{Agent, Console};
+use crate::config::Agent;
 use crate::identify::By;
 use crate::identify::events::{self, Report};
 use crate::ids::IssuerName;
@@ -41,70 +37,45 @@ const MAX_BODY: usize = 256 << 10;
 /// What Okta sends to learn whether the address is ours.
 const CHALLENGE: &str = "x-okta-verification-challenge";
 
-/// One console, for as long as its configuration holds.
+/// One for the worker.
 pub struct Listener {
-    tls: Option<TlsAcceptor>,
     places: Arc<Semaphore>,
 }
 
-impl Listener {
-    pub fn new(console: &Console) -> Result<Self, String> {
-        let tls = console.tls.as_ref().map(|(certificate, key)| {
-            let chain: Result<Vec<_>, _> =
-                CertificateDer::pem_slice_iter(certificate.as_bytes()).collect();
-            let chain = chain.map_err(|error| error.to_string())?;
-            let key = PrivateKeyDer::from_pem_slice(key.expose().as_bytes())
-                .map_err(|_| "its key is no private key in PEM".to_owned())?;
-            let provider = Arc::new(rustls::crypto::ring::default_provider());
-            let config = ServerConfig::builder_with_provider(provider)
-                .with_safe_default_protocol_versions()
-                .map_err(|error| error.to_string())?
-                .with_no_client_auth()
-                .with_single_cert(chain, key)
-                .map_err(|error| error.to_string())?;
-            Ok::<_, String>(TlsAcceptor::from(Arc::new(config)))
-        });
-        Ok(Self {
-            tls: tls.transpose()?,
+impl Default for Listener {
+    fn default() -> Self {
+        Self {
             places: Arc::new(Semaphore::new(AT_ONCE)),
-        })
+        }
     }
+}
 
+impl Listener {
     /// Serves one connection in a task of its own.
-    pub fn serve(self: &Arc<Self>, shared: Arc<Shared>, stream: std::net::TcpStream) {
+    pub fn serve(&self, shared: Arc<Shared>, stream: std::os::unix::net::UnixStream) {
         let Ok(place) = self.places.clone().try_acquire_owned() else {
             return;
         };
-        let this = self.clone();
         tokio::spawn(async move {
             let _place = place;
             tokio::select! {
-                served = tokio::time::timeout(LIFE, this.one(shared.clone(), stream)) => {
+                served = tokio::time::timeout(LIFE, one(shared.clone(), stream)) => {
                     if let Ok(Err(error)) = served {
-                        tracing::debug!(error, "a connection to the console failed");
+                        tracing::debug!(error, "a connection of the console failed");
                     }
                 }
                 () = shared.stopped() => {}
             }
         });
     }
+}
 
-    async fn one(&self, shared: Arc<Shared>, stream: std::net::TcpStream) -> Result<(), String> {
-        let stream = stream
-            .set_nonblocking(true)
-            .and_then(|()| TcpStream::from_std(stream))
-            .map_err(|error| error.to_string())?;
-        match &self.tls {
-            None => http(shared, stream).await,
-            Some(tls) => {
-                let stream = tls
-                    .accept(stream)
-                    .await
-                    .map_err(|error| error.to_string())?;
-                http(shared, stream).await
-            }
-        }
-    }
+async fn one(shared: Arc<Shared>, stream: std::os::unix::net::UnixStream) -> Result<(), String> {
+    let stream = stream
+        .set_nonblocking(true)
+        .and_then(|()| UnixStream::from_std(stream))
+        .map_err(|error| error.to_string())?;
+    http(shared, stream).await
 }
 
 async fn http<S>(shared: Arc<Shared>, stream: S) -> Result<(), String>

@@ -167,7 +167,7 @@ impl Worker<'_> {
             }
             ToWorker::Console => {
                 if let (Some(shared), Some(socket)) = (&self.shared, socket) {
-                    shared.serve_console(TcpStream::from(socket));
+                    shared.serve_console(socket.into());
                 }
             }
             ToWorker::ListSessions => self.list().await,

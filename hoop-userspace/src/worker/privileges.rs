@@ -20,12 +20,12 @@ use super::seccomp;
 #[derive(Debug, thiserror::Error)]
 pub enum PrivilegeError {
     #[error(
-        "there is no account {0}: create it (`systemd-sysusers`, or `useradd --system {0}`), or name another with [worker] user"
+        "there is no account {0}: create it (`systemd-sysusers`, or `useradd --system {0}`), or name another with `user` in [worker] or [console]"
     )]
     NoAccount(String),
-    #[error("the worker's account must not be root: name another with [worker] user")]
+    #[error("the account must not be root: name another with `user` in [worker] or [console]")]
     Root,
-    #[error("the worker must be started by the keeper, as root")]
+    #[error("this process must be started by the keeper, as root")]
     NotRoot,
     #[error("{0} failed: {1}")]
     Call(&'static str, #[source] io::Error),
@@ -37,7 +37,7 @@ pub enum PrivilegeError {
 
 /// The account of that name.
 pub fn account(name: &str) -> Result<User, PrivilegeError> {
-    let user = User::from_name(name).map_err(called("looking up the worker's account"))?;
+    let user = User::from_name(name).map_err(called("looking up the account"))?;
     let user = user.ok_or_else(|| PrivilegeError::NoAccount(name.into()))?;
     if user.uid.is_root() {
         return Err(PrivilegeError::Root);

@@ -59,6 +59,7 @@ pub struct Shared {
     pub tell: mpsc::Sender<FromWorker>,
     pub asker: Asker,
     pub activities: Activities,
+    console: Listener,
     hash_key: HashKey,
     stopping: watch::Sender<bool>,
     rules: watch::Sender<Arc<Rules>>,
@@ -72,7 +73,6 @@ pub struct Rules {
     pub config: Arc<Config>,
     pub verifier: Arc<Verifier>,
     pub passwords: HashMap<ResourceName, AgentPassword>,
-    console: Option<Arc<Listener>>,
     decider: Arc<Decider>,
 }
 
@@ -82,14 +82,16 @@ impl Rules {
             Some(before) => before.after(&config)?,
             None => Verifier::new(&config)?,
         };
-        let console = config.console.as_ref().map(Listener::new).transpose();
+        // The console's process serves it; a pair that does not fit is refused here, with the rest.
+        if let Some(console) = &config.console {
+            crate::console::tls(console).map_err(RulesError::Console)?;
+        }
         let passwords = config.resources.iter().filter_map(agent_password);
         Ok(Self {
             epoch,
             decider: Arc::new(Decider::new(&config)?),
             verifier: Arc::new(verifier),
             passwords: passwords.collect::<Result<_, _>>()?,
-            console: console.map_err(RulesError::Console)?.map(Arc::new),
             config: Arc::new(config),
         })
     }
@@ -129,6 +131,7 @@ impl Shared {
             )?,
             live: Live::default(),
             identities: Identities::default(),
+            console: Listener::default(),
             stopping: watch::Sender::new(false),
             hash_key: hash_key(&config.worker.state)?,
             tell,
@@ -158,11 +161,9 @@ impl Shared {
             .await;
     }
 
-    /// Serves a connection to the console, if there is one.
-    pub fn serve_console(self: &Arc<Self>, stream: std::net::TcpStream) {
-        if let Some(console) = &self.rules().console {
-            console.serve(self.clone(), stream);
-        }
+    /// Serves a connection that the console passes on.
+    pub fn serve_console(self: &Arc<Self>, stream: std::os::unix::net::UnixStream) {
+        self.console.serve(self.clone(), stream);
     }
 
     /// What new connections go by.

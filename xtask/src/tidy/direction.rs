@@ -21,7 +21,7 @@ const STAGES: &[&str] = &[
 ];
 
 /// What drives the stages; no stage may know its driver.
-const DRIVERS: &[&str] = &["cli", "keeper", "worker", "session"];
+const DRIVERS: &[&str] = &["cli", "keeper", "worker", "session", "console", "trial"];
 
 /// A protocol's folder inside a stage: its types count as the stage's own.
 const PROTOCOLS: &[&str] = &["postgres"];

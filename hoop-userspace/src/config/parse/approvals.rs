@@ -17,6 +17,7 @@ impl Parser<'_> {
         let raw = raw.iter().map(Spanned::get_ref);
         self.unique(raw.clone().map(|a| &a.name), "approver");
         self.unique(raw.clone().filter_map(|a| a.user.as_ref()), "user");
+        self.unique(raw.clone().filter_map(|a| a.login.as_ref()), "login");
         raw.map(|approver| {
             let name = approver.name.get_ref();
             self.name(&approver.name, "an approver");
@@ -30,6 +31,7 @@ impl Parser<'_> {
             Approver {
                 name: name.clone(),
                 user: user.unwrap_or(name).clone(),
+                login: approver.login.as_ref().map(|login| login.get_ref().clone()),
                 groups: groups.iter().map(|g| g.get_ref().clone()).collect(),
             }
         })

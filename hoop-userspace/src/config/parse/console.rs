@@ -1,15 +1,25 @@
 //! `[console]`, and the `events` of `[issuer]` that it takes.
 
+use std::time::Duration;
+
 use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject;
 use toml::Spanned;
 
 use super::super::bundle::UNREAD;
-use super::super::{Console, Events, Transmitter, raw};
+use super::super::{Console, Events, RoleGroups, SignIn, Slack, Transmitter, raw};
 use super::{Parser, url_fault};
 
+const HALF_HOUR: Duration = Duration::from_secs(30 * 60);
+const WORKDAY: Duration = Duration::from_secs(8 * 60 * 60);
+const DAY: Duration = Duration::from_secs(86_400);
+
 impl Parser<'_> {
-    pub(super) fn console(&mut self, written: &Spanned<raw::Console>) -> Option<Console> {
+    pub(super) fn console(
+        &mut self,
+        written: &Spanned<raw::Console>,
+        file: &raw::File,
+    ) -> Option<Console> {
         let raw = written.get_ref();
         let listen: std::net::SocketAddr = match raw.listen.get_ref().parse() {
             Ok(listen) => listen,
@@ -36,9 +46,109 @@ impl Parser<'_> {
             let what = "what listens beyond loopback needs `certificate` and `key`";
             self.problems.add(written.span(), what);
         }
+        let tls = certificate.zip(key);
+        let origin = match &raw.url {
+            Some(url) => self.origin(url)?,
+            None if tls.is_some() => format!("https://{listen}"),
+            None => format!("http://{listen}"),
+        };
+        let user = raw.user.as_ref().map_or("hoop-console", |u| u.get_ref());
+        let worker = file.worker.user.as_ref().map_or("hoop", |u| u.get_ref());
+        if user == worker {
+            let what = "the console needs an account apart from the worker's";
+            let at = raw.user.as_ref().map_or(written.span(), Spanned::span);
+            self.problems.add(at, what);
+        }
         Some(Console {
             listen,
-            tls: certificate.zip(key),
+            tls,
+            origin,
+            user: user.to_owned(),
+            sign_in: self.sign_in(raw, file),
+            roles: RoleGroups {
+                viewer: raw.roles.viewer.clone(),
+                approver: raw.roles.approver.clone(),
+                auditor: raw.roles.auditor.clone(),
+                admin: raw.roles.admin.clone(),
+            },
+            groups: raw.groups.iter().map(approvers_of).collect(),
+            idle: self.span(raw.idle.as_ref(), HALF_HOUR, DAY),
+            lifetime: self.span(raw.lifetime.as_ref(), WORKDAY, 7 * DAY),
+            slack: raw
+                .slack
+                .as_ref()
+                .and_then(|slack| self.slack(slack.get_ref(), file)),
+        })
+    }
+
+    /// What browsers send as `Origin`: no path, no default port.
+    fn origin(&mut self, written: &raw::Text) -> Option<String> {
+        let url = url::Url::parse(written.get_ref()).ok();
+        let bare = |url: &url::Url| url.path() == "/" && url_fault(url).is_none();
+        match url.filter(bare) {
+            Some(url) => Some(url.origin().ascii_serialization()),
+            None => {
+                let what = "`url` is how browsers reach the console, without a path: https, or http on loopback";
+                let fix = "write url = \"https://hoop.example\"";
+                self.problems.add_with_fix(written.span(), what, fix);
+                None
+            }
+        }
+    }
+
+    fn sign_in(&mut self, raw: &raw::Console, file: &raw::File) -> Option<SignIn> {
+        let (issuer, client_id) = match (&raw.issuer, &raw.client_id) {
+            (Some(issuer), Some(client_id)) => (issuer, client_id),
+            (None, None) => return None,
+            (Some(one), None) | (None, Some(one)) => {
+                let what = "`issuer` and `client_id` go together: who signs people in, and as which application";
+                self.problems.add(one.span(), what);
+                return None;
+            }
+        };
+        let known: Vec<&str> = file
+            .issuers
+            .iter()
+            .map(|(name, _)| name.get_ref().as_str())
+            .collect();
+        if !file.broken.contains(issuer.get_ref()) {
+            self.reference(issuer, &known, "issuer");
+        }
+        let secret = match &raw.secret {
+            Some(written) => Some(self.secret(written)?),
+            None => None,
+        };
+        let claim = |written: &Option<raw::Text>, default: &str| {
+            let written = written.as_ref().map(|claim| claim.get_ref().clone());
+            written.unwrap_or_else(|| default.to_owned())
+        };
+        let usual = || ["openid", "email", "groups"].map(str::to_owned).to_vec();
+        let scopes = raw.scopes.as_ref();
+        Some(SignIn {
+            issuer: issuer.get_ref().as_str().into(),
+            client_id: client_id.get_ref().clone(),
+            secret,
+            scopes: scopes.map_or_else(usual, |scopes| scopes.get_ref().clone()),
+            login_claim: claim(&raw.login_claim, "email"),
+            groups_claim: claim(&raw.groups_claim, "groups"),
+        })
+    }
+
+    fn slack(&mut self, raw: &raw::Slack, file: &raw::File) -> Option<Slack> {
+        let known: Vec<&str> = file
+            .approvers
+            .iter()
+            .map(|approver| approver.get_ref().name.get_ref().as_str())
+            .collect();
+        for name in raw.users.values() {
+            self.reference(name, &known, "approver");
+        }
+        let users = raw.users.iter();
+        Some(Slack {
+            signing_secret: self.secret(&raw.signing_secret)?,
+            users: users
+                .map(|(id, name)| (id.clone(), name.get_ref().clone()))
+                .collect(),
         })
     }
 
@@ -71,4 +181,9 @@ impl Parser<'_> {
             self.problems.add(issuer.span(), fault);
         }
     }
+}
+
+fn approvers_of((name, of): (&String, &Spanned<Vec<raw::Text>>)) -> (String, Vec<String>) {
+    let of = of.get_ref().iter().map(|group| group.get_ref().clone());
+    (name.clone(), of.collect())
 }

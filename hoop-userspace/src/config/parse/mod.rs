@@ -87,7 +87,10 @@ impl Parser<'_> {
             policy: self.policy(&file.policy),
             record: self.record(&file.record),
             worker: self.worker(&file.worker),
-            console: file.console.as_ref().and_then(|raw| self.console(raw)),
+            console: file
+                .console
+                .as_ref()
+                .and_then(|raw| self.console(raw, file)),
         }
     }
 

@@ -6,7 +6,11 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use hoop_tests::{PATIENCE, Ran, WRITER, Who, World};
+use crate::agent::Who;
+use crate::files::target;
+use crate::ran::Ran;
+use crate::settings::WRITER;
+use crate::world::{PATIENCE, World};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -42,7 +46,7 @@ impl Client {
 
     /// In the extended protocol.
     pub fn driver(world: &World, arguments: &[&str]) -> Self {
-        let python = hoop_tests::target().unwrap().join("python/bin/python");
+        let python = target().unwrap().join("python/bin/python");
         let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("python/held.py");
         let python = python.display().to_string();
         let mut python = world.command(Who::Agent(WRITER), &python).unwrap();

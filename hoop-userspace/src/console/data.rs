@@ -1,0 +1,313 @@
+//! What pages show and the API answers: the same, fetched in one place.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::path::Path;
+use std::sync::PoisonError;
+
+use serde_json::{Value, json};
+
+use super::recordings::{self, Search};
+use super::serve::Asked;
+use crate::config::Config;
+use crate::decide::PACKS;
+use crate::handover::console::{Denied, Wish};
+use crate::replay::{Event, Reader, Story, Told};
+
+/// Events of a recording on one page.
+pub const EVENTS: usize = 200;
+/// Entries of the ledgers on one page.
+const AUDITED: usize = 200;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Data {
+    Whoami,
+    Status,
+    Questions,
+    Question,
+    /// A search over what was recorded.
+    Sessions,
+    /// One recording, from an event on.
+    Session,
+    Policy,
+    Masks,
+    Audit,
+}
+
+/// Decisions that are shown beside a question like them.
+const SIMILAR: usize = 8;
+
+impl Asked<'_> {
+    pub async fn fetch(&self, data: Data) -> Result<Value, Denied> {
+        match data {
+            Data::Whoami => self.whoami(),
+            Data::Status => self.ask(Wish::Status).await,
+            Data::Questions => {
+                let all = self.query.is_set("all");
+                self.ask(Wish::Questions { all }).await
+            }
+            Data::Question => self.question().await,
+            Data::Sessions => self.sessions(),
+            Data::Session => self.session().await,
+            Data::Policy => Ok(policy(&self.site.config)),
+            Data::Masks => Ok(masks(&self.site.config)),
+            Data::Audit => self.audit().await,
+        }
+    }
+
+    fn sessions(&self) -> Result<Value, Denied> {
+        let search = Search::of(&self.query).map_err(Denied::Bad)?;
+        let index = self
+            .server
+            .index
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        Ok(search.run(&index))
+    }
+
+    async fn session(&self) -> Result<Value, Denied> {
+        let from = self.query.get("from").parse().unwrap_or(0);
+        let reader = recordings::open(&self.server.link, self.parameter).await?;
+        let session = self.parameter.to_owned();
+        let read = tokio::task::spawn_blocking(move || recording(reader, &session, from)).await;
+        read.map_err(|error| Denied::Failed(error.to_string()))
+    }
+
+    /// The newest entries of the keeper's ledgers, newest first.
+    async fn audit(&self) -> Result<Value, Denied> {
+        let all = self.query.is_set("all");
+        let names = self.ask(Wish::Ledgers).await?;
+        let names: Vec<String> =
+            serde_json::from_value(names).map_err(|error| Denied::Failed(error.to_string()))?;
+        let mut entries: Vec<Value> = Vec::new();
+        for kind in ["keeper-", "approvals-"] {
+            let mut of_kind = 0;
+            for name in names.iter().rev().filter(|name| name.starts_with(kind)) {
+                if of_kind >= AUDITED {
+                    break;
+                }
+                let found = self.ledger(name, all).await?;
+                of_kind += found.len();
+                entries.extend(found);
+            }
+        }
+        // RFC 3339 in one form sorts by time.
+        entries.sort_by(|a, b| word(b, "at").cmp(word(a, "at")));
+        entries.truncate(AUDITED);
+        Ok(json!({ "entries": entries, "all": all }))
+    }
+
+    async fn ledger(&self, name: &str, all: bool) -> Result<Vec<Value>, Denied> {
+        let wish = Wish::Ledger {
+            name: name.to_owned(),
+        };
+        let (_, file) = self
+            .server
+            .link
+            .ask_for_file(self.token.as_deref(), wish)
+            .await?;
+        let file = file.ok_or_else(|| Denied::Failed("the keeper opened nothing".into()))?;
+        let reader = Reader::of(Path::new(name), File::from(file));
+        let read = tokio::task::spawn_blocking(move || entries(reader, all)).await;
+        read.map_err(|error| Denied::Failed(error.to_string()))
+    }
+
+    fn whoami(&self) -> Result<Value, Denied> {
+        let person = self.person.as_ref().ok_or(Denied::SignIn)?;
+        let is = &person.is;
+        Ok(json!({
+            "name": is.name, "roles": is.roles, "groups": is.groups, "seconds_left": is.left,
+            "csrf": person.csrf,
+        }))
+    }
+
+    /// One question, with earlier ones that are like it.
+    async fn question(&self) -> Result<Value, Denied> {
+        let question = self.parameter.to_owned();
+        let mut shown = self.ask(Wish::Question { question }).await?;
+        let all = self.ask(Wish::Questions { all: true }).await?;
+        let similar = similar(&shown, &all);
+        if let Some(shown) = shown.as_object_mut() {
+            shown.insert("similar".into(), similar);
+        }
+        Ok(shown)
+    }
+}
+
+/// One page of a recording's events.
+fn recording(mut reader: Reader, session: &str, from: usize) -> Value {
+    let mut story = Story::default();
+    let (mut header, mut events, mut seen, mut over) = (Value::Null, Vec::new(), 0_usize, false);
+    let (mut problem, mut next) = (None, None);
+    'read: loop {
+        match reader.next_event() {
+            Ok(Some(event)) => {
+                over |= matches!(event.told, Told::Seal(..));
+                for line in story.tell(event) {
+                    if let Event::Session(session) = &line.event {
+                        header.clone_from(session);
+                    }
+                    seen += 1;
+                    if seen <= from {
+                        continue;
+                    }
+                    if events.len() >= EVENTS {
+                        next = Some(from + EVENTS);
+                        break 'read;
+                    }
+                    events.extend(serde_json::to_value(&line).ok());
+                }
+            }
+            Ok(None) => break,
+            // What stands before it is whole, and shown.
+            Err(error) => {
+                problem = Some(error.to_string());
+                break;
+            }
+        }
+    }
+    json!({
+        "session": session, "header": header, "events": events, "from": from, "next": next,
+        "over": over, "problem": problem,
+    })
+}
+
+/// Entries of one ledger that are of interest, oldest first.
+fn entries(mut reader: Reader, all: bool) -> Vec<Value> {
+    let mut story = Story::default();
+    let mut found = VecDeque::new();
+    loop {
+        match reader.next_event() {
+            Ok(Some(event)) => {
+                for line in story.tell(event) {
+                    if let Event::Entry { entry } = line.event
+                        && (all || is_of_people(&entry))
+                    {
+                        found.push_back(json!({ "at": line.at, "entry": entry }));
+                        if found.len() > AUDITED {
+                            found.pop_front();
+                        }
+                    }
+                }
+            }
+            Ok(None) => break,
+            Err(error) => {
+                let entry = json!({ "event": "broken_ledger", "problem": error.to_string() });
+                found.push_back(json!({ "at": "", "entry": entry }));
+                break;
+            }
+        }
+    }
+    found.into()
+}
+
+/// What people did, and what changed by it.
+fn is_of_people(entry: &Value) -> bool {
+    const KINDS: [&str; 14] = [
+        "admin",
+        "signed_in",
+        "kill",
+        "suspended",
+        "resumed",
+        "reload",
+        "started",
+        "stopping",
+        "break_glass",
+        "approval_voted",
+        "approval_settled",
+        "approval_rejected",
+        "approvals",
+        "broken_ledger",
+    ];
+    KINDS.contains(&word(entry, "event"))
+}
+
+fn word<'v>(value: &'v Value, key: &str) -> &'v str {
+    value.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn names<'n>(names: impl Iterator<Item = &'n str>) -> Value {
+    names.map(Value::from).collect()
+}
+
+fn policy(config: &Config) -> Value {
+    let packs = config.policy.packs.iter().map(|name| {
+        let text = PACKS.iter().find(|(known, _)| known == name);
+        json!({ "name": name, "text": text.map(|(_, text)| *text) })
+    });
+    let files = config.policy.files.iter();
+    let files = files.map(|file| json!({ "name": file.name, "text": file.text }));
+    json!({
+        "packs": packs.collect::<Vec<_>>(),
+        "files": files.collect::<Vec<_>>(),
+        "agents": names(config.agents.iter().map(|agent| agent.name.as_str())),
+        "resources": names(config.resources.iter().map(|resource| resource.name.as_str())),
+    })
+}
+
+fn masks(config: &Config) -> Value {
+    let part = |part: &Option<String>| part.clone().unwrap_or_else(|| "*".into());
+    let masks = config.masks.iter().map(|mask| {
+        let columns = mask.columns.iter();
+        let columns: Vec<String> = columns
+            .map(|c| [part(&c.schema), part(&c.table), part(&c.column)].join("."))
+            .collect();
+        let detect: Vec<String> = mask.detect.iter().map(|d| d.name().to_owned()).collect();
+        json!({
+            "resource": mask.resource.as_str(), "columns": columns, "detect": detect, "how": mask.how,
+        })
+    });
+    json!({
+        "masks": masks.collect::<Vec<_>>(),
+        "resources": names(config.resources.iter().map(|resource| resource.name.as_str())),
+    })
+}
+
+/// What was decided about the same agent and rules on the same resource: the same statement first,
+/// newest first.
+fn similar(question: &Value, all: &Value) -> Value {
+    let is = |key: &str, other: &Value| question.get(key) == other.get(key);
+    let all = all.as_array().into_iter().flatten();
+    let mut found: Vec<&Value> = all
+        .filter(|other| !is("question", other))
+        .filter(|other| is("agent", other) && is("resource", other))
+        .filter(|other| is("fingerprint", other) || is("rules", other))
+        .filter(|other| other.get("state").and_then(Value::as_str) != Some("pending"))
+        .collect();
+    found.reverse();
+    found.sort_by_key(|other| !is("fingerprint", other));
+    found.into_iter().take(SIMILAR).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn similar_questions_are_the_same_statement_first_and_then_the_same_rule() {
+        let one = |question: &str, agent: &str, print: &str, rule: &str, state: &str| {
+            json!({
+                "question": question, "agent": agent, "resource": "orders",
+                "fingerprint": print, "rules": [rule], "state": state,
+            })
+        };
+        let asked = one("q", "bot", "f", "r", "pending");
+        let all = json!([
+            one("a", "bot", "f", "r", "refused"),
+            one("b", "bot", "g", "r", "used"),
+            one("c", "bot", "f", "s", "used"),
+            one("d", "other", "f", "r", "used"),
+            one("e", "bot", "f", "r", "pending"),
+            one("g", "bot", "g", "s", "used"),
+            asked.clone(),
+        ]);
+        let found = similar(&asked, &all);
+        let names: Vec<&str> = found
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|q| q["question"].as_str().unwrap())
+            .collect();
+        assert_eq!(names, ["c", "a", "b"]);
+    }
+}

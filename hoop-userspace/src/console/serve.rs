@@ -1,0 +1,333 @@
+//! What happens to a request, in order: its route, how often its address asks, where it comes from,
+//! who asks, whether that person may, and only then what it wants.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::http::request::Parts;
+use ::http::{Method, Request, StatusCode};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Body;
+use ring::hmac;
+use serde_json::{Value, json};
+use tokio::sync::{Semaphore, watch};
+
+use super::fields::{Fields, cookie};
+use super::guard::Guard;
+use super::link::Link;
+use super::respond::{self, Answer};
+use super::routes::{Asset, Found, ROUTES, Route, SignIn, To, find};
+use super::site::Site;
+use super::{live, oidc, pages, recordings};
+use crate::handover::console::{Denied, SignedIn, Wish};
+
+/// Of a request's body.
+const MAX_BODY: usize = 48 << 10;
+const BODY_WITHIN: Duration = Duration::from_secs(10);
+
+/// What outlives a configuration.
+pub struct Server {
+    pub link: Arc<Link>,
+    pub changes: watch::Receiver<u64>,
+    pub streams: Arc<Semaphore>,
+    pub pending: oidc::Pending,
+    pub index: recordings::Shared,
+    guard: Guard,
+}
+
+impl Server {
+    pub fn new(link: Arc<Link>, changes: watch::Receiver<u64>) -> Self {
+        Self {
+            link,
+            changes,
+            streams: live::places(),
+            pending: oidc::Pending::default(),
+            index: recordings::Shared::default(),
+            guard: Guard::default(),
+        }
+    }
+}
+
+/// Who asks.
+pub struct Person {
+    pub is: SignedIn,
+    /// What every form of this person's session carries.
+    pub csrf: String,
+}
+
+/// A request of somebody's, and what it is about.
+pub struct Asked<'r> {
+    pub server: &'r Arc<Server>,
+    pub site: &'r Arc<Site>,
+    pub route: &'static Route,
+    pub head: &'r Parts,
+    pub parameter: &'r str,
+    pub query: Fields,
+    pub token: Option<String>,
+    pub person: Option<Person>,
+}
+
+impl Asked<'_> {
+    /// Asks the keeper in this person's name.
+    pub async fn ask(&self, wish: Wish) -> Result<Value, Denied> {
+        self.server.link.ask(self.token.as_deref(), wish).await
+    }
+
+    pub fn is_api(&self) -> bool {
+        self.route.path.starts_with("/api/")
+    }
+}
+
+/// Answers one request.
+pub async fn serve<B>(
+    server: &Arc<Server>,
+    site: &Arc<Site>,
+    peer: IpAddr,
+    request: Request<B>,
+) -> Answer
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let (head, body) = request.into_parts();
+    let mut answer = routed(server, site, peer, &head, body).await;
+    respond::harden(&mut answer, site.is_secure());
+    answer
+}
+
+async fn routed<B>(
+    server: &Arc<Server>,
+    site: &Arc<Site>,
+    peer: IpAddr,
+    head: &Parts,
+    body: B,
+) -> Answer
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    if !server.guard.may_ask(peer) {
+        return respond::plain(StatusCode::TOO_MANY_REQUESTS, "too many requests\n");
+    }
+    let (route, parameter) = match find(&head.method, head.uri.path()) {
+        Found::Route(at, parameter) => match ROUTES.get(at) {
+            Some(route) => (route, parameter),
+            None => return respond::plain(StatusCode::NOT_FOUND, "not found\n"),
+        },
+        Found::Method => {
+            return respond::plain(StatusCode::METHOD_NOT_ALLOWED, "nothing does this here\n");
+        }
+        Found::Nothing => return respond::plain(StatusCode::NOT_FOUND, "not found\n"),
+    };
+    match route.to {
+        // Proved by itself, and from elsewhere by its nature.
+        To::Issuer => return super::api::pass_on(server, head, body).await,
+        To::Asset(asset) => return file(asset),
+        _ => {}
+    }
+    let Some(body) = whole(body).await else {
+        return respond::plain(StatusCode::PAYLOAD_TOO_LARGE, "the request is too large\n");
+    };
+    if route.to == To::Slack {
+        return super::api::slack(server, head, body).await;
+    }
+    if let Err(why) = comes_from_us(site, head) {
+        return respond::plain(StatusCode::FORBIDDEN, why);
+    }
+    let guessed = matches!(
+        route.to,
+        To::SignIn(SignIn::Redeem | SignIn::Leave | SignIn::Return)
+    );
+    if guessed && !server.guard.may_sign_in(peer) {
+        return respond::plain(StatusCode::TOO_MANY_REQUESTS, "too many sign-ins\n");
+    }
+    let mut asked = Asked {
+        server,
+        site,
+        route,
+        head,
+        parameter: &parameter,
+        query: Fields::of_query(head),
+        token: cookie(head, site.cookie()).map(str::to_owned),
+        person: None,
+    };
+    let answered = answer(&mut asked, &body).await;
+    answered.unwrap_or_else(|denied| denied_answer(&asked, &denied))
+}
+
+async fn answer(asked: &mut Asked<'_>, body: &Bytes) -> Result<Answer, Denied> {
+    asked.person = person(asked).await?;
+    let needs = asked.route.needs;
+    match &asked.person {
+        _ if needs.met_by(&[]) => {}
+        None => return Err(Denied::SignIn),
+        Some(person) if !needs.met_by(&person.is.roles) => {
+            return Err(Denied::Role(needs.words()));
+        }
+        Some(_) => {}
+    }
+    let fields = match asked.head.method == Method::POST {
+        true => {
+            let fields = Fields::of_body(asked.head, body);
+            let fields = fields
+                .ok_or_else(|| Denied::Bad("this is neither a form nor a JSON object".into()))?;
+            if let (Some(_), Some(token)) = (&asked.person, &asked.token) {
+                is_meant(token, asked.head, &fields)?;
+            }
+            fields
+        }
+        false => Fields::default(),
+    };
+    match asked.route.to {
+        To::Page(page) => pages::page(asked, page, pages::Tried::default()).await,
+        To::Data(data) => {
+            let value = asked.fetch(data).await?;
+            Ok(respond::json(StatusCode::OK, &value))
+        }
+        To::Call(act) => {
+            let value = asked.act(act, &fields).await?;
+            Ok(respond::json(StatusCode::OK, &value))
+        }
+        To::Form(act) => match asked.act(act, &fields).await {
+            Ok(value) => match act.then(asked.parameter) {
+                Some(place) => Ok(respond::redirect(&place)),
+                None => pages::tried(asked, act, &fields, &value).await,
+            },
+            Err(denied @ (Denied::SignIn | Denied::Role(_))) => Err(denied),
+            Err(denied) => pages::again(asked, act, &fields, &denied).await,
+        },
+        To::SignIn(step) => asked.sign_in(step, &fields).await,
+        To::Changes => asked.changes().await,
+        To::OpenApi => Ok(respond::json(StatusCode::OK, &super::api::document())),
+        To::Follow => asked.follow().await,
+        To::Slack | To::Issuer | To::Asset(_) => {
+            Err(Denied::Absent("there is nothing here".into()))
+        }
+    }
+}
+
+/// Who asks, if the session still holds. Where nobody needs to, nobody is asked for.
+async fn person(asked: &Asked<'_>) -> Result<Option<Person>, Denied> {
+    let Some(token) = &asked.token else {
+        return Ok(None);
+    };
+    let is: SignedIn = match asked.ask(Wish::Whoami).await {
+        Ok(value) => {
+            serde_json::from_value(value).map_err(|error| Denied::Failed(error.to_string()))?
+        }
+        Err(Denied::SignIn | Denied::Role(_)) => return Ok(None),
+        Err(denied) => return Err(denied),
+    };
+    let csrf = csrf(token);
+    Ok(Some(Person { is, csrf }))
+}
+
+/// What is signed with the session's token, which no other site and no page's script can read.
+const CSRF: &[u8] = b"hoop console: a form of this session";
+
+/// The text that a session's forms carry, in hex.
+pub fn csrf(token: &str) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, token.as_bytes());
+    let tag = hmac::sign(&key, CSRF);
+    tag.as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+/// A request that changes something carries what only the session's own pages know.
+fn is_meant(token: &str, head: &Parts, fields: &Fields) -> Result<(), Denied> {
+    let header = head
+        .headers
+        .get("x-hoop-csrf")
+        .and_then(|value| value.to_str().ok());
+    let given = header.unwrap_or(fields.get("csrf"));
+    let key = hmac::Key::new(hmac::HMAC_SHA256, token.as_bytes());
+    // In a time that tells nothing of where they differ.
+    let same = unhex(given).is_some_and(|tag| hmac::verify(&key, CSRF, &tag).is_ok());
+    match same {
+        true => Ok(()),
+        false => Err(Denied::Bad(
+            "the form is of another session: load the page again (API: send x-hoop-csrf, as /api/v1/whoami says)".into(),
+        )),
+    }
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    if text.len() != 64 || !text.is_ascii() {
+        return None;
+    }
+    (0..text.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok())
+        .collect()
+}
+
+/// Refuses what another site has a browser send, and names that lead here by rebinding.
+fn comes_from_us(site: &Site, head: &Parts) -> Result<(), &'static str> {
+    let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
+    let host = text("host").or_else(|| head.uri.authority().map(|a| a.as_str()));
+    if host.is_none_or(|host| !host.eq_ignore_ascii_case(&site.host)) {
+        return Err("this is not the console's name: see [console] url\n");
+    }
+    if head.method == Method::GET || head.method == Method::HEAD {
+        return Ok(());
+    }
+    match (text("origin"), text("sec-fetch-site")) {
+        (Some(origin), _) if origin == site.origin => Ok(()),
+        (Some(_), _) => Err("this comes from another site\n"),
+        (None, Some("same-origin")) => Ok(()),
+        // No browser in use leaves both out; the form's own proof is asked for besides.
+        (None, None) => Ok(()),
+        _ => Err("this does not say that it comes from the console\n"),
+    }
+}
+
+/// What is said where something was not granted.
+fn denied_answer(asked: &Asked<'_>, denied: &Denied) -> Answer {
+    let status = match denied {
+        Denied::SignIn => StatusCode::UNAUTHORIZED,
+        Denied::Role(_) => StatusCode::FORBIDDEN,
+        Denied::Absent(_) => StatusCode::NOT_FOUND,
+        Denied::Bad(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        Denied::Failed(_) => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    if asked.is_api() {
+        return respond::json(status, &json!({ "error": denied.to_string() }));
+    }
+    match (denied, asked.route.to) {
+        (Denied::SignIn, To::Page(_)) => {
+            let place = asked
+                .head
+                .uri
+                .path_and_query()
+                .map_or("/", |place| place.as_str());
+            respond::redirect(&format!("/sign-in?next={}", super::act::segment(place)))
+        }
+        (Denied::SignIn, To::Form(_)) => respond::redirect("/sign-in"),
+        _ => respond::html(status, pages::problem(asked, denied)),
+    }
+}
+
+async fn whole<B>(body: B) -> Option<Bytes>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let collecting = Limited::new(Box::pin(body), MAX_BODY).collect();
+    let collected = tokio::time::timeout(BODY_WITHIN, collecting).await.ok()?;
+    collected.ok().map(http_body_util::Collected::to_bytes)
+}
+
+fn file(asset: Asset) -> Answer {
+    match asset {
+        Asset::Style => respond::asset("text/css; charset=utf-8", include_str!("assets/style.css")),
+        Asset::Script => respond::asset(
+            "text/javascript; charset=utf-8",
+            include_str!("assets/console.js"),
+        ),
+        Asset::Icon => respond::asset("image/svg+xml", include_str!("assets/icon.svg")),
+    }
+}

@@ -1,0 +1,196 @@
+//! Who is signed in at the console. Pure: it is told the time, and the randomness.
+//!
+//! Kept here and not in the console's process, so that a vote is counted for whom the keeper itself
+//! knows by that token. Tokens are kept as digests: what this memory holds signs nobody in.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use ring::digest::{SHA256, digest};
+
+use crate::ask::Voter;
+
+/// Signed in at once; the one unused for longest makes room.
+const MAX_SESSIONS: usize = 1000;
+/// Codes of `hoop console login` that wait to be used.
+const MAX_CODES: usize = 32;
+/// A code is for whoever has just asked for it.
+const CODE_FOR: Duration = Duration::from_secs(120);
+
+/// Whom a session is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// An account of this host, which the kernel vouched for at `hoop console login`.
+    Account(Voter),
+    /// A person of the issuer's. What follows from the groups is looked up at every use, so that
+    /// a reload counts at once.
+    Login { login: String, groups: Vec<String> },
+}
+
+/// Bounds on every session.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    pub idle: Duration,
+    pub lifetime: Duration,
+}
+
+#[derive(Default)]
+pub struct Sessions {
+    sessions: HashMap<Digest, Session>,
+    codes: HashMap<Digest, (Instant, Voter)>,
+}
+
+struct Session {
+    who: Who,
+    began: Instant,
+    used: Instant,
+}
+
+type Digest = [u8; 32];
+
+impl Sessions {
+    /// Begins a session under a token that nobody can guess.
+    pub fn begin(&mut self, token: &str, who: Who, now: Instant, bounds: Bounds) {
+        self.sessions
+            .retain(|_, session| session.left(now, bounds).is_some());
+        while self.sessions.len() >= MAX_SESSIONS {
+            let oldest = self.sessions.iter().min_by_key(|(_, session)| session.used);
+            let Some(oldest) = oldest.map(|(key, _)| *key) else {
+                break;
+            };
+            self.sessions.remove(&oldest);
+        }
+        let session = Session {
+            who,
+            began: now,
+            used: now,
+        };
+        self.sessions.insert(key(token), session);
+    }
+
+    /// Whose session it is and how long it may go on; counts as its use.
+    pub fn find(&mut self, token: &str, now: Instant, bounds: Bounds) -> Option<(Who, Duration)> {
+        let key = key(token);
+        let session = self.sessions.get_mut(&key)?;
+        let Some(left) = session.left(now, bounds) else {
+            self.sessions.remove(&key);
+            return None;
+        };
+        session.used = now;
+        Some((session.who.clone(), left))
+    }
+
+    pub fn end(&mut self, token: &str) {
+        self.sessions.remove(&key(token));
+    }
+
+    /// Keeps a code for a person who asked for one.
+    pub fn promise(&mut self, code: &str, voter: Voter, now: Instant) -> Result<(), &'static str> {
+        self.codes
+            .retain(|_, (since, _)| now.duration_since(*since) < CODE_FOR);
+        if self.codes.len() >= MAX_CODES {
+            return Err("too many codes wait to be used; try again in two minutes");
+        }
+        self.codes.insert(key(code), (now, voter));
+        Ok(())
+    }
+
+    /// Whose code it is. It is used up.
+    pub fn redeem(&mut self, code: &str, now: Instant) -> Option<Voter> {
+        let (since, voter) = self.codes.remove(&key(code))?;
+        (now.duration_since(since) < CODE_FOR).then_some(voter)
+    }
+}
+
+impl Session {
+    fn left(&self, now: Instant, bounds: Bounds) -> Option<Duration> {
+        let idle = now.duration_since(self.used);
+        let left = bounds
+            .lifetime
+            .checked_sub(now.duration_since(self.began))?;
+        (idle < bounds.idle && !left.is_zero()).then_some(left)
+    }
+}
+
+fn key(token: &str) -> Digest {
+    let mut key = [0; 32];
+    let digest = digest(&SHA256, token.as_bytes());
+    for (to, from) in key.iter_mut().zip(digest.as_ref()) {
+        *to = *from;
+    }
+    key
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUNDS: Bounds = Bounds {
+        idle: Duration::from_secs(60),
+        lifetime: Duration::from_secs(150),
+    };
+
+    fn ada() -> Who {
+        Who::Login {
+            login: "ada@acme.example".into(),
+            groups: vec!["dba".into()],
+        }
+    }
+
+    fn voter() -> Voter {
+        Voter {
+            name: "root".into(),
+            groups: Vec::new(),
+            root: true,
+            via: "console",
+        }
+    }
+
+    #[test]
+    fn a_session_ends_when_it_is_not_used_and_in_any_case_later() {
+        let mut sessions = Sessions::default();
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        sessions.begin("a", ada(), start, BOUNDS);
+        assert!(sessions.find("b", start, BOUNDS).is_none());
+        for seconds in [50, 100, 149] {
+            let found = sessions.find("a", at(seconds), BOUNDS).unwrap();
+            assert_eq!(found, (ada(), Duration::from_secs(150 - seconds)));
+        }
+        assert!(sessions.find("a", at(150), BOUNDS).is_none());
+        sessions.begin("c", ada(), start, BOUNDS);
+        assert!(sessions.find("c", at(60), BOUNDS).is_none(), "idle");
+        sessions.begin("d", ada(), start, BOUNDS);
+        sessions.end("d");
+        assert!(sessions.find("d", start, BOUNDS).is_none());
+    }
+
+    #[test]
+    fn a_code_signs_in_once_and_soon() {
+        let mut sessions = Sessions::default();
+        let start = Instant::now();
+        sessions.promise("x", voter(), start).unwrap();
+        assert_eq!(sessions.redeem("y", start), None);
+        assert_eq!(sessions.redeem("x", start), Some(voter()));
+        assert_eq!(sessions.redeem("x", start), None);
+        sessions.promise("z", voter(), start).unwrap();
+        assert_eq!(sessions.redeem("z", start + CODE_FOR), None);
+        for n in 0..MAX_CODES {
+            sessions.promise(&n.to_string(), voter(), start).unwrap();
+        }
+        assert!(sessions.promise("more", voter(), start).is_err());
+    }
+
+    #[test]
+    fn too_many_sessions_cost_the_one_that_is_unused_for_longest() {
+        let mut sessions = Sessions::default();
+        let start = Instant::now();
+        for n in 0..=MAX_SESSIONS {
+            let now = start + Duration::from_millis(n as u64);
+            sessions.begin(&n.to_string(), ada(), now, BOUNDS);
+        }
+        let now = start + Duration::from_secs(2);
+        assert!(sessions.find("0", now, BOUNDS).is_none());
+        assert!(sessions.find("1", now, BOUNDS).is_some());
+    }
+}
