@@ -575,6 +575,9 @@ impl<'p> Walk<'p> {
                 return Ok(());
             }
         }
+        if name.as_deref() == Some("time") {
+            self.timed(&run)?;
+        }
         let shadowed = name
             .as_ref()
             .is_some_and(|name| self.functions.contains_key(name));
@@ -584,6 +587,30 @@ impl<'p> Walk<'p> {
         }
         // What a function of that name did instead goes on, whatever `exit` does.
         self.state.dead &= !shadowed;
+        Ok(())
+    }
+
+    /// To some shells `time` is a word of the grammar, behind which functions and built-ins are what
+    /// they are elsewhere; to others it is a program, as which it is gone through then.
+    fn timed(&mut self, run: &Run) -> Result<(), Dark> {
+        let mut inner = run.clone();
+        inner.argv.remove(0);
+        let option = |field: &Field| field.known().is_some_and(|a| a == "-p" || a == "--");
+        while inner.argv.first().is_some_and(option) {
+            inner.argv.remove(0);
+        }
+        let name = inner.argv.first().and_then(Field::known);
+        let own = name.is_some_and(|name| {
+            name == "time"
+                || self.functions.contains_key(&name)
+                || super::builtins::is_builtin(&name)
+        });
+        if !own {
+            return Ok(());
+        }
+        let before = self.state.clone();
+        self.deeper(|walk| walk.run_in_shell(inner))?;
+        self.state = std::mem::take(&mut self.state).join(before);
         Ok(())
     }
 
