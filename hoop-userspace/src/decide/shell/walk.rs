@@ -46,6 +46,8 @@ pub(super) struct Walk<'p> {
     budget: Cell<usize>,
     bytes: Cell<usize>,
     pub commands: Vec<ShellCommand>,
+    /// Commands found, those that were found before counted too.
+    pub pushed: usize,
 }
 
 /// What holds for every command that is run from here.
@@ -96,6 +98,7 @@ impl<'p> Walk<'p> {
             budget: Cell::new(BUDGET),
             bytes: Cell::new(MOST_BYTES),
             commands: Vec::new(),
+            pushed: 0,
         }
     }
 
