@@ -36,7 +36,7 @@ pub(super) struct Walk<'p> {
     /// How the state is if the last command failed, where that differs: `cd`.
     failed: Option<State>,
     pub functions: BTreeMap<String, Vec<Rc<Command>>>,
-    calling: Vec<String>,
+    pub calling: Vec<String>,
     /// Of each function being called, the variables that it made its own, as they were before.
     locals: Vec<BTreeMap<String, Rc<Value>>>,
     /// Variables that may not be set any more: some shells go on if they are.
@@ -474,6 +474,7 @@ impl<'p> Walk<'p> {
             argv: self.fields(words, choice)?,
             ..Run::default()
         };
+        self.declared_alike(&run, words, choice)?;
         if run.argv.is_empty() {
             // What expanded to nothing leaves the assignments.
             for assignment in assignments {
@@ -508,6 +509,26 @@ impl<'p> Walk<'p> {
             true => self.push(None, run),
             false => self.run_in_shell(run),
         }
+    }
+
+    /// Behind `export` bash takes `x=$y` for an assignment, dash splits it like any word.
+    fn declared_alike(
+        &mut self,
+        run: &Run,
+        words: &[Word],
+        choice: &super::expand::Choice,
+    ) -> Result<(), Dark> {
+        const DECLARE: &[&str] = &["export", "readonly", "declare", "typeset", "local"];
+        let names = |field: &Field| field.known().is_some_and(|n| DECLARE.contains(&&*n));
+        if !run.argv.iter().take(3).any(names) {
+            return Ok(());
+        }
+        for word in words {
+            if self.fields(std::slice::from_ref(word), choice)?.len() != 1 {
+                return Err(Dark("a declaration is split by some shells only"));
+            }
+        }
+        Ok(())
     }
 
     /// Redirections are the shell's doing: a rule about a command says nothing of where it is led.
