@@ -559,6 +559,6 @@ fn likeness(facts: &Facts, text: &SqlText) -> String {
         return facts.fingerprint.clone();
     }
     let digest = ring::digest::digest(&ring::digest::SHA256, text.text.as_bytes());
-    let hex: String = digest.as_ref().iter().map(|b| format!("{b:02x}")).collect();
+    let hex = crate::hex::encode(digest);
     format!("{}={hex}", facts.fingerprint)
 }
