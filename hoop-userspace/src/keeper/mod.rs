@@ -7,6 +7,7 @@
 pub mod accounts;
 mod approvals;
 pub mod cgroups;
+mod child;
 mod console;
 pub mod control;
 pub mod courier;
