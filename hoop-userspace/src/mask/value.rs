@@ -73,7 +73,7 @@ fn text<'v>(how: &'v How, value: &[u8], key: &HashKey) -> Cow<'v, [u8]> {
     match how {
         How::Null | How::Redact | How::Inside(_) => Cow::Borrowed(MASKED.as_bytes()),
         How::Fixed(text) => Cow::Borrowed(text.as_bytes()),
-        How::Hash => Cow::Owned(hex::encode(&key.hash(value)).into_bytes()),
+        How::Hash => Cow::Owned(hex::encode(key.hash(value)).into_bytes()),
         How::Partial => Cow::Owned(partial(value)),
     }
 }
@@ -82,7 +82,7 @@ fn text<'v>(how: &'v How, value: &[u8], key: &HashKey) -> Cow<'v, [u8]> {
 fn json(how: &How, value: &[u8], key: &HashKey) -> Cow<'static, [u8]> {
     let shown = match how {
         How::Fixed(text) => text.clone(),
-        How::Hash => hex::encode(&key.hash(value)),
+        How::Hash => hex::encode(key.hash(value)),
         // The end of a document is no end of a value.
         _ => MASKED.into(),
     };
@@ -115,7 +115,7 @@ fn uuid(how: &How, value: &[u8], binary: bool, key: &HashKey) -> Option<Cow<'sta
     if binary {
         return Some(Cow::Owned(bytes.to_vec()));
     }
-    let mut text = hex::encode(&bytes);
+    let mut text = hex::encode(bytes);
     for at in [20, 16, 12, 8] {
         text.insert(at, '-');
     }

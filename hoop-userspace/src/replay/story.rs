@@ -229,7 +229,7 @@ impl Story {
             }],
             Told::Seal(note, state) => {
                 vec![Event::Seal {
-                    key: crate::hex::encode(&note.public_key),
+                    key: crate::hex::encode(note.public_key),
                     good: state == SealState::Good,
                 }]
             }
@@ -259,7 +259,7 @@ impl Story {
             found: note.units.iter().filter_map(|u| u.found.clone()).collect(),
             bytes: note.wire.length,
             truncated: note.wire.digest.is_some(),
-            sha256: note.wire.digest.map(|d| crate::hex::encode(&d)),
+            sha256: note.wire.digest.map(crate::hex::encode),
         }
     }
 

@@ -136,9 +136,7 @@ impl Detection {
     fn show(&self, id: Id, value: &[u8], out: &mut Vec<u8>) {
         match self.how(id) {
             How::Fixed(text) => out.extend_from_slice(text.as_bytes()),
-            How::Hash => {
-                out.extend_from_slice(crate::hex::encode(&self.key.hash(value)).as_bytes())
-            }
+            How::Hash => out.extend_from_slice(crate::hex::encode(self.key.hash(value)).as_bytes()),
             How::Partial if value.len() <= PARTIAL => out.extend_from_slice(&partial(value)),
             How::Partial | How::Redact | How::Null | How::Inside(_) => {
                 out.extend_from_slice(self.label(id).as_bytes());

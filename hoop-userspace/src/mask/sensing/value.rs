@@ -178,7 +178,7 @@ impl Detection {
         self.detectors.look(&bytes, &mut marks);
         match self.text(marks.within(0..bytes.len()), &bytes, hits) {
             Found::Instead(other) => {
-                Found::Instead([b"\\x", hex::encode(&other).as_bytes()].concat())
+                Found::Instead([b"\\x", hex::encode(other).as_bytes()].concat())
             }
             found => found,
         }
