@@ -204,7 +204,8 @@ mod tests {
             press(NOW, &signed, &body("U1", "approve")),
             "signature is wrong",
         );
-        refused(press(NOW, "v0=00", &good), "no v0 signature");
+        refused(press(NOW, "v0=00", &good), "signature is wrong");
+        refused(press(NOW, "v0=0g", &good), "no v0 signature");
         let pressed = press(NOW, &signed, &good).unwrap();
         assert_eq!(pressed.voter.name, "ada");
         assert_eq!(pressed.voter.groups, ["dba"]);
