@@ -77,7 +77,7 @@ const PARTS: &[Part] = &[
         needed: Needed::Always,
     },
     Part {
-        name: "Python with venv (psycopg and asyncpg)",
+        name: "Python with venv (psycopg, asyncpg, paramiko)",
         packages: &["python3", "python3-venv"],
         present: || {
             Path::new("/usr/bin/python3").exists()
@@ -89,6 +89,21 @@ const PARTS: &[Part] = &[
         name: "openssl (certificates of the test server)",
         packages: &["openssl", "ca-certificates"],
         present: || shell::found("openssl"),
+        needed: Needed::Always,
+    },
+    Part {
+        name: "OpenSSH server, client and SFTP server",
+        packages: &["openssh-server", "openssh-client", "openssh-sftp-server"],
+        present: || {
+            let server = Path::new("/usr/sbin/sshd").exists();
+            server && shell::found("ssh") && Path::new("/usr/lib/openssh/sftp-server").exists()
+        },
+        needed: Needed::Always,
+    },
+    Part {
+        name: "other clients of SSH (rsync, git, Dropbear's)",
+        packages: &["rsync", "git", "dropbear-bin"],
+        present: || ["rsync", "git", "dbclient"].iter().all(|p| shell::found(p)),
         needed: Needed::Always,
     },
     Part {
@@ -260,7 +275,7 @@ fn python() -> Result<()> {
     let folder = python_folder();
     stamped(&folder.join(".hoop-setup"), &wanted, || {
         eprintln!(
-            "setup: installing psycopg and asyncpg in {}",
+            "setup: installing psycopg, asyncpg and paramiko in {}",
             folder.display()
         );
         shell::run(

@@ -216,7 +216,8 @@ enum Reference {
 fn references(file: &raw::File) -> Vec<Spanned<Reference>> {
     let mut found = Vec::new();
     let mut certificates = |text: &Option<raw::Text>| {
-        if let Some(text) = text.as_ref().filter(|t| !is_pem(t.get_ref())) {
+        let file = |text: &&raw::Text| !is_pem(text.get_ref()) && text.get_ref() != MINTED;
+        if let Some(text) = text.as_ref().filter(file) {
             let reference = Reference::Certificates(text.get_ref().clone());
             found.push(Spanned::new(text.span(), reference));
         }
@@ -226,6 +227,7 @@ fn references(file: &raw::File) -> Vec<Spanned<Reference>> {
     }
     for resource in &file.resources {
         certificates(&resource.get_ref().ca);
+        certificates(&resource.get_ref().known_hosts);
         certificates(&resource.get_ref().login.get_ref().certificate);
     }
     let console = file.console.as_ref().map(Spanned::get_ref);
@@ -274,6 +276,9 @@ fn references(file: &raw::File) -> Vec<Spanned<Reference>> {
     }
     found
 }
+
+/// The `certificate` of a login that hoop signs itself: no file.
+pub(super) const MINTED: &str = "minted";
 
 /// Whether a `ca` or `certificate` holds the certificate itself rather than a path.
 pub(super) fn is_pem(text: &str) -> bool {

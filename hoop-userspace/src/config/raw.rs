@@ -124,6 +124,10 @@ pub(super) struct Resource {
     pub allow_replication: Option<bool>,
     pub agent_password: Option<Spanned<SecretRef>>,
     pub max_message: Option<Spanned<Size>>,
+    pub host_keys: Option<Spanned<Vec<Text>>>,
+    pub host_ca: Option<Spanned<Vec<Text>>>,
+    pub known_hosts: Option<Text>,
+    pub trust_on_first_use: Option<Spanned<bool>>,
 }
 
 #[derive(serde::Deserialize)]
