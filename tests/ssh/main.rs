@@ -30,11 +30,17 @@ how = "redact"
 const POLICY: &str = r#"
 @id("etl-everything")
 permit (principal == Agent::"etl-bot", action in Action::"ssh", resource)
-unless { context.verb == "remove" || context has to_port && context.to_port == 7 };
-@id("etl-commands")
+unless {
+    context.verb == "remove" || context has to_port && context.to_port == 7 ||
+    context has line && context.line like "*ask-first*"
+};
+@id("etl-unknown")
 permit (principal == Agent::"etl-bot", action == Action::"ssh:unknown", resource)
 unless { context.command like "*ask-first*" };
 @id("asks") @approvers("ops") @ttl("30s")
+permit (principal == Agent::"etl-bot", action == Action::"ssh:exec", resource)
+when { context.line like "*ask-first*" };
+@id("asks-unknown") @approvers("ops") @ttl("30s")
 permit (principal == Agent::"etl-bot", action == Action::"ssh:unknown", resource)
 when { context.command like "*ask-first*" };
 @id("asks-remove") @approvers("ops") @ttl("30s")

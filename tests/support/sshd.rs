@@ -17,6 +17,8 @@ pub const HOST: &str = "web1.prod.internal";
 pub const ACCOUNT: &str = "deploy";
 /// Known to hoop and to the server; no agent has it.
 pub const PASSWORD: &str = "wrong horse battery staple";
+/// The last number of its address.
+pub const ADDRESS: u8 = 30;
 const UID: u32 = 47_001;
 
 /// The server, and how it is known.
@@ -107,7 +109,7 @@ impl Sshd {
 
     fn settings(&self, place: &Place) -> String {
         let folder = self.folder.display();
-        let address = place.address(30);
+        let address = place.address(ADDRESS);
         format!(
             "ListenAddress {address}\nPort 22\nHostKey {folder}/host\nPidFile {folder}/pid\n\
              AuthorizedKeysFile {folder}/authorized\nTrustedUserCAKeys {folder}/authorities\n\
@@ -121,7 +123,7 @@ impl Sshd {
     fn wait(&self, place: &Place) -> Result<()> {
         let until = Instant::now() + Duration::from_secs(15);
         while Instant::now() < until {
-            if std::net::TcpStream::connect((place.address(30), 22)).is_ok() {
+            if std::net::TcpStream::connect((place.address(ADDRESS), 22)).is_ok() {
                 return Ok(());
             }
             std::thread::sleep(Duration::from_millis(20));

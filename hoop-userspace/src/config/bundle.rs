@@ -257,6 +257,15 @@ fn references(file: &raw::File) -> Vec<Spanned<Reference>> {
         let reference = Reference::Secret(secret.get_ref().clone());
         found.push(Spanned::new(secret.span(), reference));
     }
+    let answers = file.resources.iter().filter_map(|resource| {
+        let login = resource.get_ref().login.get_ref();
+        login.answers.as_ref()
+    });
+    for answer in answers.flatten() {
+        let secret = &answer.get_ref().answer;
+        let reference = Reference::Secret(secret.get_ref().clone());
+        found.push(Spanned::new(secret.span(), reference));
+    }
     for channel in &file.channels {
         let secret = &channel.get_ref().secret;
         let reference = Reference::Secret(secret.get_ref().clone());

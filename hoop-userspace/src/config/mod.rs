@@ -29,7 +29,7 @@ mod token;
 
 pub use bundle::{BadBundle, Bundle};
 pub use problem::{ConfigError, Problem};
-pub use ssh::{Ssh, SshClientUser, SshCredential, SshHostKeys};
+pub use ssh::{Ssh, SshAnswer, SshClientUser, SshCredential, SshHostKeys, SshMinted};
 pub use token::{
     AssertionAudience, ClientAuth, Exec, Introspection, Kind, RequiredClaim, SigningAlgorithm,
     TokenSource,

@@ -138,6 +138,26 @@ pub(super) struct Login {
     pub certificate: Option<Text>,
     pub key: Option<Spanned<SecretRef>>,
     pub database: Option<Text>,
+    pub minted: Option<Spanned<Minted>>,
+    pub agent: Option<Text>,
+    pub answers: Option<Vec<Spanned<StoredAnswer>>>,
+}
+
+/// What a certificate that hoop signs for a login says beside the account.
+#[derive(Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Minted {
+    pub lifetime: Option<Spanned<Span>>,
+    pub principals: Option<Spanned<Vec<Text>>>,
+    pub force_command: Option<Text>,
+    pub source_address: Option<Spanned<Vec<Text>>>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StoredAnswer {
+    pub prompt: Text,
+    pub answer: Spanned<SecretRef>,
 }
 
 #[derive(serde::Deserialize)]

@@ -1,7 +1,10 @@
 //! What a resource with `protocol = "ssh"` has beside what all have.
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
+use ipnet::IpNet;
 use russh::keys::ssh_key::known_hosts::Entry;
 use russh::keys::{Certificate, PrivateKey, PublicKey};
 
@@ -36,11 +39,44 @@ pub enum SshClientUser {
     AsClient,
 }
 
+/// What a minted certificate says (OpenSSH's PROTOCOL.certkeys).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SshMinted {
+    /// From now on; 5 minutes unless configured.
+    pub lifetime: Duration,
+    /// Empty for the account that is logged in to.
+    pub principals: Vec<String>,
+    pub force_command: Option<String>,
+    /// From where it may be used, as the server sees it.
+    pub source_address: Vec<IpNet>,
+}
+
+impl Default for SshMinted {
+    fn default() -> Self {
+        Self {
+            lifetime: Duration::from_secs(5 * 60),
+            principals: Vec::new(),
+            force_command: None,
+            source_address: Vec::new(),
+        }
+    }
+}
+
+/// An answer to a question of keyboard-interactive login that holds this text.
+#[derive(Clone, Debug)]
+pub struct SshAnswer {
+    /// In lower case.
+    pub prompt: String,
+    pub answer: Secret,
+}
+
 /// How hoop proves itself to the server.
 #[derive(Clone, Debug)]
 pub enum SshCredential {
     /// `certificate = "minted"`: made for each connection and signed by hoop's own authority.
-    Minted,
+    Minted(SshMinted),
+    /// The keys of an agent that listens on this socket.
+    Agent(PathBuf),
     /// A key, with the certificate that the operator has for it.
     Key {
         key: Arc<PrivateKey>,
@@ -48,4 +84,6 @@ pub enum SshCredential {
     },
     /// By password, or as the answer to every question that is not echoed.
     Password(Secret),
+    /// By answers to the server's questions, where these are in turn.
+    Answers(Vec<SshAnswer>),
 }

@@ -1,20 +1,30 @@
 //! `[[resource]]` with `protocol = "ssh"`.
 
+use std::net::IpAddr;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
+use ipnet::IpNet;
 use russh::keys::ssh_key::known_hosts::KnownHosts;
 use russh::keys::{Certificate, PublicKey, decode_secret_key};
 use toml::Spanned;
 
 use super::super::bundle::{MINTED, UNREAD};
 use super::super::{
-    Login, Resource, Ssh, SshClientUser, SshCredential, SshHostKeys, UpstreamTls, raw, text,
+    Login, Resource, Ssh, SshAnswer, SshClientUser, SshCredential, SshHostKeys, SshMinted,
+    UpstreamTls, raw, text,
 };
 use super::Parser;
 
 /// Lines of a `known_hosts` and entries of a list of keys.
 const MAX_KEYS: usize = 10_000;
+const SHORTEST: Duration = Duration::from_secs(10);
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+const MAX_PRINCIPALS: usize = 64;
+const MAX_NAME: usize = 256;
+const MAX_COMMAND: usize = 4096;
 /// SFTP packets and SSH messages are bounded by the protocol; this bounds what is collected of one.
 const MAX_MESSAGE: usize = 1 << 20;
 
@@ -84,6 +94,14 @@ impl Parser<'_> {
                 "trust_on_first_use",
                 raw.trust_on_first_use.as_ref().map(Spanned::span),
             ),
+        ];
+        self.without("postgres", spans);
+        let login = raw.login.get_ref();
+        let answers = login.answers.as_ref().and_then(|list| list.first());
+        let spans = [
+            ("minted", login.minted.as_ref().map(Spanned::span)),
+            ("agent", login.agent.as_ref().map(Spanned::span)),
+            ("answers", answers.map(Spanned::span)),
         ];
         self.without("postgres", spans);
     }
@@ -169,7 +187,21 @@ impl Parser<'_> {
                     "remove `key`, or the certificate",
                 );
             }
-            found.push(SshCredential::Minted);
+            let minted = raw.minted.as_ref().map(Spanned::get_ref);
+            let minted = minted.map_or_else(SshMinted::default, |minted| self.minted(minted));
+            found.push(SshCredential::Minted(minted));
+        } else if let Some(minted) = &raw.minted {
+            let what = "`minted` says what a minted certificate holds";
+            let fix = "write certificate = \"minted\" beside it, or remove it";
+            self.problems.add_with_fix(minted.span(), what, fix);
+        }
+        if let Some(agent) = &raw.agent {
+            let path = PathBuf::from(agent.get_ref());
+            if !path.is_absolute() {
+                let what = "the agent's socket must be an absolute path";
+                self.problems.add(agent.span(), what);
+            }
+            found.push(SshCredential::Agent(path));
         }
         if let Some(key) = &raw.key {
             let written = raw.certificate.as_ref().filter(|_| minted.is_none());
@@ -181,12 +213,65 @@ impl Parser<'_> {
         if let Some(password) = &raw.password {
             found.extend(self.secret(password).map(SshCredential::Password));
         }
-        if raw.key.is_none() && raw.certificate.is_none() && raw.password.is_none() {
+        found.extend(raw.answers.as_deref().and_then(|list| self.answers(list)));
+        let nothing = raw.key.is_none() && raw.certificate.is_none() && raw.password.is_none();
+        if nothing && raw.agent.is_none() && raw.answers.is_none() {
             let what = "hoop has nothing to log in with";
-            let fix = "give key, password or certificate = \"minted\"";
+            let fix = "give key, agent, password, answers or certificate = \"minted\"";
             self.problems.add_with_fix(span, what, fix);
         }
         found
+    }
+
+    fn minted(&mut self, raw: &raw::Minted) -> SshMinted {
+        let mut minted = SshMinted::default();
+        if let Some(lifetime) = &raw.lifetime {
+            minted.lifetime = lifetime.get_ref().0;
+            if !(SHORTEST..=LONGEST).contains(&minted.lifetime) {
+                let what = "a minted certificate lives for 10s to 24h";
+                self.problems.add(lifetime.span(), what);
+            }
+        }
+        if let Some(principals) = &raw.principals {
+            let list = principals.get_ref();
+            let usable = |p: &raw::Text| {
+                let name = p.get_ref();
+                !name.is_empty() && name.len() <= MAX_NAME && !name.contains(['\0', ','])
+            };
+            if list.is_empty() || list.len() > MAX_PRINCIPALS || !list.iter().all(usable) {
+                let what = "give 1 to 64 names of up to 256 bytes";
+                self.problems.add(principals.span(), what);
+            }
+            minted.principals = list.iter().map(|p| p.get_ref().clone()).collect();
+        }
+        if let Some(command) = &raw.force_command {
+            let text = command.get_ref();
+            if text.is_empty() || text.len() > MAX_COMMAND || text.contains('\0') {
+                let what = "a forced command has 1 to 4096 bytes";
+                self.problems.add(command.span(), what);
+            }
+            minted.force_command = Some(text.clone());
+        }
+        for net in raw.source_address.iter().flat_map(|list| list.get_ref()) {
+            minted.source_address.extend(self.take(net, network));
+        }
+        minted
+    }
+
+    fn answers(&mut self, list: &[Spanned<raw::StoredAnswer>]) -> Option<SshCredential> {
+        let mut answers = Vec::new();
+        for written in list {
+            let raw = written.get_ref();
+            if raw.prompt.get_ref().trim().is_empty() {
+                let what = "say what the question holds, such as \"Verification code\"";
+                self.problems.add(raw.prompt.span(), what);
+            }
+            answers.push(SshAnswer {
+                prompt: raw.prompt.get_ref().trim().to_lowercase(),
+                answer: self.secret(&raw.answer)?,
+            });
+        }
+        (!answers.is_empty()).then_some(SshCredential::Answers(answers))
     }
 
     fn key(
@@ -228,6 +313,13 @@ impl Parser<'_> {
             })
             .ok()
     }
+}
+
+fn network(text: &str) -> Result<IpNet, String> {
+    let address = || text.parse::<IpAddr>().map(IpNet::from);
+    text.parse()
+        .or_else(|_| address())
+        .map_err(|_| format!("{text:?} is no network: write \"10.0.0.0/8\" or one address"))
 }
 
 fn public_key(text: &str) -> Result<PublicKey, String> {

@@ -11,7 +11,6 @@ use cedar_policy::{
 use miette::Diagnostic;
 
 use crate::config::{Config, PolicyFile};
-use crate::decide::ssh::HostAction;
 use crate::decide::{Action, Rule};
 
 use super::{About, Policies, demanding, places};

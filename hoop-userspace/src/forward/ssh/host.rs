@@ -208,7 +208,7 @@ fn all_algorithms() -> Vec<Algorithm> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::SshClientUser;
+    use crate::config::{SshClientUser, SshMinted};
     use crate::forward::fixture;
     use crate::terminate::ssh::Keys;
     use russh::keys::ssh_key::known_hosts::KnownHosts;
@@ -293,7 +293,7 @@ mod tests {
         let old = PublicKeyOrCertificate::Certificate(old.certificate.unwrap());
         assert!(!expected.recognise(&old));
         let (_, user) = keys
-            .mint("web1.prod.internal", "x", SystemTime::now())
+            .mint(&SshMinted::default(), "web1.prod.internal", "x", SystemTime::now())
             .unwrap();
         let public = std::fs::read_to_string(state.path().join("ssh-user-ca.pub")).unwrap();
         let mut both = trusting;

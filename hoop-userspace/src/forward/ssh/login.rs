@@ -1,17 +1,22 @@
 //! Proving to a server that hoop may log in: every credential in its order, until it is content.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use russh::client::{AuthResult, Handle, KeyboardInteractiveAuthResponse as Answer};
 use russh::keys::PrivateKeyWithHashAlg;
+use russh::keys::agent::AgentIdentity;
+use russh::keys::agent::client::AgentClient;
 use russh::{MethodKind, MethodSet};
 
 use super::SshError;
-use crate::config::{Ssh, SshCredential};
+use crate::config::{Ssh, SshAnswer, SshCredential};
 use crate::secret::Secret;
 use crate::terminate::ssh::{Back, Keys};
 
+/// Keys of an agent that are tried; servers end a login after few.
+const MAX_KEYS: usize = 6;
 /// Rounds of questions that a server may ask.
 const MAX_ROUNDS: usize = 8;
 
@@ -46,8 +51,8 @@ async fn offer(
     keys: &Keys,
 ) -> Result<AuthResult, SshError> {
     Ok(match credential {
-        SshCredential::Minted => {
-            let (key, certificate) = keys.mint(user, key_id, SystemTime::now())?;
+        SshCredential::Minted(minted) => {
+            let (key, certificate) = keys.mint(minted, user, key_id, SystemTime::now())?;
             handle
                 .authenticate_openssh_cert(user, key, certificate)
                 .await?
@@ -71,6 +76,8 @@ async fn offer(
             handle.authenticate_publickey(user, key).await?
         }
         SshCredential::Password(password) => by_password(handle, user, password).await?,
+        SshCredential::Answers(answers) => answer(handle, user, answers, None).await?,
+        SshCredential::Agent(socket) => by_agent(handle, user, socket).await?,
     })
 }
 
@@ -87,17 +94,59 @@ async fn by_password(
             remaining_methods,
             partial_success: false,
         } if remaining_methods.contains(&MethodKind::KeyboardInteractive) => {
-            answer(handle, user, password).await
+            answer(handle, user, &[], Some(password)).await
         }
         _ => Ok(tried),
     }
 }
 
-/// Answers what is asked: the password to every question whose answer is not shown.
+/// Offers the keys that an agent holds, one by one.
+async fn by_agent(
+    handle: &mut Handle<Back>,
+    user: &str,
+    socket: &Path,
+) -> Result<AuthResult, SshError> {
+    let broken = |error: &dyn std::fmt::Display| SshError::Agent {
+        socket: socket.to_owned(),
+        why: error.to_string(),
+    };
+    let connected = AgentClient::connect_uds(socket).await;
+    let mut agent = connected.map_err(|error| broken(&error))?;
+    let held = agent.request_identities().await;
+    let held = held.map_err(|error| broken(&error))?;
+    let hash = handle.best_supported_rsa_hash().await?.flatten();
+    let mut last = AuthResult::Failure {
+        remaining_methods: MethodSet::empty(),
+        partial_success: false,
+    };
+    for identity in held.into_iter().take(MAX_KEYS) {
+        let tried = match identity {
+            AgentIdentity::PublicKey { key, .. } => {
+                handle
+                    .authenticate_publickey_with(user, key, hash, &mut agent)
+                    .await
+            }
+            AgentIdentity::Certificate { certificate, .. } => {
+                handle
+                    .authenticate_certificate_with(user, certificate, hash, &mut agent)
+                    .await
+            }
+        };
+        last = tried.map_err(|error| broken(&error))?;
+        if matches!(last, AuthResult::Success) {
+            break;
+        }
+    }
+    Ok(last)
+}
+
+/// Answers what is asked: by what the question holds, or with the password where the answer is not
+/// shown. A question that nothing answers ends the login.
 async fn answer(
     handle: &mut Handle<Back>,
     user: &str,
-    password: &Secret,
+    answers: &[SshAnswer],
+    password: Option<&Secret>,
 ) -> Result<AuthResult, SshError> {
     let mut asked = handle
         .authenticate_keyboard_interactive_start(user, None::<String>)
@@ -116,12 +165,19 @@ async fn answer(
             }
             Answer::InfoRequest { prompts, .. } => prompts,
         };
-        let answers = prompts.iter().map(|prompt| match prompt.echo {
-            true => user.to_owned(),
-            false => password.expose().to_owned(),
-        });
+        let mut given = Vec::with_capacity(prompts.len());
+        for prompt in &prompts {
+            let asks = prompt.prompt.to_lowercase();
+            let stored = answers.iter().find(|answer| asks.contains(&answer.prompt));
+            given.push(match (stored, prompt.echo, password) {
+                (Some(stored), _, _) => stored.answer.expose().to_owned(),
+                (None, true, _) => user.to_owned(),
+                (None, false, Some(password)) => password.expose().to_owned(),
+                (None, false, None) => return Err(SshError::Question(prompt.prompt.clone())),
+            });
+        }
         asked = handle
-            .authenticate_keyboard_interactive_respond(answers.collect())
+            .authenticate_keyboard_interactive_respond(given)
             .await?;
     }
     Ok(AuthResult::Failure {

@@ -7,7 +7,7 @@ mod login;
 use std::borrow::Cow;
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -46,6 +46,10 @@ pub enum SshError {
     Host(String),
     #[error("the server refused the login of hoop as {user}: it wants one of {wants}")]
     Refused { user: String, wants: String },
+    #[error("the SSH agent at {} cannot be used: {why}", .socket.display())]
+    Agent { socket: PathBuf, why: String },
+    #[error("the server asks {0:?}, and the resource has no answer to that")]
+    Question(String),
     #[error("the resource has no SSH settings")]
     NotSsh,
     #[error("the client names no account to log in to")]

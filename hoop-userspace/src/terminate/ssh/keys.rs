@@ -20,6 +20,7 @@ use russh::keys::{Certificate, PrivateKey, PublicKey};
 use zeroize::Zeroizing;
 
 use super::Faces;
+use crate::config::SshMinted;
 
 /// Below the state directory; each has a `.pub` beside it.
 pub const HOST_AUTHORITY: &str = "ssh-host-ca";
@@ -27,7 +28,6 @@ pub const USER_AUTHORITY: &str = "ssh-user-ca";
 pub const HOST_KEY: &str = "ssh-host";
 
 const HOST_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
-const USER_LIFE: Duration = Duration::from_secs(5 * 60);
 /// Clocks of clients and servers may be behind.
 const BACKDATED: Duration = Duration::from_secs(10 * 60);
 /// A key's file is a few hundred bytes.
@@ -99,15 +99,33 @@ impl Keys {
     /// A key that exists for one login, and a certificate for it.
     pub fn mint(
         &self,
+        minted: &SshMinted,
         user: &str,
         key_id: &str,
         now: SystemTime,
     ) -> Result<(Arc<PrivateKey>, Certificate), KeyError> {
         let key = make_key("", &self.random)?;
-        let mut builder = self.builder(key.public_key(), now, USER_LIFE)?;
+        let mut builder = self.builder(key.public_key(), now, minted.lifetime)?;
         builder.cert_type(CertType::User)?;
         builder.key_id(key_id)?;
-        builder.valid_principal(user)?;
+        match &*minted.principals {
+            [] => {
+                builder.valid_principal(user)?;
+            }
+            principals => {
+                for principal in principals {
+                    builder.valid_principal(principal)?;
+                }
+            }
+        }
+        if let Some(command) = &minted.force_command {
+            builder.critical_option("force-command", command)?;
+        }
+        if !minted.source_address.is_empty() {
+            let nets = minted.source_address.iter().map(ToString::to_string);
+            let nets: Vec<_> = nets.collect();
+            builder.critical_option("source-address", nets.join(","))?;
+        }
         // What a session needs and nothing that reaches back to the agent.
         builder.extension("permit-pty", "")?;
         builder.extension("permit-port-forwarding", "")?;
@@ -241,7 +259,9 @@ mod tests {
     fn a_user_certificate_names_one_account_and_the_session() {
         let state = tempfile::tempdir().unwrap();
         let keys = Keys::open(state.path()).unwrap();
-        let (_, certificate) = keys.mint("deploy", "bot 01", SystemTime::now()).unwrap();
+        let now = SystemTime::now();
+        let mut minted = SshMinted::default();
+        let (_, certificate) = keys.mint(&minted, "deploy", "bot 01", now).unwrap();
         assert_eq!(certificate.valid_principals(), ["deploy"]);
         assert_eq!(certificate.key_id(), "bot 01");
         assert_eq!(certificate.cert_type(), CertType::User);
@@ -251,6 +271,14 @@ mod tests {
                 .get("permit-agent-forwarding")
                 .is_none()
         );
+        minted.principals = vec!["ops".into(), "web".into()];
+        minted.force_command = Some("backup".into());
+        minted.source_address = vec!["10.0.0.0/8".parse().unwrap()];
+        let (_, certificate) = keys.mint(&minted, "deploy", "bot 01", now).unwrap();
+        assert_eq!(certificate.valid_principals(), ["ops", "web"]);
+        let options = certificate.critical_options();
+        assert_eq!(options.get("force-command").map(String::as_str), Some("backup"));
+        assert_eq!(options.get("source-address").map(String::as_str), Some("10.0.0.0/8"));
     }
 
     #[test]
