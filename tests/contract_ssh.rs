@@ -95,6 +95,14 @@ fn commands_print_fail_and_end_as_they_do_without_hoop() {
 }
 
 #[test]
+fn a_silent_command_is_kept_alive() {
+    let alive = ["-o", "ServerAliveInterval=1", "-o", "ServerAliveCountMax=2"];
+    let arguments = [&alive[..], &[HOST, "sleep 5; echo still here"]].concat();
+    let ran = run(Who::Agent(WRITER), "ssh", &arguments, "");
+    assert_eq!(ran.stdout, "still here\n", "{}", ran.stderr);
+}
+
+#[test]
 fn a_terminal_is_a_terminal() {
     same(
         "ssh",
@@ -138,9 +146,10 @@ fn much_passes_in_both_directions_whole() {
     let script = format!("head -c {count} /dev/zero | tr '\\0' x");
     let command = |who, script: &str| {
         let mut ssh = world().ssh(who, "ssh").unwrap();
-        ssh.arg(HOST).arg(script);
+        ssh.args(["-o", "RekeyLimit=4M"]).arg(HOST).arg(script);
         ssh
     };
+    // Keys are made anew meanwhile, by the client every 4 MB and by the server every 32.
     let mut down = command(Who::Agent(WRITER), &script);
     let out = down.stdout(Stdio::piped()).output().unwrap();
     assert_eq!(out.stdout.len(), count);
@@ -277,6 +286,52 @@ fn one_connection_carries_many_channels() {
     assert_eq!(events(&recording, "request").len(), 1);
 }
 
+/// Twenty hosts that are one: modules, files and commands by way of one connection with many
+/// channels, and what they change is there.
+#[test]
+fn ansible_works_with_twenty_forks() {
+    let hosts: String = (0..20)
+        .map(|n| format!("h{n} ansible_host={HOST}\n"))
+        .collect();
+    let folder = file("ansible");
+    std::fs::create_dir_all(&folder).unwrap();
+    let inventory = folder.join("hosts");
+    std::fs::write(&inventory, hosts).unwrap();
+    let python = hoop_tests::target().unwrap().join("python/bin/python");
+    let mut ansible = world()
+        .command(Who::Agent(WRITER), python.to_str().unwrap())
+        .unwrap();
+    let arguments = format!(
+        "-F {} -o ControlMaster=auto -o ControlPersist=5s",
+        file("sshd/ssh_config").display()
+    );
+    let written = "dest=~/by-{{ inventory_hostname }} content=x";
+    ansible
+        .args(["-m", "ansible", "adhoc", "all", "-f", "20", "-i"])
+        .arg(&inventory)
+        .args(["-e", "ansible_python_interpreter=/usr/bin/python3"])
+        .args(["-m", "copy", "-a", written])
+        .env("ANSIBLE_SSH_ARGS", arguments)
+        .env("ANSIBLE_LOCAL_TEMP", folder.join("local"))
+        .env("ANSIBLE_SSH_CONTROL_PATH_DIR", folder.join("control"))
+        .env("ANSIBLE_NOCOLOR", "1")
+        .env("HOME", &folder)
+        .env("LC_ALL", "C.UTF-8");
+    let ran = hoop_tests::run(&mut ansible, "", PATIENCE * 2).unwrap();
+    assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
+    for n in 0..20 {
+        let path = sshd().home.join(format!("by-h{n}"));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "x", "{path:?}");
+    }
+}
+
+/// The lines of known hosts that are no authority's.
+fn plain(known: &str) -> String {
+    let text = std::fs::read_to_string(known).unwrap();
+    let plain = text.lines().filter(|line| !line.starts_with('@'));
+    plain.map(|line| format!("{line}\n")).collect()
+}
+
 #[test]
 fn other_clients_work_too() {
     let known = file("known_hosts").display().to_string();
@@ -295,13 +350,7 @@ fn other_clients_work_too() {
     let home = file("dropbear-home");
     std::fs::create_dir_all(home.join(".ssh")).unwrap();
     // dbclient knows no certificates: of hoop it knows the plain key.
-    let plain: String = std::fs::read_to_string(&known)
-        .unwrap()
-        .lines()
-        .filter(|line| !line.starts_with('@'))
-        .map(|line| format!("{line}\n"))
-        .collect();
-    std::fs::write(home.join(".ssh/known_hosts"), plain).unwrap();
+    std::fs::write(home.join(".ssh/known_hosts"), plain(&known)).unwrap();
     let mut dbclient = world().command(Who::Agent(WRITER), "dbclient").unwrap();
     dbclient
         .env("HOME", &home)
@@ -311,6 +360,28 @@ fn other_clients_work_too() {
     assert_eq!(
         (ran.code, ran.stdout.as_str()),
         (Some(6), "by dropbear\n"),
+        "{}",
+        ran.stderr
+    );
+
+    // plink knows the plain key by its fingerprint.
+    let text = plain(&known);
+    std::fs::write(file("plain-key"), text.split_once(' ').unwrap().1).unwrap();
+    let mut keygen = Command::new("ssh-keygen");
+    keygen.arg("-lf").arg(file("plain-key"));
+    let shown = hoop_tests::run(&mut keygen, "", PATIENCE)
+        .unwrap()
+        .ok()
+        .unwrap();
+    let fingerprint = shown.stdout.split(' ').nth(1).unwrap().to_owned();
+    let mut plink = world().command(Who::Agent(WRITER), "plink").unwrap();
+    plink.env("HOME", &home);
+    plink.args(["-batch", "-ssh", "-no-antispoof", "-hostkey", &fingerprint]);
+    plink.args([&format!("{ACCOUNT}@{HOST}"), "echo by plink; exit 7"]);
+    let ran = hoop_tests::run(&mut plink, "", PATIENCE).unwrap();
+    assert_eq!(
+        (ran.code, ran.stdout.as_str()),
+        (Some(7), "by plink\n"),
         "{}",
         ran.stderr
     );
@@ -451,7 +522,9 @@ fn an_operator_ends_a_session_with_words() {
     let pid = first.trim().strip_prefix("begun-").unwrap().to_owned();
     let session = recording_of("echo begun-$$").session["session"].clone();
     let id = session.as_str().unwrap();
-    let killed = world().hoop(&["sessions", "kill", id, "--reason", "enough"]).unwrap();
+    let killed = world()
+        .hoop(&["sessions", "kill", id, "--reason", "enough"])
+        .unwrap();
     assert_eq!(killed.code, Some(0), "{}", killed.stderr);
     let ended = child.wait_with_output().unwrap();
     let words = String::from_utf8_lossy(&ended.stderr).into_owned();

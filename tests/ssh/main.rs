@@ -309,14 +309,19 @@ fn nothing_of_the_clients_is_needed_or_believed(world: &World) {
     );
     let noted = wait("the event", || {
         let events = world.events().unwrap();
-        events.into_iter().find(|e| {
-            e["event"] == "handshake_failed" || e["kind"] == "handshake_failed"
-        })
+        events
+            .into_iter()
+            .find(|e| e["event"] == "handshake_failed" || e["kind"] == "handshake_failed")
     });
     assert!(noted.to_string().contains(WRITER), "{noted}");
     // Variables that would change what a command means are not passed on.
     let mut env = world.ssh(Who::Agent(WRITER), "ssh").unwrap();
-    env.args(["-o", "SendEnv=BASH_ENV LC_TEST", HOST, "echo \"[$BASH_ENV][$LC_TEST]\""]);
+    env.args([
+        "-o",
+        "SendEnv=BASH_ENV LC_TEST",
+        HOST,
+        "echo \"[$BASH_ENV][$LC_TEST]\"",
+    ]);
     env.env("BASH_ENV", "/tmp/x").env("LC_TEST", "y");
     let ran = hoop_tests::run(&mut env, "", PATIENCE).unwrap();
     assert_eq!(ran.stdout, "[][y]\n", "{}", ran.stderr);
@@ -329,10 +334,7 @@ fn forwards_are_refused(world: &World) {
             vec!["-o", "ExitOnForwardFailure=yes", "-R", "0:127.0.0.1:1"],
             "remote port forwarding failed",
         ),
-        (
-            vec!["-W", "127.0.0.1:9"],
-            "administratively prohibited",
-        ),
+        (vec!["-W", "127.0.0.1:9"], "administratively prohibited"),
     ] {
         let mut all = vec!["-o", "LogLevel=INFO"];
         all.extend(options);

@@ -116,7 +116,7 @@ impl Sshd {
              UsePAM no\nPasswordAuthentication yes\nStrictModes no\nAllowUsers {ACCOUNT}\n\
              PermitTTY yes\nAcceptEnv LANG LC_* GIT_PROTOCOL\nMaxSessions 200\n\
              MaxStartups 200\nLogLevel VERBOSE\nAllowTcpForwarding yes\nPrintMotd no\n\
-             PrintLastLog no\nSubsystem sftp /usr/lib/openssh/sftp-server\n"
+             PrintLastLog no\nRekeyLimit 32M\nSubsystem sftp /usr/lib/openssh/sftp-server\n"
         )
     }
 

@@ -101,9 +101,12 @@ const PARTS: &[Part] = &[
         needed: Needed::Always,
     },
     Part {
-        name: "other clients of SSH (rsync, git, Dropbear's)",
-        packages: &["rsync", "git", "dropbear-bin"],
-        present: || ["rsync", "git", "dbclient"].iter().all(|p| shell::found(p)),
+        name: "other clients of SSH (rsync, git, Dropbear's, PuTTY's)",
+        packages: &["rsync", "git", "dropbear-bin", "putty-tools"],
+        present: || {
+            let programs = ["rsync", "git", "dbclient", "plink"];
+            programs.iter().all(|program| shell::found(program))
+        },
         needed: Needed::Always,
     },
     Part {

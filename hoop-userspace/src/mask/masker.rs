@@ -112,7 +112,9 @@ impl Masker {
 
     /// A reload: from the next batch on these rules count, for exchanges already begun too.
     pub fn set_rules(&mut self, rules: Arc<Rules>) {
-        self.sensor.outputs.change(self.rules.detection().map(|d| &**d));
+        self.sensor
+            .outputs
+            .change(self.rules.detection().map(|d| &**d));
         self.rules = rules;
         self.plans.clear();
         self.known.clear();

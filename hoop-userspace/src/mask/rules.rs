@@ -73,7 +73,9 @@ impl Rules {
         if found.is_some_and(|r| r.ssh.is_some()) {
             let named: Vec<_> = detectors.iter().map(|(d, _)| d.name().to_owned()).collect();
             let own = HOST_SECRETS.map(Detector::Kind);
-            let own = own.into_iter().filter(|d| !named.contains(&d.name().to_owned()));
+            let own = own
+                .into_iter()
+                .filter(|d| !named.contains(&d.name().to_owned()));
             detectors.extend(own.map(|detector| (detector, How::Redact)));
         }
         let entries = masks.flat_map(|mask| {

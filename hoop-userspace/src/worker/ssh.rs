@@ -247,7 +247,13 @@ impl Connection {
     }
 
     /// Recorded, then said.
-    async fn refuse_ssh(&self, met: Met, host: &HostReached, verified: &Verified, refusal: Refusal) {
+    async fn refuse_ssh(
+        &self,
+        met: Met,
+        host: &HostReached,
+        verified: &Verified,
+        refusal: Refusal,
+    ) {
         let header = self.ssh_header(host, verified, self.session);
         let end = End::Broken("the connection was refused".into());
         match self.shared.store.session(header) {
@@ -448,6 +454,5 @@ impl Connection {
 fn is_loopback(host: &str) -> bool {
     let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
     let unspecified = |ip: IpAddr| ip.is_loopback() || ip.is_unspecified();
-    host.eq_ignore_ascii_case("localhost")
-        || address.is_ok_and(|ip| unspecified(ip.to_canonical()))
+    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|ip| unspecified(ip.to_canonical()))
 }

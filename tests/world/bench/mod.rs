@@ -69,7 +69,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         ssh: Some(r#"{ user = "deploy", key = { file = "FOLDER/sshd/login" } }"#),
         ..Settings::default()
     };
-    settings.policies.push(("ssh.cedar", ssh::POLICY.to_owned()));
+    settings
+        .policies
+        .push(("ssh.cedar", ssh::POLICY.to_owned()));
     let world = World::start_in(place, settings)?;
     fill(&world, &plan).context("cannot prepare pgbench's tables")?;
     let mut routes = routes::start(&world)?;

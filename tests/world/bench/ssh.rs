@@ -197,7 +197,9 @@ fn echo(world: &World, route: usize, _: &Plan) -> Result<f64> {
 fn command(world: &World, route: usize, _: &Plan) -> Result<f64> {
     let since = Instant::now();
     for _ in 0..COMMANDS {
-        let child = ssh(world, route, &[], "true")?.stdin(Stdio::null()).spawn()?;
+        let child = ssh(world, route, &[], "true")?
+            .stdin(Stdio::null())
+            .spawn()?;
         done(child)?;
     }
     Ok(since.elapsed().as_secs_f64() * 1e3 / COMMANDS as f64)

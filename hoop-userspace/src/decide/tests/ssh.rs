@@ -120,7 +120,12 @@ fn the_other_packs_say_of_files_what_they_say_of_tables() {
         assert_eq!(refusal.code, Code::ApprovalUnavailable, "{refusal:?}");
     }
     let adds = decider(&["no-destroy"], &[], &[]);
-    for action in [FileAction::Read, FileAction::List, FileAction::Stat, FileAction::MakeFolder] {
+    for action in [
+        FileAction::Read,
+        FileAction::List,
+        FileAction::Stat,
+        FileAction::MakeFolder,
+    ] {
         assert!(decide(&adds, files(action, "/srv/x")).is_ok(), "{action:?}");
     }
     for action in [
@@ -132,7 +137,10 @@ fn the_other_packs_say_of_files_what_they_say_of_tables() {
         FileAction::Link,
         FileAction::RemoveFolder,
     ] {
-        assert!(decide(&adds, files(action, "/srv/x")).is_err(), "{action:?}");
+        assert!(
+            decide(&adds, files(action, "/srv/x")).is_err(),
+            "{action:?}"
+        );
     }
     assert!(decide(&adds, files(FileAction::Read, "/srv/a.pem")).is_err());
 }
@@ -160,7 +168,10 @@ fn policies_tell_hosts_paths_commands_and_ports_apart() {
         governed: Some("orders".into()),
     };
     let refusal = decide(&decider, past).unwrap_err();
-    assert!(refusal.message.contains("the resource orders"), "{refusal:?}");
+    assert!(
+        refusal.message.contains("the resource orders"),
+        "{refusal:?}"
+    );
     let write = |path| decide(&decider, files(FileAction::Write, path));
     assert_eq!(write("/srv/upload/a").unwrap(), ["upload"]);
     assert!(write("/srv/a").is_err());

@@ -293,7 +293,12 @@ mod tests {
         let old = PublicKeyOrCertificate::Certificate(old.certificate.unwrap());
         assert!(!expected.recognise(&old));
         let (_, user) = keys
-            .mint(&SshMinted::default(), "web1.prod.internal", "x", SystemTime::now())
+            .mint(
+                &SshMinted::default(),
+                "web1.prod.internal",
+                "x",
+                SystemTime::now(),
+            )
             .unwrap();
         let public = std::fs::read_to_string(state.path().join("ssh-user-ca.pub")).unwrap();
         let mut both = trusting;

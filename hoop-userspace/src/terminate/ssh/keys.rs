@@ -277,8 +277,14 @@ mod tests {
         let (_, certificate) = keys.mint(&minted, "deploy", "bot 01", now).unwrap();
         assert_eq!(certificate.valid_principals(), ["ops", "web"]);
         let options = certificate.critical_options();
-        assert_eq!(options.get("force-command").map(String::as_str), Some("backup"));
-        assert_eq!(options.get("source-address").map(String::as_str), Some("10.0.0.0/8"));
+        assert_eq!(
+            options.get("force-command").map(String::as_str),
+            Some("backup")
+        );
+        assert_eq!(
+            options.get("source-address").map(String::as_str),
+            Some("10.0.0.0/8")
+        );
     }
 
     #[test]

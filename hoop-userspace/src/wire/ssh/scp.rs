@@ -165,7 +165,10 @@ pub enum Command<'c> {
 pub fn command(text: &str) -> Option<Command<'_>> {
     let literal =
         |c: char| c.is_ascii_alphanumeric() || " /._-+,:@%=".contains(c) || c as u32 > 159;
-    if !text.chars().all(|c| literal(c) && !c.is_whitespace() || c == ' ') {
+    if !text
+        .chars()
+        .all(|c| literal(c) && !c.is_whitespace() || c == ' ')
+    {
         return None;
     }
     let mut words = text.split(' ').filter(|word| !word.is_empty());
@@ -285,7 +288,10 @@ mod tests {
 
     #[test]
     fn scps_other_half_is_told_from_commands() {
-        assert_eq!(command("scp -f /etc/motd"), Some(Command::Source(vec!["/etc/motd"])));
+        assert_eq!(
+            command("scp -f /etc/motd"),
+            Some(Command::Source(vec!["/etc/motd"]))
+        );
         let both = Some(Command::Source(vec!["a", "/c"]));
         assert_eq!(command("scp -p -f -- a /c"), both);
         let receive = |path, folder| Some(Command::Sink { path, folder });

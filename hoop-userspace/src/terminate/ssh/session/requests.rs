@@ -199,8 +199,13 @@ fn printed(command: &[u8]) -> Printed {
     let first = command.split(|b| b.is_ascii_whitespace()).next();
     let name = first.and_then(|word| word.rsplit(|b| *b == b'/').next());
     match name.unwrap_or_default() {
-        b"scp" | b"rsync" | b"sftp-server" | b"git-upload-pack" | b"git-receive-pack"
-        | b"git-upload-archive" | b"git" => Printed::Framed,
+        b"scp"
+        | b"rsync"
+        | b"sftp-server"
+        | b"git-upload-pack"
+        | b"git-receive-pack"
+        | b"git-upload-archive"
+        | b"git" => Printed::Framed,
         _ => Printed::Text,
     }
 }

@@ -376,7 +376,10 @@ mod tests {
             _ => None,
         });
         let transfer = transfer.unwrap();
-        assert_eq!((&*transfer.path, transfer.written.bytes), ("/srv/up/d/a", 2));
+        assert_eq!(
+            (&*transfer.path, transfer.written.bytes),
+            ("/srv/up/d/a", 2)
+        );
         assert!(transfer.written.digest.is_some());
     }
 
