@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::watch;
+use tokio::time::Sleep;
 
 use crate::ask::Asker;
 use crate::config::Mode;
@@ -34,6 +35,12 @@ use crate::terminate::{
 };
 use activity::Watched;
 use asking::{Approved, Asked, Running};
+
+/// How long the end of a program's output waits for more, so that a value in it is seen whole.
+const HELD_BACK: Duration = Duration::from_millis(15);
+
+/// What a client is sent at once when it has just sent something: the echo of a key, a short answer.
+const SHORT: usize = 256;
 
 /// Where the masks learn which table and column a result's column is.
 pub trait Catalogs: Send + Sync {
@@ -113,9 +120,12 @@ pub async fn run<P: Protocol>(protocol: P, context: Context) -> End {
         undecided: None,
         changing: None,
         changed: false,
+        printing: None,
+        echoing: false,
     };
     let end = session.until_end(&mut ends).await;
     let end = session.leave(&end).err().map_or(end, |Ended(why)| why);
+    let end = session.let_go().err().map_or(end, |Ended(why)| why);
     let Session {
         protocol,
         mut recorder,
@@ -153,6 +163,10 @@ struct Session<P> {
     changing: Option<ExchangeId>,
     /// What is known of the database is older than a change by this session.
     changed: bool,
+    /// Until when the end of what was printed waits for more.
+    printing: Option<Pin<Box<Sleep>>>,
+    /// The client has sent something, and nothing was printed since.
+    echoing: bool,
 }
 
 /// What waits for the catalog.
@@ -210,6 +224,7 @@ impl<P: Protocol> Session<P> {
                 news = asking::news(&mut self.asked) => self.heard(news),
                 Ok(()) = self.rulebook.changed(), if self.asked.is_some() => self.decide_anew(),
                 (waited, catalog) = decidable(&mut self.undecided) => self.looked_at(*waited, &catalog),
+                () = printed(&mut self.printing) => self.let_go(),
                 event = self.protocol.next(gate) => match event {
                     Ok(event) => self.take(event),
                     Err(error) => Err(error.into()),
@@ -252,6 +267,7 @@ impl<P: Protocol> Session<P> {
                 }
                 self.cancel_question()
             }
+            Event::Transferred(transfer) => Ok(self.recorder.transferred(&transfer)?),
             Event::HalfClosed(Side::Client) | Event::Closed => Err(Ended(End::Finished)),
             Event::HalfClosed(Side::Upstream) => Err(Ended(End::Broken(
                 "the server closed the connection".into(),
@@ -462,6 +478,7 @@ impl<P: Protocol> Session<P> {
             )));
         };
         self.recorder.bulk(exchange, &bulk)?;
+        self.echoing = !bulk.end;
         self.protocol.more(grant, bulk)?;
         Ok(())
     }
@@ -476,8 +493,16 @@ impl<P: Protocol> Session<P> {
                 if self.rules.decider.watches() {
                     self.watched.replied(&masked);
                 }
-                let recorded = self.recorder.masked(masked)?;
-                self.protocol.reply(recorded)?;
+                let moved = !masked.record().is_empty();
+                let short = masked.record().len() <= SHORT && self.masker.held() <= SHORT;
+                if moved || !masked.wire().is_empty() {
+                    let recorded = self.recorder.masked(masked)?;
+                    self.protocol.reply(recorded)?;
+                }
+                match std::mem::take(&mut self.echoing) && short {
+                    true => self.let_go()?,
+                    false => self.wait_for_more(moved),
+                }
                 if let Some(done) = done {
                     self.done(done);
                 }
@@ -489,6 +514,25 @@ impl<P: Protocol> Session<P> {
                     settles: None,
                 });
             }
+        }
+        Ok(())
+    }
+
+    /// What is held back waits from when it came, not from when the last of it came.
+    fn wait_for_more(&mut self, moved: bool) {
+        if self.masker.held() == 0 {
+            self.printing = None;
+        } else if moved || self.printing.is_none() {
+            self.printing = Some(Box::pin(tokio::time::sleep(HELD_BACK)));
+        }
+    }
+
+    /// Nothing more was printed for a moment: what waits is decided as it is.
+    fn let_go(&mut self) -> Result<(), Ended> {
+        self.printing = None;
+        if let Some(masked) = self.masker.let_go() {
+            let recorded = self.recorder.masked(masked)?;
+            self.protocol.reply(recorded)?;
         }
         Ok(())
     }
@@ -617,6 +661,13 @@ async fn decidable(undecided: &mut Option<Box<Undecided>>) -> (Box<Undecided>, A
     };
     match undecided.take() {
         Some(waited) => (waited, catalog),
+        None => std::future::pending().await,
+    }
+}
+
+async fn printed(printing: &mut Option<Pin<Box<Sleep>>>) {
+    match printing {
+        Some(printing) => printing.as_mut().await,
         None => std::future::pending().await,
     }
 }

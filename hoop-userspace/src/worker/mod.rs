@@ -14,6 +14,7 @@ pub mod privileges;
 mod refusals;
 mod rules;
 pub mod seccomp;
+mod ssh;
 mod threads;
 
 use std::collections::HashMap;

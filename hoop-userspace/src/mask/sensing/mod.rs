@@ -10,6 +10,7 @@ mod copy;
 mod forms;
 mod json;
 mod messages;
+mod output;
 mod requests;
 mod rows;
 mod value;
@@ -29,6 +30,7 @@ use crate::config::How;
 use crate::terminate::{Columns, Part, PartKind, Replies};
 use copy::Copying;
 use forms::Plan;
+pub(super) use output::Outputs;
 
 /// Results whose plans are remembered.
 const PLANS: usize = 4;
@@ -159,6 +161,7 @@ pub(super) struct Sensor {
     /// Pieces of one large row, and whether more of them are to come.
     row: Vec<u8>,
     within: bool,
+    pub outputs: Outputs,
 }
 
 impl Sensor {
@@ -245,6 +248,14 @@ impl Sensor {
                 }
             }
             PartKind::Bulk => self.copying.sense(detection, bytes),
+            PartKind::Output(kind) => self.outputs.sense(detection, part, *kind, bytes),
+            PartKind::File => detection.file(bytes),
+            // What was printed before stands before it.
+            PartKind::Control | PartKind::Done if self.outputs.holds() => {
+                let (mut out, values) = self.outputs.let_go(Some(detection), true);
+                out.extend_from_slice(bytes);
+                Sensed::Other(out, values)
+            }
             PartKind::Text => messages::report(detection, bytes),
             // An error that hoop made itself quotes what it refuses.
             PartKind::Control if bytes.first() == Some(&b'E') => messages::report(detection, bytes),
