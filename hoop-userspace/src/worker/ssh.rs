@@ -37,11 +37,11 @@ impl session::Catalogs for NoCatalogs {
         Arc::default()
     }
 
-    fn refresh(&self) -> Pin<Box<dyn Future<Output = Arc<Catalog>> + Send>> {
+    fn refresh(&self) -> session::LookUp {
         Box::pin(std::future::ready(Arc::default()))
     }
 
-    fn due(&self, _changed: bool) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
+    fn due(&self, _changed: bool) -> Option<session::LookUp> {
         None
     }
 }
@@ -401,6 +401,7 @@ impl Connection {
             derived: Arc::default(),
             activity: Default::default(),
             objects: Arc::default(),
+            unseen: Arc::default(),
         };
         let executable = self.handover.process.executable.as_ref();
         let live = LiveSession {
