@@ -374,9 +374,9 @@ mod tests {
         assert!(answers[3]["error"].as_str().unwrap().contains("SSH"));
         let text = for_people(&of("web").exec("sudo -u app rm -f /srv/x").unwrap());
         insta::assert_snapshot!(text, @r#"
-        a human would be asked: bot needs the approval of hoop-approvers to run `rm -f /srv/x` as app (privileged, writes_files, deletes) by rule "ask-before-write/other-commands", and nobody can be asked yet
+        a human would be asked: bot needs the approval of hoop-approvers to run `rm -f /srv/x` as app (privileged, writes_files, deletes) by rule "ask-before-write/other-commands"
           by       ask-before-write/other-commands
-          hint     ask the operator, or do without it
+          hint     wait for the answer, or do without it
           run      rm -f /srv/x as app through sudo  [privileged, writes_files, deletes]
           delete   /srv/x
         "#);

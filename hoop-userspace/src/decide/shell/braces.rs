@@ -28,6 +28,11 @@ pub(super) fn braces(parts: &[Part]) -> Result<Vec<Vec<Part>>, Dark> {
         return Err(TOO_MANY);
     }
     let mut budget = MOST_BRACES;
+    // `$x{a,b}` is `$xa` and `$xb`: braces come first, and names as far as they then go.
+    let named = |part: &Part| matches!(part, Part::Variable(v) if v.open && !v.quoted);
+    if parts.iter().any(named) && first_braces(&flatten(parts)).is_some() {
+        return Err(Dark("a variable stands among braces"));
+    }
     expand_braces(parts, &mut budget, 0)
 }
 
@@ -181,6 +186,7 @@ fn range(inside: &[Part]) -> Option<Vec<Vec<Part>>> {
             operation,
             operand,
             quoted: false,
+            open: false,
         };
         vec![vec![Part::Variable(std::rc::Rc::new(variable))]]
     })

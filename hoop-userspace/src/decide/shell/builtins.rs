@@ -204,7 +204,15 @@ impl Walk<'_> {
             return self.push(None, run);
         }
         match first.known() {
-            Some(builtin) if name != "exec" && is_builtin(&builtin) => self.builtin(&builtin, run),
+            Some(builtin) if name != "exec" && is_builtin(&builtin) => {
+                let before = self.state.clone();
+                self.builtin(&builtin, run)?;
+                if name == "builtin" {
+                    // Not every shell has it.
+                    self.state = std::mem::take(&mut self.state).join(before);
+                }
+                Ok(())
+            }
             _ => {
                 self.run(run)?;
                 self.state.dead |= name == "exec";
@@ -251,7 +259,18 @@ impl Walk<'_> {
             self.influence(variable)?;
             let variable = variable.to_owned();
             self.localise(&variable);
+            // Where there is no such command, or none here, the variable keeps what it held.
+            let kept = match name {
+                "declare" | "typeset" => true,
+                "local" => self.calling.is_empty(),
+                _ => false,
+            };
             match value {
+                Some(value) if kept => {
+                    let mut both = self.state.variable(&variable).to_vec();
+                    both.push(value.pieces);
+                    self.assign(&variable, both);
+                }
                 Some(value) => self.assign(&variable, vec![value.pieces]),
                 // It keeps its value, or has none of its own.
                 None if name == "local" || name == "declare" || name == "typeset" => {

@@ -150,6 +150,7 @@ impl Walk<'_> {
             operation,
             operand,
             quoted,
+            open: _,
         } = variable;
         if matches!(&**name, "@" | "*") {
             return self.all_positional(name == "@", variable, choice, to);

@@ -118,6 +118,7 @@ impl Walk<'_> {
             files,
             why: run.why.or_else(|| self.around.why.clone()),
         };
+        self.pushed += 1;
         if self.commands.contains(&command) {
             return Ok(());
         }

@@ -36,7 +36,7 @@ pub(super) struct Walk<'p> {
     /// How the state is if the last command failed, where that differs: `cd`.
     failed: Option<State>,
     pub functions: BTreeMap<String, Vec<Rc<Command>>>,
-    calling: Vec<String>,
+    pub calling: Vec<String>,
     /// Of each function being called, the variables that it made its own, as they were before.
     locals: Vec<BTreeMap<String, Rc<Value>>>,
     /// Variables that may not be set any more: some shells go on if they are.
@@ -46,6 +46,8 @@ pub(super) struct Walk<'p> {
     budget: Cell<usize>,
     bytes: Cell<usize>,
     pub commands: Vec<ShellCommand>,
+    /// Commands found, those that were found before counted too.
+    pub pushed: usize,
 }
 
 /// What holds for every command that is run from here.
@@ -96,6 +98,7 @@ impl<'p> Walk<'p> {
             budget: Cell::new(BUDGET),
             bytes: Cell::new(MOST_BYTES),
             commands: Vec::new(),
+            pushed: 0,
         }
     }
 
@@ -471,6 +474,7 @@ impl<'p> Walk<'p> {
             argv: self.fields(words, choice)?,
             ..Run::default()
         };
+        self.declared_alike(&run, words, choice)?;
         if run.argv.is_empty() {
             // What expanded to nothing leaves the assignments.
             for assignment in assignments {
@@ -505,6 +509,26 @@ impl<'p> Walk<'p> {
             true => self.push(None, run),
             false => self.run_in_shell(run),
         }
+    }
+
+    /// Behind `export` bash takes `x=$y` for an assignment, dash splits it like any word.
+    fn declared_alike(
+        &mut self,
+        run: &Run,
+        words: &[Word],
+        choice: &super::expand::Choice,
+    ) -> Result<(), Dark> {
+        const DECLARE: &[&str] = &["export", "readonly", "declare", "typeset", "local"];
+        let names = |field: &Field| field.known().is_some_and(|n| DECLARE.contains(&&*n));
+        if !run.argv.iter().take(3).any(names) {
+            return Ok(());
+        }
+        for word in words {
+            if self.fields(std::slice::from_ref(word), choice)?.len() != 1 {
+                return Err(Dark("a declaration is split by some shells only"));
+            }
+        }
+        Ok(())
     }
 
     /// Redirections are the shell's doing: a rule about a command says nothing of where it is led.
@@ -575,6 +599,9 @@ impl<'p> Walk<'p> {
                 return Ok(());
             }
         }
+        if name.as_deref() == Some("time") {
+            self.timed(&run)?;
+        }
         let shadowed = name
             .as_ref()
             .is_some_and(|name| self.functions.contains_key(name));
@@ -584,6 +611,30 @@ impl<'p> Walk<'p> {
         }
         // What a function of that name did instead goes on, whatever `exit` does.
         self.state.dead &= !shadowed;
+        Ok(())
+    }
+
+    /// To some shells `time` is a word of the grammar, behind which functions and built-ins are what
+    /// they are elsewhere; to others it is a program, as which it is gone through then.
+    fn timed(&mut self, run: &Run) -> Result<(), Dark> {
+        let mut inner = run.clone();
+        inner.argv.remove(0);
+        let option = |field: &Field| field.known().is_some_and(|a| a == "-p" || a == "--");
+        while inner.argv.first().is_some_and(option) {
+            inner.argv.remove(0);
+        }
+        let name = inner.argv.first().and_then(Field::known);
+        let own = name.is_some_and(|name| {
+            name == "time"
+                || self.functions.contains_key(&name)
+                || super::builtins::is_builtin(&name)
+        });
+        if !own {
+            return Ok(());
+        }
+        let before = self.state.clone();
+        self.deeper(|walk| walk.run_in_shell(inner))?;
+        self.state = std::mem::take(&mut self.state).join(before);
         Ok(())
     }
 

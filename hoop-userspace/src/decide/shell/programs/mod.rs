@@ -59,8 +59,10 @@ impl Walk<'_> {
             run.flag(ShellFlag::Opaque, UNKNOWN_PROGRAM);
             return self.push(None, run);
         };
-        // What a program that runs another took for its own option, or did not.
-        if name.starts_with('-') {
+        // What a program that runs another took for its own option, or did not; an assignment
+        // behind `time`; what is a word of some shell's grammar.
+        let word = matches!(&*name, "!" | "repeat" | "foreach" | "nocorrect");
+        if name.starts_with('-') || name.contains('=') || word {
             run.flag(ShellFlag::Opaque, UNKNOWN_PROGRAM);
             return self.push(None, run);
         }

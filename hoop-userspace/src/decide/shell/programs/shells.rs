@@ -102,10 +102,10 @@ impl Walk<'_> {
                 ..State::fresh(positional)
             };
             walk.functions.clear();
-            let found = walk.commands.len();
+            let found = walk.pushed;
             walk.text(text)?;
             // A shell that runs nothing was still started.
-            match walk.commands.len() == found && walk.commands.is_empty() {
+            match walk.pushed == found {
                 true => walk.push(Some(program.to_owned()), run),
                 false => Ok(()),
             }

@@ -87,6 +87,7 @@ impl Parser<'_> {
                 operation,
                 operand: Word::default(),
                 quoted,
+                open: false,
             });
         }
         let done = self.operation()?;
@@ -99,6 +100,7 @@ impl Parser<'_> {
             operation,
             operand,
             quoted,
+            open: false,
         })
     }
 
@@ -289,5 +291,6 @@ fn plain(name: &str, quoted: bool) -> Part {
         operation: Operation::None,
         operand: Word::default(),
         quoted,
+        open: true,
     }))
 }

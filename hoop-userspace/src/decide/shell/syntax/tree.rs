@@ -132,6 +132,8 @@ pub(in crate::decide::shell) struct Variable {
     pub operation: Operation,
     pub operand: Word,
     pub quoted: bool,
+    /// Written without braces, so that its name goes on with what comes to stand behind it.
+    pub open: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
