@@ -275,9 +275,10 @@ fn archive_of(sources: &Path) -> Option<PathBuf> {
     archive.exists().then_some(archive)
 }
 
-/// The tests, and what configures them, without the package: they are to import the installed one.
+/// The tests and what configures them, without the package: they are to import the installed one. Only
+/// SQLAlchemy's cannot do without it, which lies in `lib`: the driver below is what they exercise.
 fn python_tests(sources: &Path, place: &Path) -> Result<()> {
-    for part in ["tests", "test", "setup.cfg", "pyproject.toml"] {
+    for part in ["tests", "test", "lib", "setup.cfg", "pyproject.toml"] {
         if sources.join(part).exists() {
             std::fs::rename(sources.join(part), place.join(part))?;
         }

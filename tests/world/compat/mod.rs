@@ -69,13 +69,20 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         databases: 0,
     };
     let mut all = Vec::new();
+    let mut broken = Vec::new();
     for name in &arguments.suites {
         eprintln!("compat: {name}, direct and through hoop");
-        let compared = ground.compare(suites::find(&suites, name)?)?;
-        eprintln!("{}", compared.summary());
-        all.push(compared);
+        match ground.compare(suites::find(&suites, name)?) {
+            Ok(compared) => {
+                eprintln!("{}", compared.summary());
+                all.push(compared);
+            }
+            // The others are worth running all the same.
+            Err(error) => broken.push(format!("{name}: {error:#}")),
+        }
     }
-    let (text, complaints) = report::report(&all, &explained);
+    let (text, mut complaints) = report::report(&all, &explained);
+    complaints.extend(broken);
     std::fs::write(folder.join("../compat.md"), &text)?;
     print!("{text}");
     ensure!(
