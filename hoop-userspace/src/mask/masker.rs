@@ -24,6 +24,9 @@ use crate::terminate::{Columns, Part, PartKind, Printed, Replies};
 /// Results whose plans are remembered: a pipeline seldom interleaves more.
 const PLANS: usize = 4;
 
+/// ReadyForQuery outside any transaction.
+const READY_IDLE: [u8; 6] = *b"Z\0\0\0\x05I";
+
 /// Statements of which it is remembered what they may show.
 const STATEMENTS: usize = 16;
 
@@ -55,7 +58,7 @@ pub struct Masker {
     names: Names,
     /// The same as decisions know it.
     unseen: Arc<Unseen>,
-    /// No transaction was open behind the last exchange.
+    /// The last exchange ended with ReadyForQuery, which said that no transaction is open.
     idle: bool,
 }
 
@@ -263,11 +266,9 @@ impl Masker {
             return Masking::NeedsCatalog(replies);
         };
         let seen = replies.wire.clone();
+        let ended = ended(&replies);
         let (replies, sensed) = self.sense(replies, &prepared);
-        let mut parts = replies.parts.iter().rev();
-        let done = parts.find(|p| matches!(p.kind, PartKind::Done));
-        let idle = done.is_none_or(|p| !leaves_open(&replies.wire, p.end));
-        let done = done.map(|p| p.exchange);
+        let done = ended.map(|(exchange, _)| exchange);
         let mut masked = match prepared.iter().all(|p| p.plain) {
             true => untouched(replies, done),
             false => self.rewrite(replies, &prepared, done, catalog),
@@ -276,7 +277,7 @@ impl Masker {
         if self.observe {
             masked.wire = seen;
         }
-        if let Some(done) = done {
+        if let Some((done, idle)) = ended {
             self.copying = None;
             self.idle = idle;
             while self.exchanges.front().is_some_and(|e| e.id <= done) {
@@ -698,11 +699,21 @@ fn untouched(replies: Replies, done: Option<ExchangeId>) -> Masked {
     }
 }
 
-/// Whether the ReadyForQuery that ends here says that a transaction is open (PostgreSQL manual, "Message
-/// Formats").
-fn leaves_open(wire: &[u8], end: usize) -> bool {
-    let message = end.checked_sub(6).and_then(|start| wire.get(start..end));
-    matches!(message, Some([b'Z', 0, 0, 0, 5, b'T' | b'E']))
+/// The last exchange that ends in a batch, and whether the server is outside any transaction behind it.
+///
+/// Only ReadyForQuery says so (PostgreSQL manual, "Message Formats"): an exchange that Flush ends leaves
+/// the transaction open that its first message began, until Sync.
+fn ended(replies: &Replies) -> Option<(ExchangeId, bool)> {
+    let mut from = 0;
+    let mut last = None;
+    for part in &replies.parts {
+        if matches!(part.kind, PartKind::Done) {
+            let idle = replies.wire.get(from..part.end) == Some(&READY_IDLE[..]);
+            last = Some((part.exchange, idle));
+        }
+        from = part.end;
+    }
+    last
 }
 
 fn note(spans: &mut SmallVec<[Span; 4]>, part: &Part, end: usize) {

@@ -22,7 +22,9 @@ use crate::ids::SessionId;
 use crate::mask::{HashKey, Relation, RelationKind};
 use crate::record::{Header, IdentityNote, SealingKey, Store};
 use crate::replay::{Reader, Told as Noted};
-use scripted::{Journal, Scripted, Step, Told, done, done_within, query, request, rows};
+use scripted::{
+    Journal, Scripted, Step, Told, done, done_by_flush, done_within, query, request, rows,
+};
 
 const READS: &str = "permit (principal, action == Action::\"sql:read\", resource);";
 const ALL: &str = "permit (principal, action in Action::\"sql\", resource);";
@@ -478,6 +480,36 @@ async fn nothing_is_copied_out_of_what_was_defined_until_it_has_been_looked_at()
     assert_eq!(refusals(&told), 3);
     let moment = |t: &Told| matches!(t, Told::Refused(why) if why.contains("defined a moment ago"));
     assert_eq!(told.iter().filter(|t| moment(t)).count(), 3, "{told:?}");
+}
+
+#[tokio::test]
+async fn what_flush_ends_is_not_settled_before_its_transaction_is_over() {
+    let mut world = World::new(Durability::Kernel, rules(1, ALL, &["public.users.email"]));
+    let steps = vec![
+        query(1, "SELECT * FROM users"),
+        rows(1, 20_000, "x"),
+        done(1),
+        // DDL and Flush: the transaction that it began is open until Sync.
+        query(2, "CREATE VIEW v AS SELECT email AS a FROM users"),
+        done_by_flush(2),
+        query(3, "SELECT 1"),
+        done_by_flush(3),
+        query(4, COPY_V),
+        // As Sync does.
+        query(5, "SELECT 2"),
+        done(5),
+        query(6, COPY_V),
+    ];
+    assert_eq!(world.play(steps).await, End::Finished);
+    let told = world.journal.all();
+    assert_eq!(refusals(&told), 1, "{told:?}");
+    let looked = |t: &Told| *t == Told::LookedUp;
+    let look_ups = told.iter().filter(|t| looked(t)).count();
+    assert_eq!(look_ups, 2, "none within the transaction: {told:?}");
+    let sync = place(&told, |t| *t == Told::Forwarded("SELECT 2".into()));
+    let settled = told.iter().rposition(looked);
+    assert!(settled > Some(sync), "{told:?}");
+    assert_eq!(forwarded(&told).last(), Some(&COPY_V));
 }
 
 #[tokio::test]

@@ -165,7 +165,12 @@ pub fn query(exchange: u64, text: &str) -> Step {
 
 /// The end of an exchange.
 pub fn done(exchange: u64) -> Step {
-    ends_with(exchange, b"Z")
+    ends_with(exchange, b"Z\0\0\0\x05I")
+}
+
+/// The end of an exchange that Flush ended: whether a transaction is open is not told.
+pub fn done_by_flush(exchange: u64) -> Step {
+    ends_with(exchange, b"C\0\0\0\x10CREATE VIEW\0")
 }
 
 /// The end of an exchange within a transaction.
