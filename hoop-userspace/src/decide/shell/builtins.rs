@@ -4,7 +4,7 @@ use super::environment;
 use super::facts::ShellFlag;
 use super::field::{Field, Likeness, Piece, known};
 use super::programs::joined;
-use super::state::{Value, unknown};
+use super::state::{Value, is_number, unknown};
 use super::walk::{Dark, Run, Walk};
 
 const NAMES: &[&str] = &[
@@ -97,18 +97,14 @@ impl Walk<'_> {
                 self.state.folder = unknown();
                 self.push(Some(name.to_owned()), run)
             }
-            "exit" | "return" | "logout" | "break" | "continue" => {
-                self.push(Some(name.to_owned()), run)?;
-                // `break` goes on behind the loop, which what was before it covers.
-                self.state.dead = !matches!(name, "break" | "continue");
-                Ok(())
-            }
+            "exit" | "return" | "logout" | "break" | "continue" => self.leave(name, run),
             "eval" => self.eval(run),
             "exec" | "command" | "builtin" => self.external(name, run),
             "export" | "readonly" | "declare" | "typeset" | "local" => self.declare(name, run),
             "unset" => self.unset(run),
             "set" => self.set(run),
             "shift" => {
+                numbers(&run)?;
                 self.state.positional = None;
                 self.push(Some("shift".into()), run)
             }
@@ -122,6 +118,30 @@ impl Walk<'_> {
             // Options of the grammar, code from elsewhere, what is typed.
             _ => Err(Dark("the shell is changed in a way that is not followed")),
         }
+    }
+
+    /// What leaves the shell, a function or a loop, if it does: `logout` fails in a shell that is no
+    /// login's, `return` outside of functions, and `exit` with more than one number.
+    fn leave(&mut self, name: &str, run: Run) -> Result<(), Dark> {
+        numbers(&run)?;
+        let certain = match run.argv.get(1..).unwrap_or_default() {
+            [] => true,
+            [status] => !status.many && is_number(&status.pieces),
+            _ => false,
+        };
+        self.push(Some(name.to_owned()), run)?;
+        match name {
+            "exit" => self.state.dead |= certain,
+            // What is known here holds behind the call as well.
+            "return" if !self.calling.is_empty() => {
+                self.note_return();
+                self.state.dead |= certain;
+            }
+            // What follows is gone through too: some of them do nothing outside of loops.
+            "break" | "continue" => self.note_break(),
+            _ => {}
+        }
+        Ok(())
     }
 
     /// `jobs -x` runs a command, `wait -p` sets a variable.
@@ -207,15 +227,21 @@ impl Walk<'_> {
             Some(builtin) if name != "exec" && is_builtin(&builtin) => {
                 let before = self.state.clone();
                 self.builtin(&builtin, run)?;
+                // Not every shell has `builtin`, and behind `command` zsh looks for programs alone.
+                self.may_fail(before.clone());
                 if name == "builtin" {
-                    // Not every shell has it.
                     self.state = std::mem::take(&mut self.state).join(before);
                 }
                 Ok(())
             }
             _ => {
+                let before = self.state.clone();
                 self.run(run)?;
-                self.state.dead |= name == "exec";
+                if name == "exec" {
+                    // Where the program cannot be started, a shell may go on.
+                    self.may_fail(before);
+                    self.state.dead = true;
+                }
                 Ok(())
             }
         }
@@ -422,6 +448,20 @@ impl Walk<'_> {
             _ => return Err(Dark("what a trap runs is not followed")),
         }
         self.push(Some("trap".into()), run)
+    }
+}
+
+/// What zsh computes must be numbers: `exit 'a[$(rm x)]'` runs what is in it.
+fn numbers(run: &Run) -> Result<(), Dark> {
+    let number = |field: &Field| {
+        let signed = field.known();
+        let signed = signed.as_deref().and_then(|text| text.strip_prefix('-'));
+        let digits = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_digit());
+        is_number(&field.pieces) || signed.is_some_and(digits)
+    };
+    match run.argv.iter().skip(1).all(number) {
+        true => Ok(()),
+        false => Err(Dark("some shells compute a number from what is not one")),
     }
 }
 

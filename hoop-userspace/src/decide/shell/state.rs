@@ -24,7 +24,7 @@ pub(super) struct State {
     pub certain: BTreeSet<String>,
     /// Programs are given a variable that is not known to be harmless.
     pub exports: bool,
-    /// Nothing comes to here: `exit` was before.
+    /// Nothing comes to here for certain: `exit` was before, in this shell, and cannot have failed.
     pub dead: bool,
 }
 
@@ -75,11 +75,12 @@ impl State {
 
     /// What holds when either of two ways was taken.
     pub(super) fn join(self, other: Self) -> Self {
-        if self.dead {
-            return other;
-        }
-        if other.dead {
-            return self;
+        // Of two ways that nothing comes along neither is left out: should one be taken after all,
+        // what it holds counts.
+        match (self.dead, other.dead) {
+            (true, false) => return other,
+            (false, true) => return self,
+            _ => {}
         }
         Self {
             variables: self.joined(&other),
@@ -90,7 +91,7 @@ impl State {
             },
             certain: self.certain.intersection(&other.certain).cloned().collect(),
             exports: self.exports || other.exports,
-            dead: false,
+            dead: self.dead && other.dead,
         }
     }
 

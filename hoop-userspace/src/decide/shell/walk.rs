@@ -39,6 +39,10 @@ pub(super) struct Walk<'p> {
     pub calling: Vec<String>,
     /// Of each function being called, the variables that it made its own, as they were before.
     locals: Vec<BTreeMap<String, Rc<Value>>>,
+    /// What holds where the function being called is left by `return`.
+    returned: Option<State>,
+    /// The same where a loop is left, or goes on with its next round.
+    broken: Option<State>,
     /// Variables that may not be set any more: some shells go on if they are.
     pub frozen: BTreeSet<String>,
     pub around: Around,
@@ -92,6 +96,8 @@ impl<'p> Walk<'p> {
             functions: BTreeMap::new(),
             calling: Vec::new(),
             locals: Vec::new(),
+            returned: None,
+            broken: None,
             frozen: BTreeSet::new(),
             around: Around::default(),
             level: 0,
@@ -251,8 +257,13 @@ impl<'p> Walk<'p> {
         }
         // Which of its commands reads how much of a text is not known.
         self.around.input = None;
+        let before = self.state.clone();
         let gone = go(self);
         self.around = outer;
+        if !redirects.is_empty() {
+            // Where a file cannot be opened, none of it is done.
+            self.may_fail(before);
+        }
         gone
     }
 
@@ -339,13 +350,20 @@ impl<'p> Walk<'p> {
     /// Goes round until the state at the beginning holds for every round. `round` returns the
     /// state in which it may also end.
     fn repeat(&mut self, round: impl Fn(&mut Self) -> Result<State, Dark>) -> Result<(), Dark> {
+        let mut left = self.broken.take();
         for at in 0..ROUNDS {
             let before = self.state.clone();
-            let end = round(self)?;
+            let mut end = round(self)?;
+            if let Some(broken) = self.broken.take() {
+                note(&mut left, &broken);
+                end = end.join(broken);
+            }
             let after = std::mem::take(&mut self.state);
             let mut next = before.clone().join(after.clone()).join(end.clone());
             if next == before {
                 self.state = before.join(after).join(end);
+                // `break 2` leaves the loop around it as well.
+                self.broken = left;
                 return Ok(());
             }
             if at > 0 {
@@ -433,10 +451,15 @@ impl<'p> Walk<'p> {
         redirects: &[Redirect],
     ) -> Result<(), Dark> {
         if words.is_empty() {
+            let before = self.state.clone();
             for assignment in assignments {
                 self.assignment(assignment)?;
             }
-            return self.redirected(redirects, |_| Ok(()));
+            self.redirected(redirects, |_| Ok(()))?;
+            if !redirects.is_empty() {
+                self.may_fail(before);
+            }
+            return Ok(());
         }
         let targets = redirects.iter().map(|r| &r.target);
         let choices = self.choices(words.iter().chain(targets));
@@ -459,6 +482,10 @@ impl<'p> Walk<'p> {
         if let Some((ok, bad)) = end {
             self.state = ok;
             self.failed = Some(bad);
+        }
+        if !redirects.is_empty() {
+            // Where a file cannot be opened, nothing of it is done.
+            self.may_fail(before);
         }
         Ok(())
     }
@@ -655,6 +682,7 @@ impl<'p> Walk<'p> {
         self.calling.push(name.to_owned());
         self.locals.push(BTreeMap::new());
         let before = self.state.clone();
+        let outside = self.returned.take();
         let mut end: Option<State> = None;
         for body in bodies {
             self.state = before.clone();
@@ -666,6 +694,13 @@ impl<'p> Walk<'p> {
             });
         }
         self.calling.pop();
+        // Wherever it returned, or at its end.
+        if let Some(returned) = std::mem::replace(&mut self.returned, outside) {
+            end = Some(match end {
+                Some(end) => end.join(returned),
+                None => returned,
+            });
+        }
         self.state = end.unwrap_or(before);
         self.state.positional = outer;
         // What a variable was before it became local it is again; whether it became so depends.
@@ -691,4 +726,25 @@ impl<'p> Walk<'p> {
     pub(super) fn set_failed(&mut self, state: State) {
         self.failed = Some(state);
     }
+
+    /// If the last command failed, this may be how the state is.
+    pub(super) fn may_fail(&mut self, state: State) {
+        let failed = self.failed.take().unwrap_or_else(|| self.state.clone());
+        self.failed = Some(failed.join(state));
+    }
+
+    pub(super) fn note_return(&mut self) {
+        note(&mut self.returned, &self.state);
+    }
+
+    pub(super) fn note_break(&mut self) {
+        note(&mut self.broken, &self.state);
+    }
+}
+
+fn note(kept: &mut Option<State>, state: &State) {
+    *kept = Some(match kept.take() {
+        Some(before) => before.join(state.clone()),
+        None => state.clone(),
+    });
 }
