@@ -389,7 +389,7 @@ impl server::Handler for Front {
         value: &str,
         session: &mut server::Session,
     ) -> Result<(), Self::Error> {
-        if !is_passed_on(name) {
+        if !is_passed_on(name, value) {
             return session.channel_failure(channel);
         }
         let (name, value) = (bytes(name), bytes(value));
@@ -466,6 +466,36 @@ impl server::Handler for Front {
 
 /// The variables that servers take by default, and some that only say how output should look. Any
 /// other could change what a command does, which nobody has decided.
-fn is_passed_on(name: &str) -> bool {
-    name.starts_with("LC_") || matches!(name, "LANG" | "COLORTERM" | "NO_COLOR" | "GIT_PROTOCOL")
+///
+/// A language changes how a shell reads bytes: in GBK or Shift-JIS a letter's second byte may be a
+/// backslash, and a quote ends elsewhere than where hoop saw it end. Only those are passed on in
+/// which every byte below 128 is what it is in ASCII.
+fn is_passed_on(name: &str, value: &str) -> bool {
+    match name {
+        name if name == "LANG" || name.starts_with("LC_") => is_plain_locale(value),
+        name => matches!(name, "COLORTERM" | "NO_COLOR" | "GIT_PROTOCOL"),
+    }
+}
+
+fn is_plain_locale(value: &str) -> bool {
+    let name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let lower = value.to_ascii_lowercase();
+    let unicode = lower.ends_with(".utf-8") || lower.ends_with(".utf8");
+    matches!(value, "C" | "POSIX") || unicode && value.chars().all(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_languages_that_keep_ascii_are_passed_on() {
+        for value in ["C", "POSIX", "C.UTF-8", "en_US.UTF-8", "de_DE.utf8", "ja_JP.Utf-8"] {
+            assert!(is_passed_on("LANG", value) && is_passed_on("LC_ALL", value), "{value}");
+        }
+        for value in ["", "zh_CN.GBK", "ja_JP.SJIS", "en_US", "../x/.UTF-8", "zh_CN.UTF-8@gbk"] {
+            assert!(!is_passed_on("LANG", value) && !is_passed_on("LC_CTYPE", value), "{value}");
+        }
+        assert!(is_passed_on("NO_COLOR", "1") && !is_passed_on("PATH", "/tmp"));
+    }
 }
