@@ -261,6 +261,7 @@ impl Decider {
         let fingerprints: Vec<_> = waiting()
             .map(|waiting| match waiting.sql {
                 true => likeness(&self.facts(&waiting.text).facts, &waiting.text),
+                false if waiting.terminal => format!("=terminal={}", digest_of(&waiting.text)),
                 false => format!("={}", digest_of(&waiting.text)),
             })
             .collect();

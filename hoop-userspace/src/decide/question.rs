@@ -36,6 +36,8 @@ pub struct Waiting<'q> {
     pub parameters: &'q [Parameter],
     /// Statements are alike that differ in constants only. Of what is no SQL only the very same is.
     pub sql: bool,
+    /// A command that is typed into: approved without a terminal, it is not approved with one.
+    pub terminal: bool,
 }
 
 impl Question {
@@ -133,12 +135,14 @@ pub(super) fn waiting(units: &[Unit]) -> impl Iterator<Item = Waiting<'_>> {
                     text: text.clone(),
                     parameters: &asked.parameters,
                     sql: true,
+                    terminal: false,
                 })
                 .collect(),
             Asked::Ssh(asked) => smallvec![Waiting {
                 text: asked.text(),
                 parameters: &[],
                 sql: false,
+                terminal: asked.on_terminal(),
             }],
             _ => SmallVec::new(),
         }
@@ -162,6 +166,9 @@ pub(super) fn digest<'q>(statements: impl Iterator<Item = Waiting<'q>>) -> [u8; 
     };
     for statement in statements {
         put(statement.text.text.as_bytes());
+        if statement.terminal {
+            put(b"on a terminal");
+        }
         put(&(statement.parameters.len() as u64).to_be_bytes());
         for parameter in statement.parameters {
             // The same bytes are another value under another type, and may choose another function.

@@ -49,8 +49,11 @@ impl Decider {
     pub(super) fn ssh(&self, subject: &Subject, asked: &SshAsked) -> Outcome {
         let host = &subject.database;
         let wants: SmallVec<[Want; 2]> = match asked {
-            SshAsked::Exec(text) => {
-                let facts = self.shell_facts_of(&text.text);
+            SshAsked::Exec { text, terminal } => {
+                let facts = match terminal {
+                    true => self.shell_facts_on_terminal(&text.text),
+                    false => self.shell_facts_of(&text.text),
+                };
                 return Outcome::judged(self.judge_exec(subject, &facts, &text.text), text);
             }
             SshAsked::Shell => {

@@ -187,7 +187,12 @@ pub enum Undecidable {
 #[derive(Debug)]
 pub enum SshAsked {
     /// A command for the shell of the login.
-    Exec(Arc<SqlText>),
+    Exec {
+        text: Arc<SqlText>,
+        /// It runs on a terminal, which the client types into: a pager that starts there runs what
+        /// is typed.
+        terminal: bool,
+    },
     /// An interactive shell: what is typed into it is recorded and not decided.
     Shell,
     /// A program that the server knows by this name. SFTP is none of these: its requests are
@@ -205,11 +210,16 @@ pub enum SshAsked {
 }
 
 impl SshAsked {
+    /// Whether it is a command that the client types into.
+    pub fn on_terminal(&self) -> bool {
+        matches!(self, Self::Exec { terminal: true, .. })
+    }
+
     /// What is asked for as one text, which people are shown: a command as it was sent, all else in
-    /// words. Two requests with equal texts ask for the same.
+    /// words. Two requests with equal texts ask for the same, but for [`Self::on_terminal`].
     pub fn text(&self) -> Arc<SqlText> {
         SqlText::hashed(match self {
-            Self::Exec(text) => return text.clone(),
+            Self::Exec { text, .. } => return text.clone(),
             Self::Shell => "interactive shell".to_owned(),
             Self::Subsystem(name) => format!("subsystem {name:?}"),
             Self::Connect { host, port, .. } => format!("connect {host}:{port}"),
@@ -367,12 +377,25 @@ pub struct Transferred {
 #[derive(Debug)]
 pub struct Grant {
     exchange: ExchangeId,
+    answered: bool,
 }
 
 impl Grant {
     /// For implementations of [`Protocol::forward`]: the grant of the request just enqueued.
     pub(in crate::terminate) fn new(exchange: ExchangeId) -> Self {
-        Self { exchange }
+        Self {
+            exchange,
+            answered: true,
+        }
+    }
+
+    /// The same of a request that nothing will answer: no end of its exchange will come.
+    #[must_use]
+    pub(in crate::terminate) fn unanswered(self) -> Self {
+        Self {
+            answered: false,
+            ..self
+        }
     }
 
     /// For the protocol that the loop's tests play.
@@ -383,6 +406,11 @@ impl Grant {
 
     pub fn exchange(&self) -> ExchangeId {
         self.exchange
+    }
+
+    /// Whether anything is still to be answered: the end of its exchange will be told.
+    pub fn is_answered(&self) -> bool {
+        self.answered
     }
 }
 

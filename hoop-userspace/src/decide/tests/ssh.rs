@@ -36,6 +36,33 @@ fn files(action: FileAction, path: &str) -> SshAsked {
     })
 }
 
+fn command(command: &str) -> SshAsked {
+    SshAsked::Exec {
+        text: text(command),
+        terminal: false,
+    }
+}
+
+#[test]
+fn a_pager_on_a_terminal_is_another_question_than_one_without() {
+    let reads = decider(&["read-only"], &[], &[]);
+    let on_terminal = |command| SshAsked::Exec {
+        text: text(command),
+        terminal: true,
+    };
+    assert!(decide(&reads, command("journalctl -u x")).is_ok());
+    assert!(decide(&reads, on_terminal("journalctl -u x")).is_err());
+    assert!(decide(&reads, on_terminal("journalctl --no-pager -u x")).is_ok());
+    let asking = |asked| {
+        let units = [Unit {
+            end: 1,
+            asked: Asked::Ssh(asked),
+        }];
+        crate::decide::question::digest(crate::decide::question::waiting(&units))
+    };
+    assert_ne!(asking(command("id")), asking(on_terminal("id")));
+}
+
 fn connect(port: u16) -> SshAsked {
     SshAsked::Connect {
         host: "db2".into(),
@@ -54,7 +81,7 @@ fn nothing_is_permitted_that_no_rule_names() {
     assert!(decide(&decider, SshAsked::Shell).is_ok());
     assert!(decide(&decider, files(FileAction::Write, "/etc/passwd")).is_ok());
     // What is not understood must be named.
-    let refusal = decide(&decider, SshAsked::Exec(text("eval \"$x\""))).unwrap_err();
+    let refusal = decide(&decider, command("eval \"$x\"")).unwrap_err();
     assert_eq!(refusal.code, Code::NotPermitted);
     assert_eq!(refusal.asked.unwrap().text.as_ref(), "eval \"$x\"");
 }
@@ -157,7 +184,7 @@ fn policies_tell_hosts_paths_commands_and_ports_apart() {
         when { resource.path like "*secret*" };
     "#;
     let decider = decider(&[], &[("ssh.cedar", policy)], &[]);
-    let command = |command| decide(&decider, SshAsked::Exec(text(command)));
+    let command = |text| decide(&decider, command(text));
     assert_eq!(command("uptime").unwrap(), ["command"]);
     assert!(command("uptime; id").is_err());
     assert!(decide(&decider, connect(5432)).is_ok());

@@ -36,7 +36,7 @@ impl Session {
                     true => Printed::Terminal,
                     false => printed(command),
                 };
-                exec(command)
+                exec(command, self.terminal)
             }
             Message::Shell => {
                 if self.terminal {
@@ -210,14 +210,17 @@ fn printed(command: &[u8]) -> Printed {
     }
 }
 
-fn exec(command: &Bytes) -> Asked {
+fn exec(command: &Bytes, terminal: bool) -> Asked {
     let Ok(text) = std::str::from_utf8(command) else {
         return Asked::Undecidable(Undecidable::NotUtf8);
     };
     let (action, paths) = match scp::command(text) {
         Some(Command::Source(paths)) => (FileAction::Read, paths),
         Some(Command::Sink { path, .. }) => (FileAction::Write, vec![path]),
-        None => return Asked::Ssh(SshAsked::Exec(SqlText::hashed(text))),
+        None => {
+            let text = SqlText::hashed(text);
+            return Asked::Ssh(SshAsked::Exec { text, terminal });
+        }
     };
     let paths = paths.iter().map(|path| place(None, path).into()).collect();
     Asked::Ssh(SshAsked::Files(FilesAsked { action, paths }))
