@@ -449,6 +449,9 @@ impl<P: Protocol> Session<P> {
         refusal: Option<Recorded<Refusal>>,
         question: Option<Box<Question>>,
     ) -> Result<(), Ended> {
+        let told = permitted.as_ref().map(|p| p.get().exchange());
+        let told = told.or(refusal.as_ref().map(|r| r.get().exchange));
+        let fresh = self.grants.iter().all(|g| Some(g.exchange()) != told);
         if let Some(permitted) = permitted {
             let catalog = self.catalogs.current();
             let runs_unseen = self.masker.begin(permitted.get(), &catalog);
@@ -459,7 +462,24 @@ impl<P: Protocol> Session<P> {
         if let Some(refusal) = refusal {
             self.protocol.refuse(refusal)?;
         }
-        question.map_or(Ok(()), |question| self.ask(question))
+        match question {
+            Some(question) => self.ask(question),
+            None => {
+                if let Some(told) = told {
+                    self.forget_unanswered(told, fresh);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// What nothing answers has no end that would be told: a client that sends Flush for ever must not
+    /// fill the memory. Of an exchange that is not `fresh`, answers may wait for the catalog.
+    fn forget_unanswered(&mut self, exchange: ExchangeId, fresh: bool) {
+        if (fresh || self.stalled.is_none()) && !self.protocol.awaits(exchange) {
+            self.grants.retain(|g| g.exchange() != exchange);
+            self.masker.unanswered(exchange);
+        }
     }
 
     /// Notes a request after which the database has to be looked at again.

@@ -256,6 +256,17 @@ impl Masker {
         }
     }
 
+    /// Nothing of the last exchange will be answered, its end neither.
+    pub fn unanswered(&mut self, exchange: ExchangeId) {
+        if self
+            .exchanges
+            .back()
+            .is_some_and(|last| last.id == exchange)
+        {
+            self.exchanges.pop_back();
+        }
+    }
+
     /// Masks a batch. Batches must come in the order in which the server sent them.
     pub fn mask(&mut self, replies: Replies, catalog: &Arc<Catalog>) -> Masking {
         let prepared = match self.rules.is_empty() {

@@ -65,6 +65,12 @@ pub trait Protocol: Send {
     /// Tells the client something that is no answer. Whether there was room for it.
     fn notify(&mut self, exchange: ExchangeId, notice: &str) -> bool;
 
+    /// Whether anything of this exchange, the last that something was enqueued of, is still to be
+    /// answered: only then will its end be told.
+    fn awaits(&self, _exchange: ExchangeId) -> bool {
+        true
+    }
+
     /// Whether the server may hold locks for this session while it waits.
     fn in_transaction(&self) -> bool;
 

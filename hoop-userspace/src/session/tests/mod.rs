@@ -223,7 +223,17 @@ impl World {
     }
 
     fn play(&mut self, steps: Vec<Step>) -> impl Future<Output = End> + use<> {
-        let protocol = Scripted::new(steps, self.journal.clone());
+        self.play_unanswered(steps, &[])
+    }
+
+    /// The same with a server that answers nothing of these exchanges.
+    fn play_unanswered(
+        &mut self,
+        steps: Vec<Step>,
+        unanswered: &[u64],
+    ) -> impl Future<Output = End> + use<> {
+        let mut protocol = Scripted::new(steps, self.journal.clone());
+        protocol.unanswered = unanswered.to_vec();
         let run = run(protocol, self.context.take().unwrap());
         async {
             let limit = Duration::from_secs(10);
@@ -398,6 +408,25 @@ async fn content_needs_a_grant() {
         world.recorded(),
         ["permitted 1", "bulk", "replies", "end broken"]
     );
+}
+
+#[tokio::test]
+async fn what_nothing_answers_leaves_no_grant() {
+    // A grant that is left would let content through.
+    let mut world = World::new(Durability::Kernel, rules(1, READS, &[]));
+    let steps = vec![query(1, "SELECT 1"), query(2, "SELECT 2"), bulk(1), bulk(2)];
+    let end = world.play_unanswered(steps, &[2]).await;
+    assert!(matches!(end, End::Broken(_)));
+    let told = world.journal.all();
+    assert_eq!(forwarded(&told), ["SELECT 1", "SELECT 2"]);
+    let more = told.iter().filter(|t| matches!(t, Told::More(_)));
+    assert_eq!(more.count(), 1, "that of the first: {told:?}");
+    // Nor does what stands before a refusal that is skipped with it.
+    let mut world = World::new(Durability::Kernel, rules(1, READS, &[]));
+    let units = ["SELECT 1", "DELETE FROM users"];
+    let steps = vec![Event::Request(request(1, &units)).into(), bulk(1)];
+    let end = world.play_unanswered(steps, &[1]).await;
+    assert!(matches!(end, End::Broken(_)));
 }
 
 #[tokio::test]

@@ -73,6 +73,8 @@ pub struct Scripted {
     journal: Journal,
     /// What to do when the script is over: hang (true) or close (false).
     pub hang: bool,
+    /// The server answers nothing of these exchanges.
+    pub unanswered: Vec<u64>,
 }
 
 impl Scripted {
@@ -81,6 +83,7 @@ impl Scripted {
             steps: steps.into(),
             journal,
             hang: false,
+            unanswered: Vec::new(),
         }
     }
 
@@ -142,6 +145,10 @@ impl Protocol for Scripted {
     fn notify(&mut self, _: ExchangeId, notice: &str) -> bool {
         self.journal.add(Told::Notified(notice.to_owned()));
         true
+    }
+
+    fn awaits(&self, exchange: ExchangeId) -> bool {
+        !self.unanswered.contains(&exchange.0)
     }
 
     fn in_transaction(&self) -> bool {

@@ -113,6 +113,10 @@ pub struct Ledger {
     pub held: usize,
     /// Whether every portal is described right before its rows, so that its columns are known.
     attribute: bool,
+    /// Something was answered since the last ReadyForQuery: the server may hold locks for it.
+    open: bool,
+    /// The exchange and unit that ended with a message that cannot say so.
+    ended: Option<(ExchangeId, u16)>,
     /// The session is about to end, because the server reads SQL otherwise than we do.
     unfollowable: bool,
 }
@@ -131,6 +135,23 @@ impl Ledger {
 
     pub fn len(&self) -> usize {
         self.awaited.len()
+    }
+
+    /// Whether the server may hold locks for the session: it said so, or something was sent to it
+    /// since it last said otherwise. What Flush ends holds them until Sync.
+    pub fn in_transaction(&self) -> bool {
+        self.transaction != Transaction::Idle || self.open || !self.is_idle()
+    }
+
+    /// Whether anything of this exchange, of which the last part was just forwarded, is still to be
+    /// answered.
+    pub fn awaits(&self, exchange: ExchangeId) -> bool {
+        self.awaited.back().is_some_and(|a| a.exchange == exchange)
+    }
+
+    /// The exchange and unit that the last answer ended without saying so.
+    pub fn take_ended(&mut self) -> Option<(ExchangeId, u16)> {
+        self.ended.take()
     }
 
     /// The exchange whose COPY data the server reads now.
@@ -259,9 +280,15 @@ impl Ledger {
             return self.aside(kind);
         };
         self.settle(&front.kind, true);
+        self.open = true;
         let kind = match kind {
             PartKind::Control if front.last => PartKind::Done,
-            other => other,
+            other => {
+                if front.last {
+                    self.ended = Some((front.exchange, front.unit));
+                }
+                other
+            }
         };
         Answer::Part {
             exchange: front.exchange,
@@ -308,8 +335,7 @@ impl Ledger {
             self.described.set(portal, columns.clone());
         }
         let answer = match columns {
-            // The last answer of a segment that ends in Flush is its end, whatever it shows; the
-            // columns then stand for themselves, and the next exchange's end closes this one too.
+            // The last answer of a segment that ends in Flush is its end, whatever it shows.
             Some(columns) => self.complete(PartKind::Columns(columns)),
             None => self.complete(PartKind::Control),
         };
@@ -421,6 +447,7 @@ impl Ledger {
         self.fatal |= fields::is_fatal(body);
         (self.columns, self.copy_in, self.copying) = (None, None, false);
         let answer = self.aside(PartKind::Text);
+        self.open = true;
         match self.awaited.front().map(|a| &a.kind) {
             None
             | Some(Kind::Query { .. } | Kind::FunctionCall | Kind::Sync)
@@ -457,11 +484,15 @@ impl Ledger {
             | Some(Kind::Forged {
                 ends_with_ready: true,
                 ..
-            }) => Ok(self.complete(PartKind::Control)),
+            }) => {
+                let answer = self.complete(PartKind::Control);
+                self.open = false;
+                Ok(answer)
+            }
             // The Sync was not eaten by COPY after all: the error came before it was read.
             None if self.eaten > 0 => {
                 self.eaten -= 1;
-                self.skipping = false;
+                (self.skipping, self.open) = (false, false);
                 let (exchange, unit) = self.place();
                 Ok(Answer::Part {
                     exchange,

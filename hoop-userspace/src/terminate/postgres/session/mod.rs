@@ -450,8 +450,13 @@ where
         self.client.is_between_messages() && self.client.push(refusals::notice(notice)).is_ok()
     }
 
+    fn awaits(&self, exchange: ExchangeId) -> bool {
+        // Not Flush alone, nor what a server skips that has met an error.
+        self.ledger.awaits(exchange)
+    }
+
     fn in_transaction(&self) -> bool {
-        self.ledger.transaction != Transaction::Idle || !self.ledger.is_idle()
+        self.ledger.in_transaction()
     }
 
     fn cancel(&mut self) {

@@ -96,6 +96,9 @@ impl Reader {
                             kind,
                         } => {
                             batch.part(length, exchange, unit, kind);
+                            if let Some((exchange, unit)) = ledger.take_ended() {
+                                batch.part(0, exchange, unit, PartKind::Done);
+                            }
                         }
                         Answer::Swallow => batch.swallow(length, input),
                     }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use super::super::ledger::{Awaited, Kind, Ledger};
 use super::*;
+use crate::ids::ExchangeId;
 use Frontend::{Close, CopyData, CopyDone, Flush, Sync};
 
 const REFUSED: &str = "E:42501:refused by a word";
@@ -97,6 +99,67 @@ async fn a_segment_that_ends_in_flush_is_skipped_to_sync() {
         again,
         ["E:26000:prepared statement \"y\" does not exist", "Z:I"]
     );
+}
+
+#[tokio::test]
+async fn every_answered_exchange_ends() {
+    let mut client = Client::greeted(Fake::default()).await;
+    let done = |client: &Client| client.seen().iter().filter(|s| **s == Seen::Done).count();
+    client
+        .send(&[parse("", "rows 1"), bind("", ""), Flush])
+        .await;
+    assert_eq!(client.next().await.unwrap(), "1");
+    assert_eq!(client.next().await.unwrap(), "2");
+    assert_eq!(done(&client), 1);
+    // The columns are the last answer, and the end.
+    for count in 2..5 {
+        client.send(&[describe(""), Flush]).await;
+        assert_eq!(client.next().await.unwrap(), "T");
+        assert_eq!(done(&client), count);
+    }
+    assert_eq!(client.ask(&[Sync]).await, ["Z:I"]);
+}
+
+fn awaited(exchange: u64, kind: Kind) -> Awaited {
+    let last = !matches!(kind, Kind::Parse { .. });
+    let exchange = ExchangeId(exchange);
+    Awaited {
+        exchange,
+        unit: 0,
+        last,
+        kind,
+    }
+}
+
+fn parses() -> Kind {
+    let name = Bytes::new();
+    Kind::Parse { name, number: 1 }
+}
+
+#[test]
+fn what_is_skipped_is_not_awaited() {
+    let mut ledger = Ledger::new(false);
+    assert!(!ledger.awaits(ExchangeId(1)), "Flush alone");
+    ledger.expect(awaited(1, parses()));
+    assert!(ledger.awaits(ExchangeId(1)));
+    ledger.answer(b'E', b"C22012\0\0").unwrap();
+    ledger.expect(awaited(2, parses()));
+    assert!(!ledger.awaits(ExchangeId(2)));
+    ledger.expect(awaited(3, Kind::Sync));
+    assert!(ledger.awaits(ExchangeId(3)));
+}
+
+#[test]
+fn what_ran_holds_its_locks_until_the_server_is_ready() {
+    let mut ledger = Ledger::new(false);
+    assert!(!ledger.in_transaction());
+    ledger.expect(awaited(1, parses()));
+    assert!(ledger.in_transaction());
+    ledger.answer(b'1', b"").unwrap();
+    assert!(ledger.is_idle() && ledger.in_transaction());
+    ledger.expect(awaited(2, Kind::Sync));
+    ledger.answer(b'Z', b"I").unwrap();
+    assert!(!ledger.in_transaction());
 }
 
 #[tokio::test]
