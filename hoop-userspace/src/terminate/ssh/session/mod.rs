@@ -216,6 +216,9 @@ impl Session {
                     scp.from_server(bytes, &mut told);
                 }
                 (State::Scp(Scp::Source(scp)), Message::Closed) => scp.end(false, &mut told),
+                (State::Scp(Scp::Sink(scp)), Message::Output(bytes)) => {
+                    scp.from_server(bytes).map_err(broken_server)?;
+                }
                 (State::Scp(Scp::Sink(scp)), Message::Closed) => scp.complete(false, &mut told),
                 _ => {}
             }

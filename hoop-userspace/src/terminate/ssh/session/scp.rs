@@ -3,6 +3,10 @@
 //! Files that are sent to the server are decided one by one as they are announced: only then is it
 //! known what they are called. Files that the server sends were named by the command, and were
 //! decided with it. What went through each is told when it is complete.
+//!
+//! What the client sends next depends on what the server answered: behind a file that the server
+//! does not take there is no content, but another record. So nothing goes to the server before it
+//! has answered what it was sent last, and each answer counts as the server meant it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -54,8 +58,12 @@ pub(super) struct Sink {
     sender: Sender,
     input: BytesMut,
     deciding: bool,
-    /// The record that is being decided, and whether content follows it.
+    /// The record that is being decided.
     asked: Option<Announced>,
+    /// What the server has yet to answer.
+    awaits: Option<Awaited>,
+    /// It is in the middle of an answer's text.
+    in_text: bool,
     /// Content of what is permitted belongs to this.
     granted: ExchangeId,
     open: Option<(Arc<str>, Flow)>,
@@ -67,7 +75,16 @@ struct Announced {
     name: String,
     path: Arc<str>,
     folder: bool,
-    content: bool,
+}
+
+/// What the server answers with a zero, or with a text about what went wrong.
+enum Awaited {
+    /// That it was started.
+    Start,
+    /// A file or a folder, which it may not take.
+    Record(Announced),
+    /// Times, the end of a folder or of a file's content.
+    Other,
 }
 
 impl Scp {
@@ -92,6 +109,8 @@ impl Scp {
                 input: BytesMut::new(),
                 deciding: false,
                 asked: None,
+                awaits: Some(Awaited::Start),
+                in_text: false,
                 granted: exchange,
                 open: None,
                 ended: false,
@@ -164,6 +183,49 @@ impl Sink {
         self.input.extend_from_slice(bytes);
     }
 
+    /// Takes note of what the server answers.
+    pub fn from_server(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
+        for byte in bytes {
+            match (self.in_text, byte) {
+                (true, b'\n') => self.in_text = false,
+                (true, _) => {}
+                (false, 0) => self.answered()?,
+                // As OpenSSH's client does, whatever else it is counts as a text.
+                (false, first) => {
+                    self.in_text = *first != b'\n';
+                    self.objected();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn answered(&mut self) -> Result<(), Malformed> {
+        match self.awaits.take() {
+            // It took something for a record that hoop did not: nobody knows what comes next.
+            None => return Err(Malformed::Unknown(0)),
+            Some(Awaited::Record(announced)) if announced.folder => {
+                self.within.push(announced.name);
+            }
+            Some(Awaited::Record(announced)) => {
+                self.open = Some((announced.path, Flow::default()));
+            }
+            Some(Awaited::Start | Awaited::Other) => {}
+        }
+        Ok(())
+    }
+
+    fn objected(&mut self) {
+        match self.awaits.take() {
+            // What a login's files print comes before scp says that it was started.
+            Some(Awaited::Start) => self.awaits = Some(Awaited::Start),
+            // It did not begin: what the client sends next is no content of it.
+            Some(Awaited::Record(_)) => self.sender.skip(),
+            // Of the end of a file it may have several things to say.
+            Some(Awaited::Other) | None => {}
+        }
+    }
+
     pub fn end_of_input(&mut self) {
         self.ended = true;
     }
@@ -172,14 +234,14 @@ impl Sink {
         self.deciding || self.input.len() >= WAITING
     }
 
-    /// Records of the client's in their order, until one has to be decided.
+    /// Records of the client's in their order, until one has to be decided or answered.
     pub fn requests(
         &mut self,
         last: &mut ExchangeId,
         events: &mut VecDeque<Event>,
     ) -> Result<(), Malformed> {
         let mut bulk = BytesMut::new();
-        while !self.deciding {
+        while !self.deciding && self.awaits.is_none() {
             let Some(record) = self.sender.take(&mut self.input)? else {
                 break;
             };
@@ -194,6 +256,7 @@ impl Sink {
                 }
                 Record::Leave { line } => {
                     self.within.pop();
+                    self.awaits = Some(Awaited::Other);
                     Message::Input(line).put(&mut bulk);
                 }
                 Record::Content(content) => {
@@ -204,14 +267,21 @@ impl Sink {
                 }
                 Record::Complete { line } => {
                     let whole = line.first() == Some(&0);
+                    self.awaits = Some(Awaited::Other);
                     Message::Input(line).put(&mut bulk);
                     self.flush(&mut bulk, events);
                     self.complete(whole, events);
                 }
-                Record::Other { line } => Message::Input(line).put(&mut bulk),
+                Record::Other { line } => {
+                    // A text about what went wrong at the client is not answered.
+                    if line.first() == Some(&b'T') {
+                        self.awaits = Some(Awaited::Other);
+                    }
+                    Message::Input(line).put(&mut bulk);
+                }
             }
         }
-        if self.ended && !self.end_said && !self.deciding {
+        if self.ended && !self.end_said && !self.deciding && self.awaits.is_none() {
             self.end_said = true;
             // A record that is not complete is none.
             Message::InputEnd.put(&mut bulk);
@@ -254,15 +324,15 @@ impl Sink {
         last: &mut ExchangeId,
         events: &mut VecDeque<Event>,
     ) {
+        let shown = String::from_utf8_lossy(name);
+        let paths = self.paths(&shown);
+        self.asked = Some(Announced {
+            path: paths.first().cloned().unwrap_or_default(),
+            name: shown.into_owned(),
+            folder,
+        });
         let asked = match std::str::from_utf8(name) {
-            Ok(name) if self.within.len() < MAX_DEPTH => {
-                let paths = self.paths(name);
-                self.asked = Some(Announced {
-                    name: name.to_owned(),
-                    path: paths.first().cloned().unwrap_or_default(),
-                    folder,
-                    content: !folder,
-                });
+            Ok(_) if self.within.len() < MAX_DEPTH => {
                 let action = match folder {
                     true => FileAction::MakeFolder,
                     false => FileAction::Write,
@@ -307,17 +377,14 @@ impl Sink {
         paths
     }
 
-    /// The record that was asked about goes to the server.
+    /// The record that was asked about goes to the server, which has the last word on it.
     pub fn permitted(&mut self, exchange: ExchangeId) {
         self.deciding = false;
         self.granted = exchange;
-        if let Some(announced) = self.asked.take() {
-            if announced.folder {
-                self.within.push(announced.name);
-            } else if announced.content {
-                self.open = Some((announced.path, Flow::default()));
-            }
-        }
+        self.awaits = Some(match self.asked.take() {
+            Some(announced) => Awaited::Record(announced),
+            None => Awaited::Other,
+        });
     }
 
     /// Answers the record that was refused as a receiver does that cannot write the file: the sender
@@ -364,12 +431,20 @@ mod tests {
         let (mut last, mut events) = (ExchangeId(1), VecDeque::new());
         scp.from_client(b"D0755 0 d\nC0644 2 a\nhi\0E\nC0644 1 b\nx\0");
         scp.requests(&mut last, &mut events).unwrap();
+        assert!(events.is_empty(), "the server was not heard of yet");
+        scp.from_server(b"\0").unwrap();
+        scp.requests(&mut last, &mut events).unwrap();
         assert_eq!(asked(&mut events), ["/srv/up/d", "/srv/up"]);
         scp.permitted(last);
+        scp.from_server(b"\0").unwrap();
         scp.requests(&mut last, &mut events).unwrap();
         assert_eq!(asked(&mut events), ["/srv/up/d/a", "/srv/up/a"]);
         scp.permitted(last);
-        scp.requests(&mut last, &mut events).unwrap();
+        // The file, its content, the end of the folder.
+        for _ in 0..3 {
+            scp.from_server(b"\0").unwrap();
+            scp.requests(&mut last, &mut events).unwrap();
+        }
         assert_eq!(asked(&mut events), ["/srv/up/b", "/srv/up"]);
         let transfer = events.iter().find_map(|e| match e {
             Event::Transferred(transfer) => Some(transfer),
@@ -387,6 +462,7 @@ mod tests {
     fn what_is_refused_is_skipped_and_the_rest_goes_on() {
         let mut scp = sink("scp -d -t up");
         let (mut last, mut events) = (ExchangeId(1), VecDeque::new());
+        scp.from_server(b"\0").unwrap();
         scp.from_client(b"C0644 5 a\n");
         scp.requests(&mut last, &mut events).unwrap();
         assert_eq!(asked(&mut events), ["~/up/a"]);
@@ -396,5 +472,32 @@ mod tests {
         scp.requests(&mut last, &mut events).unwrap();
         assert_eq!(asked(&mut events), ["~/up/b"]);
         assert_eq!(last, ExchangeId(3));
+    }
+    #[test]
+    fn behind_what_the_server_does_not_take_there_is_no_content() {
+        let mut scp = sink("scp -r -t /srv/up");
+        let (mut last, mut events) = (ExchangeId(1), VecDeque::new());
+        // What would be content of `a` is a record to a server that refuses it.
+        scp.from_client(b"C0644 24 a\nC0600 9 authorized_keys\n");
+        scp.from_server(b"motd\n\0").unwrap();
+        scp.requests(&mut last, &mut events).unwrap();
+        assert_eq!(asked(&mut events), ["/srv/up/a", "/srv/up"]);
+        scp.permitted(last);
+        scp.requests(&mut last, &mut events).unwrap();
+        assert!(events.is_empty(), "{events:?}");
+        scp.from_server(b"\x01scp: /srv/up/a: Is a").unwrap();
+        scp.from_server(b" directory\n").unwrap();
+        scp.requests(&mut last, &mut events).unwrap();
+        assert_eq!(asked(&mut events)[0], "/srv/up/authorized_keys");
+        // A folder that was not made is not entered.
+        let mut scp = sink("scp -r -t /srv/up");
+        scp.from_client(b"D0755 0 d\nC0644 1 x\n");
+        scp.from_server(b"\0").unwrap();
+        scp.requests(&mut last, &mut events).unwrap();
+        scp.permitted(last);
+        scp.from_server(b"\x01no\n").unwrap();
+        scp.requests(&mut last, &mut events).unwrap();
+        assert_eq!(asked(&mut events)[0], "/srv/up/x");
+        assert!(sink("scp -t x").from_server(b"\0\0").is_err());
     }
 }
