@@ -440,6 +440,12 @@ impl Builder {
                 false => Some(1),
             };
             let (pattern, after) = from.split_at(length.unwrap_or(1));
+            // `[[:alpha:]]` and `[!]x]` end at a later bracket than the first.
+            let inside = pattern.get(1..).unwrap_or_default();
+            if inside.contains('[') || matches!(inside, "!]" | "^]") {
+                self.unknown(true);
+                return;
+            }
             match length {
                 Some(length) => {
                     self.add(Piece::Glob(pattern.to_owned()));
