@@ -274,6 +274,15 @@ pub enum Renamed {
     Schema {
         name: Box<str>,
     },
+    /// A partition or an heir is one no longer: what holds for the whole holds for it no more.
+    Detached {
+        part: RelationName,
+        whole: RelationName,
+    },
+    /// An attribute of a composite type, and so a column of every table that is made of the type.
+    Attribute {
+        name: Box<str>,
+    },
 }
 
 impl fmt::Display for Renamed {
@@ -282,6 +291,8 @@ impl fmt::Display for Renamed {
             Self::Column { relation, column } => write!(f, "column {relation}.{column}"),
             Self::Table { relation } => write!(f, "table {relation}"),
             Self::Schema { name } => write!(f, "schema {name}"),
+            Self::Detached { part, whole } => write!(f, "{part}, a part of {whole},"),
+            Self::Attribute { name } => write!(f, "attribute {name}"),
         }
     }
 }

@@ -40,7 +40,7 @@ impl Masks {
         if let Some(name) = stored {
             return Some(Escape::Storage(name.clone()));
         }
-        let renamed = facts.renamed.iter().find(|r| self.names(r));
+        let renamed = facts.renamed.iter().find(|r| self.names(r, derived));
         if let Some(renamed) = renamed {
             return Some(Escape::Renamed(renamed.clone()));
         }
@@ -65,7 +65,13 @@ impl Masks {
 
     /// Whether a mask knows this by the name that it is about to lose. A pattern that takes any
     /// name in that place goes on to match.
-    fn names(&self, renamed: &Renamed) -> bool {
+    fn names(&self, renamed: &Renamed, derived: &[Derived]) -> bool {
+        if let Renamed::Detached { part, .. } = renamed
+            // Its columns are masked by the names of others: of the whole, or what that is a part of.
+            && derived.iter().any(|d| may_name(part, &d.relation))
+        {
+            return true;
+        }
         self.0.iter().any(|mask| match renamed {
             Renamed::Column { relation, column } => {
                 mask.column
@@ -73,10 +79,13 @@ impl Masks {
                     .is_some_and(|masked| masked == &**column)
                     && may_be(mask, relation)
             }
-            Renamed::Table { relation } => {
-                (mask.table.is_some() || mask.schema.is_some()) && may_be(mask, relation)
-            }
+            Renamed::Table { relation }
+            | Renamed::Detached {
+                whole: relation, ..
+            } => (mask.table.is_some() || mask.schema.is_some()) && may_be(mask, relation),
             Renamed::Schema { name } => mask.schema.as_deref().is_some_and(|s| s == &**name),
+            // Which tables are made of the type is not known.
+            Renamed::Attribute { name } => mask.column.as_deref().is_some_and(|c| c == &**name),
         })
     }
 

@@ -33,7 +33,7 @@ impl Unseen {
         let before = (self.names.len(), self.any);
         let renames = facts.renamed.iter().any(|renamed| match renamed {
             Renamed::Table { .. } | Renamed::Schema { .. } => true,
-            Renamed::Column { .. } => false,
+            Renamed::Column { .. } | Renamed::Detached { .. } | Renamed::Attribute { .. } => false,
         });
         let unread = |access: &Access| match (access.action, &access.object) {
             (Action::Unknown, _) => true,

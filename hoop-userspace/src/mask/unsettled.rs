@@ -31,7 +31,7 @@ impl Unsettled {
         let accesses = || facts.statements.iter().flat_map(|s| &s.accesses);
         let renames = facts.renamed.iter().any(|renamed| match renamed {
             Renamed::Table { .. } | Renamed::Schema { .. } => true,
-            Renamed::Column { .. } => false,
+            Renamed::Column { .. } | Renamed::Detached { .. } | Renamed::Attribute { .. } => false,
         });
         if renames || unseen || accesses().any(defines_schema) {
             // The first of a text's own statements may do it, and the next be read differently.

@@ -207,6 +207,7 @@ fn flags(walk: &mut Walk<'_, '_>, node: Node<'_>) {
 /// Parts of ALTER TABLE that take something away, or overwrite it, under verbs of their own.
 fn alter_table(walk: &mut Walk<'_, '_>, n: &AlterTableCmd, relation: &RangeVar) {
     cascade(walk, n.behavior == DROP_CASCADE);
+    walk.found.renamed.extend(detached(n, relation));
     let verb = match n.subtype {
         At::AT_DropColumn => "DROP COLUMN",
         At::AT_DropConstraint => "DROP CONSTRAINT",
@@ -228,10 +229,28 @@ fn alter_table(walk: &mut Walk<'_, '_>, n: &AlterTableCmd, relation: &RangeVar) 
     walk.changes(action, Verb(verb), relation_name(relation));
 }
 
+/// A partition or an heir that ALTER TABLE makes a table of its own.
+fn detached(n: &AlterTableCmd, relation: &RangeVar) -> Option<Renamed> {
+    let (part, whole) = match (n.subtype, n.def()) {
+        (At::AT_DropInherit, Node::RangeVar(whole)) => (relation, whole),
+        (At::AT_DetachPartition | At::AT_DetachPartitionFinalize, Node::PartitionCmd(n)) => {
+            (n.name()?, relation)
+        }
+        _ => return None,
+    };
+    Some(Renamed::Detached {
+        part: relation_name(part),
+        whole: relation_name(whole),
+    })
+}
+
 /// What goes by another name afterwards.
 fn renamed(node: Node<'_>) -> Option<Renamed> {
     match node {
         Node::RenameStmt(n) => match (n.relation(), n.rename_type) {
+            (_, Kind::OBJECT_ATTRIBUTE) => Some(Renamed::Attribute {
+                name: n.subname().unwrap_or_default().into(),
+            }),
             (Some(relation), Kind::OBJECT_COLUMN) => Some(Renamed::Column {
                 relation: relation_name(relation),
                 column: n.subname().unwrap_or_default().into(),

@@ -59,6 +59,12 @@ fn what_would_escape_is_refused() {
         "ALTER VIEW users RENAME TO people",
         "ALTER TABLE users SET SCHEMA other",
         "ALTER SCHEMA public RENAME TO other",
+        "ALTER TABLE users DETACH PARTITION users_1",
+        "ALTER TABLE public.users DETACH PARTITION users_1 CONCURRENTLY",
+        "ALTER TABLE users DETACH PARTITION users_1 FINALIZE",
+        "ALTER TABLE users_1 NO INHERIT users",
+        "ALTER TABLE users_1 ADD a int, NO INHERIT public.users",
+        "ALTER TYPE person RENAME ATTRIBUTE ssn TO harmless CASCADE",
         "ALTER TABLE users ALTER name TYPE text USING ssn",
         "ALTER TABLE users ALTER name TYPE text USING users::text",
         "ALTER TABLE users ADD x text GENERATED ALWAYS AS (ssn || '') STORED",
@@ -102,12 +108,37 @@ fn what_does_not_is_permitted() {
         "ALTER TABLE other.users RENAME TO people",
         "ALTER TABLE orders RENAME TO purchases",
         "ALTER SCHEMA other RENAME TO another",
+        "ALTER TABLE other.users DETACH PARTITION p",
+        "ALTER TABLE users NO INHERIT people",
+        "ALTER TYPE person RENAME ATTRIBUTE name TO called CASCADE",
         "ALTER TABLE users ALTER name TYPE varchar USING name::varchar",
         "ALTER TABLE users ADD note text DEFAULT 'x'",
         "SELECT * FROM users FOR UPDATE",
     ] {
         assert_eq!(code(sql), None, "{sql}");
     }
+}
+
+#[test]
+fn a_part_that_is_masked_as_its_whole_is_not_detached() {
+    let policy = (
+        "all.cedar",
+        "permit (principal, action in Action::\"sql\", resource);",
+    );
+    let decider = decider(&[], &[policy], &["public.users.ssn"]);
+    // The mask names what `users_eu` is a part of.
+    let part = Derived {
+        relation: RelationName::new(Some("public"), "users_eu_1"),
+        columns: vec!["ssn".into()],
+    };
+    let knowing = Subject {
+        derived: vec![part].into(),
+        ..subject()
+    };
+    let code = |sql| decider.explain(&knowing, text(sql)).refusal.map(|r| r.code);
+    let detach = "ALTER TABLE users_eu DETACH PARTITION users_eu_1";
+    assert_eq!(code(detach), Some(Code::MaskedRead));
+    assert_eq!(code("ALTER TABLE orders DETACH PARTITION orders_1"), None);
 }
 
 #[test]
