@@ -175,6 +175,14 @@ struct Undecided {
     looked_up: LookUp,
     /// The change by this session that it shows.
     settles: Option<ExchangeId>,
+    /// It is looked up because of a change by this session.
+    changed: bool,
+}
+
+impl Undecided {
+    fn is_approved(&self) -> bool {
+        matches!(self.what, Waiting::Approved(_))
+    }
 }
 
 enum Waiting {
@@ -261,6 +269,9 @@ impl<P: Protocol> Session<P> {
                 {
                     return self.cancel_released();
                 }
+                if let Some(waited) = self.undecided.take_if(|u| u.is_approved()) {
+                    return self.cancel_approved(*waited);
+                }
                 // What waits for people is not at the server, but what came before it may be.
                 if self.asked.is_none() || exchange.is_some() {
                     self.protocol.cancel();
@@ -279,7 +290,6 @@ impl<P: Protocol> Session<P> {
         self.take_new_rules()?;
         match self.catalogs.due(self.changed) {
             Some(looked_up) if self.rules.decider.depends_on_objects(&request) => {
-                self.changed = false;
                 self.wait_for_catalog(Waiting::Request(request), looked_up);
                 Ok(())
             }
@@ -297,6 +307,7 @@ impl<P: Protocol> Session<P> {
             what,
             looked_up,
             settles,
+            changed: std::mem::take(&mut self.changed),
         }));
     }
 
@@ -420,6 +431,18 @@ impl<P: Protocol> Session<P> {
         let refusal = unwanted(permitted.get());
         let refusal = self.recorder.refusal(refusal)?;
         self.carry_out(None, Some(refusal), None)
+    }
+
+    /// The same of what waits for the catalog, to be decided once more.
+    fn cancel_approved(&mut self, waited: Undecided) -> Result<(), Ended> {
+        // The look-up is broken off, and owed still.
+        self.settled(waited.settles, &Arc::default());
+        self.changed |= waited.changed;
+        match waited.what {
+            Waiting::Approved(approved) => self.conclude(None, Some(approved.unwanted()), None),
+            // Nobody was asked about it; the caller takes none of these.
+            Waiting::Request(request) => self.decide(request),
+        }
     }
 
     /// The verdict has reached the disk.
@@ -616,12 +639,14 @@ fn facts(permitted: &Permitted) -> impl Iterator<Item = &Facts> {
     units.filter_map(|u| u.statement.as_deref())
 }
 
-/// Definitions and rights; blocks and procedures are often scripts of these.
+/// Definitions and rights; blocks and procedures are often scripts of these, and so is what a transaction
+/// that was prepared brings.
 fn redefines(permitted: &Permitted) -> bool {
     let mut statements = facts(permitted).flat_map(|f| &f.statements);
     statements.any(|s| {
         let mut actions = s.accesses.iter().map(|a| a.action);
         matches!(s.verb.0, "DO" | "CALL")
+            || s.commits_unseen()
             || actions.any(|action| matches!(action, Action::Ddl | Action::Admin))
     })
 }

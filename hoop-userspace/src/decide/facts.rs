@@ -106,6 +106,14 @@ impl Facts {
     }
 }
 
+impl Statement {
+    /// Whether it makes visible what a transaction defined that nobody here has seen, perhaps
+    /// another session's.
+    pub fn commits_unseen(&self) -> bool {
+        self.verb.0 == "COMMIT PREPARED"
+    }
+}
+
 /// One statement of a text. Each is decided by itself: every access needs its permit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 pub struct Statement {

@@ -14,7 +14,8 @@ const MAX_NAMES: usize = 512;
 pub struct Unseen {
     /// The catalog is not known: any relation may be a view.
     pub unread: bool,
-    /// Something was renamed, or a statement was not understood.
+    /// Something was renamed, a statement was not understood, or a transaction was committed of which
+    /// nobody knows what it defined.
     any: bool,
     names: BTreeSet<Box<str>>,
 }
@@ -42,6 +43,7 @@ impl Unseen {
         };
         self.any |= renames;
         for statement in &facts.statements {
+            self.any |= statement.commits_unseen();
             self.any |= statement.accesses.iter().any(unread);
             let defined = defined(&statement.accesses);
             self.names.extend(defined.map(|name| name.name.clone()));
@@ -133,6 +135,7 @@ mod tests {
             "CREATE FOREIGN TABLE v (a text) SERVER s",
             "SELECT 1; CREATE VIEW v AS SELECT 1",
             "not to be read",
+            "COMMIT PREPARED 'x'",
         ] {
             assert!(unseen(sql).may_be(&v), "{sql}");
         }
@@ -147,6 +150,7 @@ mod tests {
             "DROP TABLE v",
             "CREATE SCHEMA s",
             "INSERT INTO v SELECT 1",
+            "ROLLBACK PREPARED 'x'",
             "CREATE VIEW w AS SELECT * FROM v",
         ] {
             assert!(!unseen(sql).may_be(&v), "{sql}");

@@ -671,7 +671,8 @@ impl Masker {
 /// Whether a statement may leave anything that the catalog does not show.
 fn defines(statement: &Defining) -> bool {
     let mut actions = statement.accesses.iter().map(|access| access.action);
-    actions.any(|action| matches!(action, Action::Ddl | Action::Unknown))
+    statement.commits_unseen()
+        || actions.any(|action| matches!(action, Action::Ddl | Action::Unknown))
 }
 
 /// Leave to pass opaque content as it is: no rule can match in it. Only what a statement may show

@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 
-use crate::decide::{Access, Action, Facts, Object, Renamed};
+use crate::decide::{Access, Action, Facts, Object, Renamed, Statement};
 use crate::ids::ExchangeId;
 
 /// Beyond this many, any name counts.
@@ -18,7 +18,7 @@ pub(super) type Place = (ExchangeId, u16);
 #[derive(Debug, Default)]
 pub(super) struct Unsettled {
     names: HashSet<Box<str>>,
-    /// Code that is not seen, or a rename, may have changed what any name means: for what runs after
+    /// Code that is not seen, a rename, or a transaction prepared before may have changed what any name means: for what runs after
     /// this unit.
     any: Option<Place>,
 }
@@ -33,7 +33,8 @@ impl Unsettled {
             Renamed::Table { .. } | Renamed::Schema { .. } => true,
             Renamed::Column { .. } | Renamed::Detached { .. } | Renamed::Attribute { .. } => false,
         });
-        if renames || unseen || accesses().any(defines_schema) {
+        let commits = facts.statements.iter().any(Statement::commits_unseen);
+        if renames || commits || unseen || accesses().any(defines_schema) {
             // The first of a text's own statements may do it, and the next be read differently.
             let several = facts.statements.len() > 1;
             let since = match several {

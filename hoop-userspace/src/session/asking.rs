@@ -31,6 +31,16 @@ pub(super) struct Approved {
     running: Running,
 }
 
+impl Approved {
+    /// What its client is told, which no longer wants it.
+    pub(super) fn unwanted(self) -> Refusal {
+        let id = self.running.under.question().to_string();
+        let message = "the statement was cancelled before it was forwarded".to_owned();
+        let question = *self.question;
+        question.refuse(Code::Cancelled, Retry::Again, message, Some(id))
+    }
+}
+
 /// What the keeper calls it.
 struct Known {
     id: QuestionId,
@@ -167,7 +177,6 @@ impl<P: Protocol> Session<P> {
                 // People take their time: the catalog may have grown old, and the database another.
                 match self.catalogs.due(self.changed) {
                     Some(looked_up) if depends => {
-                        self.changed = false;
                         self.wait_for_catalog(Waiting::Approved(approved), looked_up);
                         Ok(())
                     }

@@ -221,6 +221,40 @@ async fn a_cancel_between_the_approval_and_the_disk_takes_the_request_back() {
 }
 
 #[tokio::test]
+async fn a_cancel_while_the_database_is_looked_at_takes_the_request_back() {
+    let mut world = World::new(Durability::Kernel, rules(1, ASKS, &[]));
+    let owed = world.owed.clone();
+    let mut keeper = Keeper::of(&mut world);
+    let (approved, now) = tokio::sync::watch::channel(false);
+    let steps = vec![
+        query(1, DELETE),
+        Step::Until(now),
+        Event::Cancel(None).into(),
+        query(2, "SELECT 2"),
+    ];
+    let play = world.play(steps);
+    // However slow this test is, nothing passes in the meantime.
+    let disk = world.store.slow_disk();
+    let (end, ()) = tokio::join!(play, async {
+        let ticket = keeper.asked().await;
+        owed.store(true, Ordering::Relaxed);
+        keeper.approve(ticket, Scope::Statement);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        approved.send_replace(true);
+        let refused = |t: &Told| matches!(t, Told::Refused(why) if why.contains("cancelled"));
+        while !keeper.journal.all().iter().any(refused) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        drop(disk);
+    });
+    assert_eq!(end, End::Finished);
+    let told = world.journal.all();
+    assert_eq!(forwarded(&told), ["SELECT 2"]);
+    assert_eq!(refusals(&told), 1, "{told:?}");
+    assert!(!told.contains(&Told::Cancelled), "nothing ran");
+}
+
+#[tokio::test]
 async fn what_ends_the_session_ends_the_waiting() {
     let drained = Withdrawn::Stopped;
     let killed = Withdrawn::Cancelled("the session ended: ops".into());

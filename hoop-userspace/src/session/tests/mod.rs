@@ -542,6 +542,26 @@ async fn what_flush_ends_is_not_settled_before_its_transaction_is_over() {
 }
 
 #[tokio::test]
+async fn a_prepared_transaction_may_have_defined_anything() {
+    let mut world = World::new(Durability::Kernel, rules(1, ALL, &["public.users.email"]));
+    let steps = vec![
+        query(1, "SELECT * FROM users"),
+        rows(1, 20_000, "x"),
+        done(1),
+        query(2, "COMMIT PREPARED 'a'"),
+        query(3, COPY_V),
+        done(2),
+        query(4, COPY_V),
+    ];
+    assert_eq!(world.play(steps).await, End::Finished);
+    let told = world.journal.all();
+    assert_eq!(refusals(&told), 1, "{told:?}");
+    let looked = told.iter().filter(|t| **t == Told::LookedUp);
+    assert_eq!(looked.count(), 2, "{told:?}");
+    assert_eq!(forwarded(&told).last(), Some(&COPY_V));
+}
+
+#[tokio::test]
 async fn nothing_is_copied_while_the_catalog_is_not_known() {
     let mut world = World::new(Durability::Kernel, rules(1, ALL, &["public.users.email"]));
     world.failing.store(true, Ordering::Relaxed);
