@@ -66,11 +66,12 @@ pub fn webhook(case: &Case, happened: Happened, statements: bool) -> Value {
     json!({ "type": happened.as_str(), "timestamp": stamp(timestamp), "data": data })
 }
 
-/// Buttons that answer a question; whoever presses one is asked who it is by Slack's signature.
-pub fn buttons(question: &str) -> Value {
+/// Buttons that answer a question, by what the keeper made of it; whoever presses one is asked who
+/// it is by Slack's signature.
+pub fn buttons(value: &str) -> Value {
     let button = |action: &str, label: &str, style: &str| {
         json!({
-            "type": "button", "action_id": action, "value": question, "style": style,
+            "type": "button", "action_id": action, "value": value, "style": style,
             "text": { "type": "plain_text", "text": label },
         })
     };
@@ -85,8 +86,8 @@ pub fn buttons(question: &str) -> Value {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Extras<'c> {
     pub statements: bool,
-    /// Whether buttons are heard.
-    pub buttons: bool,
+    /// What buttons say, where they are heard.
+    pub buttons: Option<&'c str>,
     /// Where the console is.
     pub console: Option<&'c str>,
 }
@@ -132,8 +133,10 @@ pub fn slack(case: &Case, happened: Happened, extras: Extras<'_>) -> Value {
     }
     let elements: Vec<Value> = notes.iter().take(10).map(|note| plain(note)).collect();
     blocks.push(json!({ "type": "context", "elements": elements }));
-    if case.standing.state == State::Pending && extras.buttons {
-        blocks.push(buttons(&case.id.to_string()));
+    if case.standing.state == State::Pending
+        && let Some(value) = extras.buttons
+    {
+        blocks.push(buttons(value));
     }
     json!({ "text": head, "blocks": blocks })
 }

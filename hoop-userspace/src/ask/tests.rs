@@ -628,7 +628,7 @@ async fn a_client_that_goes_away_takes_its_question_back() {
 
 const STATEMENTS: notice::Extras<'_> = notice::Extras {
     statements: true,
-    buttons: false,
+    buttons: None,
     console: None,
 };
 

@@ -33,6 +33,9 @@ impl Act {
     }
 }
 
+/// Of a statement that somebody tries.
+const MAX_TRIED: usize = 256 << 10;
+
 impl Asked<'_> {
     pub async fn act(&self, act: Act, fields: &Fields) -> Result<Value, Denied> {
         let reason = fields.get("reason").to_owned();
@@ -90,7 +93,18 @@ impl Asked<'_> {
             executable: None,
         };
         let (config, text) = (self.site.config.clone(), fields.get("sql").to_owned());
+        if text.len() > MAX_TRIED {
+            return Err(Denied::Bad(format!(
+                "a statement of more than {MAX_TRIED} bytes is not tried here"
+            )));
+        }
+        // The parser is C, and cannot be told to stop: what is given up goes on and keeps its place.
+        let place = self.server.trials.clone().try_acquire_owned();
+        let place = place.map_err(|_| {
+            Denied::Failed("others try statements right now: try again in a moment".into())
+        })?;
         let decided = tokio::task::spawn_blocking(move || {
+            let _place = place;
             let tester = trial::policy::Tester::new(&config, supposed)?;
             Ok(serde_json::to_value(tester.text(&text)?)?)
         });

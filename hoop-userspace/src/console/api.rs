@@ -9,8 +9,7 @@ use ::http::header::{self, HeaderMap, HeaderName};
 use ::http::request::Parts;
 use ::http::{Request, Response, StatusCode};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Limited};
-use hyper::body::Body;
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
@@ -24,19 +23,14 @@ const PASSED_WITHIN: Duration = Duration::from_secs(12);
 const MAX_ANSWER: usize = 64 << 10;
 
 /// What an issuer's report brings with it.
-const PASSED: [HeaderName; 4] = [
+const PASSED: [HeaderName; 3] = [
     header::AUTHORIZATION,
     header::CONTENT_TYPE,
-    header::CONTENT_LENGTH,
     HeaderName::from_static("x-okta-verification-challenge"),
 ];
 
 /// Passes a report of an issuer's on to the worker, which knows who it takes something from.
-pub async fn pass_on<B>(server: &Arc<Server>, head: &Parts, body: B) -> Answer
-where
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
+pub async fn pass_on(server: &Arc<Server>, head: &Parts, body: Bytes) -> Answer {
     match tokio::time::timeout(PASSED_WITHIN, passed(server, head, body)).await {
         Ok(Ok(answer)) => answer,
         failed => {
@@ -48,11 +42,7 @@ where
     }
 }
 
-async fn passed<B>(server: &Arc<Server>, head: &Parts, body: B) -> Result<Answer, String>
-where
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
+async fn passed(server: &Arc<Server>, head: &Parts, body: Bytes) -> Result<Answer, String> {
     let (_, socket) = server
         .link
         .ask_for_file(None, Wish::Worker)
@@ -77,7 +67,7 @@ where
         }
     }
     let request = request
-        .body(Box::pin(body))
+        .body(Full::new(body))
         .map_err(|error| error.to_string())?;
     let answer = sender
         .send_request(request)
@@ -165,7 +155,7 @@ fn replaced(pressed: &Value) -> Value {
     let section = json!({ "type": "section", "text": { "type": "mrkdwn", "text": text } });
     let mut blocks = vec![section];
     if word("/voted/state") == "pending" {
-        blocks.push(crate::ask::notice::buttons(word("/question")));
+        blocks.push(crate::ask::notice::buttons(word("/button")));
     }
     json!({ "replace_original": true, "text": text, "blocks": blocks })
 }
@@ -214,7 +204,7 @@ mod tests {
     fn a_message_in_slack_is_replaced_by_what_became_of_the_question() {
         let voted = |state: &str, needs: Value| {
             json!({
-                "question": "k3v9t0m2qf",
+                "question": "k3v9t0m2qf", "button": "k3v9t0m2qf.00",
                 "voted": {
                     "state": state, "needs": needs, "approved_by": ["ada"],
                     "message": "bot needs <!channel> & more",

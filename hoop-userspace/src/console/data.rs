@@ -34,9 +34,6 @@ pub enum Data {
     Audit,
 }
 
-/// Decisions that are shown beside a question like them.
-const SIMILAR: usize = 8;
-
 impl Asked<'_> {
     pub async fn fetch(&self, data: Data) -> Result<Value, Denied> {
         match data {
@@ -44,7 +41,8 @@ impl Asked<'_> {
             Data::Status => self.ask(Wish::Status).await,
             Data::Questions => {
                 let all = self.query.is_set("all");
-                self.ask(Wish::Questions { all }).await
+                let from = self.query.get("from").parse().unwrap_or(0);
+                self.ask(Wish::Questions { all, from }).await
             }
             Data::Question => self.question().await,
             Data::Sessions => self.sessions(),
@@ -101,11 +99,7 @@ impl Asked<'_> {
         let wish = Wish::Ledger {
             name: name.to_owned(),
         };
-        let (_, file) = self
-            .server
-            .link
-            .ask_for_file(self.token.as_deref(), wish)
-            .await?;
+        let (_, file) = self.ask_for_file(wish).await?;
         let file = file.ok_or_else(|| Denied::Failed("the keeper opened nothing".into()))?;
         let reader = Reader::of(Path::new(name), File::from(file));
         let read = tokio::task::spawn_blocking(move || entries(reader, all)).await;
@@ -124,9 +118,11 @@ impl Asked<'_> {
     /// One question, with earlier ones that are like it.
     async fn question(&self) -> Result<Value, Denied> {
         let question = self.parameter.to_owned();
+        let wish = Wish::Similar {
+            question: question.clone(),
+        };
         let mut shown = self.ask(Wish::Question { question }).await?;
-        let all = self.ask(Wish::Questions { all: true }).await?;
-        let similar = similar(&shown, &all);
+        let similar = self.ask(wish).await?;
         if let Some(shown) = shown.as_object_mut() {
             shown.insert("similar".into(), similar);
         }
@@ -261,53 +257,4 @@ fn masks(config: &Config) -> Value {
         "masks": masks.collect::<Vec<_>>(),
         "resources": names(config.resources.iter().map(|resource| resource.name.as_str())),
     })
-}
-
-/// What was decided about the same agent and rules on the same resource: the same statement first,
-/// newest first.
-fn similar(question: &Value, all: &Value) -> Value {
-    let is = |key: &str, other: &Value| question.get(key) == other.get(key);
-    let all = all.as_array().into_iter().flatten();
-    let mut found: Vec<&Value> = all
-        .filter(|other| !is("question", other))
-        .filter(|other| is("agent", other) && is("resource", other))
-        .filter(|other| is("fingerprint", other) || is("rules", other))
-        .filter(|other| other.get("state").and_then(Value::as_str) != Some("pending"))
-        .collect();
-    found.reverse();
-    found.sort_by_key(|other| !is("fingerprint", other));
-    found.into_iter().take(SIMILAR).cloned().collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn similar_questions_are_the_same_statement_first_and_then_the_same_rule() {
-        let one = |question: &str, agent: &str, print: &str, rule: &str, state: &str| {
-            json!({
-                "question": question, "agent": agent, "resource": "orders",
-                "fingerprint": print, "rules": [rule], "state": state,
-            })
-        };
-        let asked = one("q", "bot", "f", "r", "pending");
-        let all = json!([
-            one("a", "bot", "f", "r", "refused"),
-            one("b", "bot", "g", "r", "used"),
-            one("c", "bot", "f", "s", "used"),
-            one("d", "other", "f", "r", "used"),
-            one("e", "bot", "f", "r", "pending"),
-            one("g", "bot", "g", "s", "used"),
-            asked.clone(),
-        ]);
-        let found = similar(&asked, &all);
-        let names: Vec<&str> = found
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|q| q["question"].as_str().unwrap())
-            .collect();
-        assert_eq!(names, ["c", "a", "b"]);
-    }
 }

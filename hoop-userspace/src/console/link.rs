@@ -46,12 +46,37 @@ impl Link {
         session: Option<&str>,
         wish: Wish,
     ) -> Result<(Value, Option<OwnedFd>), Denied> {
+        self.put(session, false, wish).await
+    }
+
+    /// Asks because a page is open, and not because somebody did something: keeps no session.
+    pub async fn ask_by_itself(
+        &self,
+        session: Option<&str>,
+        wish: Wish,
+    ) -> Result<(Value, Option<OwnedFd>), Denied> {
+        self.put(session, true, wish).await
+    }
+
+    /// Whether the session still goes on; counts as no use of it.
+    pub async fn goes_on(&self, session: Option<&str>) -> bool {
+        let asked = self.ask_by_itself(session, Wish::Whoami).await;
+        !matches!(asked, Err(Denied::SignIn | Denied::Role(_)))
+    }
+
+    async fn put(
+        &self,
+        session: Option<&str>,
+        background: bool,
+        wish: Wish,
+    ) -> Result<(Value, Option<OwnedFd>), Denied> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (tell, answered) = oneshot::channel();
         self.waiting().insert(number, tell);
         let message = FromConsole {
             number,
             session: session.map(|token| Zeroizing::new(token.to_owned())),
+            background,
             wish,
         };
         let asking = async {

@@ -9,11 +9,13 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use super::respond::{self, Answer};
 use super::serve::Asked;
 use super::{pages, recordings};
-use crate::handover::console::{Denied, Wish};
+use crate::handover::console::Denied;
 use crate::replay::{Reader, Story, Told};
 
 /// Streams at once; others' pages are loaded again by hand.
 pub const AT_ONCE: usize = 128;
+/// Of those, one session's: nobody takes all places with open pages.
+const OF_SESSION: u32 = 12;
 /// A comment, so that a connection that nobody reads any more is noticed, and whether the session
 /// still lives is looked at.
 const ALIVE: Duration = Duration::from_secs(10);
@@ -34,17 +36,16 @@ impl Asked<'_> {
             .clone()
             .try_acquire_owned()
             .map_err(|_| full())?;
+        let own = self.token.clone().unwrap_or_default();
+        let own = self.server.followed.take(own, OF_SESSION).ok_or_else(full)?;
         let (tell, stream) = mpsc::channel(8);
         let link = self.server.link.clone();
         let token = self.token.clone();
         let changes = self.server.changes.clone();
         tokio::spawn(async move {
-            let alive = || async {
-                let asked = link.ask(token.as_deref(), Wish::Whoami).await;
-                !matches!(asked, Err(Denied::SignIn | Denied::Role(_)))
-            };
+            let alive = || link.goes_on(token.as_deref());
             follow(&tell, changes, alive).await;
-            drop(place);
+            drop((place, own));
         });
         Ok(respond::events(stream))
     }
@@ -60,6 +61,8 @@ impl Asked<'_> {
             .clone()
             .try_acquire_owned()
             .map_err(|_| full())?;
+        let own = self.token.clone().unwrap_or_default();
+        let own = self.server.followed.take(own, OF_SESSION).ok_or_else(full)?;
         let from = self.query.get("from").parse().unwrap_or(0);
         let reader = recordings::open(&self.server.link, self.parameter).await?;
         let (tell, stream) = mpsc::channel(8);
@@ -86,8 +89,7 @@ impl Asked<'_> {
                     break;
                 }
                 if looked.elapsed() > ALIVE {
-                    let asked = link.ask(token.as_deref(), Wish::Whoami).await;
-                    let gone = matches!(asked, Err(Denied::SignIn | Denied::Role(_)));
+                    let gone = !link.goes_on(token.as_deref()).await;
                     if gone || tell.send(Bytes::from_static(b": alive\n\n")).await.is_err() {
                         break;
                     }
@@ -95,7 +97,7 @@ impl Asked<'_> {
                 }
                 tokio::time::sleep(LOOK_AGAIN).await;
             }
-            drop(place);
+            drop((place, own));
         });
         Ok(respond::events(stream))
     }

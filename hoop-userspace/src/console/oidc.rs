@@ -150,11 +150,11 @@ impl Oidc {
         let login = login
             .filter(|login| !login.is_empty())
             .ok_or_else(|| format!("its ID token has no claim {:?}", self.settings.login_claim))?;
-        // Whoever may write any address there could be anybody.
-        if self.settings.login_claim == "email"
-            && claims.get("email_verified") == Some(&Value::Bool(false))
-        {
-            return Err("the issuer has not verified this address".into());
+        if !is_proved(&self.settings.login_claim, &claims) {
+            return Err(
+                "the issuer does not say that it verified this address (email_verified): have it do so, or name another claim by [console] login_claim"
+                    .into(),
+            );
         }
         let groups = match claims.get(&self.settings.groups_claim) {
             Some(Value::Array(groups)) => groups
@@ -230,6 +230,12 @@ impl Oidc {
     }
 }
 
+/// Whoever may write any address there could be anybody: an address is believed only where the
+/// issuer says, in so many words, that it is the person's.
+fn is_proved(claim: &str, claims: &Value) -> bool {
+    claim != "email" || claims.get("email_verified") == Some(&Value::Bool(true))
+}
+
 /// Why the issuer could not be asked.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -299,6 +305,17 @@ impl Pending {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_is_believed_where_the_issuer_verified_it() {
+        let claims = |verified: Value| serde_json::json!({ "email_verified": verified });
+        assert!(is_proved("email", &claims(true.into())));
+        for verified in [false.into(), "true".into(), Value::Null, 1.into()] {
+            assert!(!is_proved("email", &claims(verified)));
+        }
+        assert!(!is_proved("email", &serde_json::json!({})));
+        assert!(is_proved("sub", &serde_json::json!({})));
+    }
 
     #[test]
     fn a_sign_in_is_finished_once_and_only_where_it_was_begun() {

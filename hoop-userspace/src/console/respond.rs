@@ -129,8 +129,13 @@ pub fn events(stream: mpsc::Receiver<Bytes>) -> Answer {
 
 /// To a page of the console, by GET. A place that is none of its own leads to the first page.
 pub fn redirect(place: &str) -> Answer {
-    let own = place.starts_with('/') && !place.starts_with("//") && !place.contains('\\');
-    leave(if own { place } else { "/" })
+    leave(if is_own(place) { place } else { "/" })
+}
+
+/// Browsers leave tabs and line ends out of an address, and take `\` for `/`.
+fn is_own(place: &str) -> bool {
+    let plain = !place.contains(|c: char| c == '\\' || c.is_control());
+    plain && place.starts_with('/') && !place.contains("//")
 }
 
 /// To any place.
@@ -149,4 +154,28 @@ pub fn with_cookie(mut answer: Answer, cookie: &str) -> Answer {
         answer.headers_mut().append(header::SET_COOKIE, value);
     }
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_the_consoles_own_or_none() {
+        for own in ["/", "/approvals/q1", "/approvals?all=1&from=200"] {
+            assert!(is_own(own), "{own}");
+        }
+        for other in [
+            "",
+            "approvals",
+            "//evil.example",
+            "/\\evil.example",
+            "/\t/evil.example",
+            "/\n/evil.example",
+            "/x//evil.example",
+            "https://evil.example",
+        ] {
+            assert!(!is_own(other), "{other:?}");
+        }
+    }
 }

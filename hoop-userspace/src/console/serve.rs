@@ -2,6 +2,7 @@
 //! who asks, whether that person may, and only then what it wants.
 
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,15 +11,15 @@ use ::http::{Method, Request, StatusCode};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Body;
-use ring::hmac;
+use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, watch};
 
 use super::fields::{Fields, cookie};
-use super::guard::Guard;
+use super::guard::{Guard, Places, neighbour};
 use super::link::Link;
 use super::respond::{self, Answer};
-use super::routes::{Asset, Found, ROUTES, Route, SignIn, To, find};
+use super::routes::{Asset, Found, ROUTES, Route, To, find};
 use super::site::Site;
 use super::{live, oidc, pages, recordings};
 use crate::handover::console::{Denied, SignedIn, Wish};
@@ -26,12 +27,25 @@ use crate::handover::console::{Denied, SignedIn, Wish};
 /// Of a request's body.
 const MAX_BODY: usize = 48 << 10;
 const BODY_WITHIN: Duration = Duration::from_secs(10);
+/// Of what an issuer reports, which is passed on when all of it is there.
+const MAX_REPORT: usize = 256 << 10;
+const REPORT_WITHIN: Duration = Duration::from_secs(5);
+/// Reports at once, and of one address.
+const REPORTS: usize = 16;
+const REPORTS_OF_ONE: u32 = 4;
+/// Statements that are parsed at once, for people who try a policy.
+const TRIALS: usize = 2;
 
 /// What outlives a configuration.
 pub struct Server {
     pub link: Arc<Link>,
     pub changes: watch::Receiver<u64>,
     pub streams: Arc<Semaphore>,
+    /// Of those, each session's.
+    pub followed: Places<String>,
+    pub trials: Arc<Semaphore>,
+    reports: Semaphore,
+    reporting: Places<IpAddr>,
     pub pending: oidc::Pending,
     pub index: recordings::Shared,
     guard: Guard,
@@ -43,6 +57,10 @@ impl Server {
             link,
             changes,
             streams: live::places(),
+            followed: Places::default(),
+            trials: Arc::new(Semaphore::new(TRIALS)),
+            reports: Semaphore::new(REPORTS),
+            reporting: Places::default(),
             pending: oidc::Pending::default(),
             index: recordings::Shared::default(),
             guard: Guard::default(),
@@ -67,12 +85,23 @@ pub struct Asked<'r> {
     pub query: Fields,
     pub token: Option<String>,
     pub person: Option<Person>,
+    /// Whether a page asks by itself: that keeps no session.
+    pub background: bool,
 }
 
 impl Asked<'_> {
     /// Asks the keeper in this person's name.
     pub async fn ask(&self, wish: Wish) -> Result<Value, Denied> {
-        self.server.link.ask(self.token.as_deref(), wish).await
+        self.ask_for_file(wish).await.map(|(value, _)| value)
+    }
+
+    /// The same, with what the keeper opened.
+    pub async fn ask_for_file(&self, wish: Wish) -> Result<(Value, Option<OwnedFd>), Denied> {
+        let (link, token) = (&self.server.link, self.token.as_deref());
+        match self.background {
+            true => link.ask_by_itself(token, wish).await,
+            false => link.ask_for_file(token, wish).await,
+        }
     }
 
     pub fn is_api(&self) -> bool {
@@ -123,11 +152,11 @@ where
     };
     match route.to {
         // Proved by itself, and from elsewhere by its nature.
-        To::Issuer => return super::api::pass_on(server, head, body).await,
+        To::Issuer => return report(server, site, peer, head, &parameter, body).await,
         To::Asset(asset) => return file(asset),
         _ => {}
     }
-    let Some(body) = whole(body).await else {
+    let Some(body) = whole(body, MAX_BODY, BODY_WITHIN).await else {
         return respond::plain(StatusCode::PAYLOAD_TOO_LARGE, "the request is too large\n");
     };
     if route.to == To::Slack {
@@ -136,11 +165,9 @@ where
     if let Err(why) = comes_from_us(site, head) {
         return respond::plain(StatusCode::FORBIDDEN, why);
     }
-    let guessed = matches!(
-        route.to,
-        To::SignIn(SignIn::Redeem | SignIn::Leave | SignIn::Return)
-    );
-    if guessed && !server.guard.may_sign_in(peer) {
+    if let To::SignIn(step) = route.to
+        && !server.guard.may_sign_in(peer, step)
+    {
         return respond::plain(StatusCode::TOO_MANY_REQUESTS, "too many sign-ins\n");
     }
     let mut asked = Asked {
@@ -152,6 +179,7 @@ where
         query: Fields::of_query(head),
         token: cookie(head, site.cookie()).map(str::to_owned),
         person: None,
+        background: head.method == Method::GET && head.headers.contains_key(BACKGROUND),
     };
     let answered = answer(&mut asked, &body).await;
     answered.unwrap_or_else(|denied| denied_answer(&asked, &denied))
@@ -173,8 +201,8 @@ async fn answer(asked: &mut Asked<'_>, body: &Bytes) -> Result<Answer, Denied> {
             let fields = Fields::of_body(asked.head, body);
             let fields = fields
                 .ok_or_else(|| Denied::Bad("this is neither a form nor a JSON object".into()))?;
-            if let (Some(_), Some(token)) = (&asked.person, &asked.token) {
-                is_meant(token, asked.head, &fields)?;
+            if let Some(person) = &asked.person {
+                is_meant(&person.csrf, asked.head, &fields)?;
             }
             fields
         }
@@ -210,9 +238,9 @@ async fn answer(asked: &mut Asked<'_>, body: &Bytes) -> Result<Answer, Denied> {
 
 /// Who asks, if the session still holds. Where nobody needs to, nobody is asked for.
 async fn person(asked: &Asked<'_>) -> Result<Option<Person>, Denied> {
-    let Some(token) = &asked.token else {
+    if asked.token.is_none() {
         return Ok(None);
-    };
+    }
     let is: SignedIn = match asked.ask(Wish::Whoami).await {
         Ok(value) => {
             serde_json::from_value(value).map_err(|error| Denied::Failed(error.to_string()))?
@@ -220,49 +248,29 @@ async fn person(asked: &Asked<'_>) -> Result<Option<Person>, Denied> {
         Err(Denied::SignIn | Denied::Role(_)) => return Ok(None),
         Err(denied) => return Err(denied),
     };
-    let csrf = csrf(token);
+    let csrf = is.csrf.clone();
     Ok(Some(Person { is, csrf }))
 }
 
-/// What is signed with the session's token, which no other site and no page's script can read.
-const CSRF: &[u8] = b"hoop console: a form of this session";
-
-/// The text that a session's forms carry, in hex.
-pub fn csrf(token: &str) -> String {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, token.as_bytes());
-    let tag = hmac::sign(&key, CSRF);
-    tag.as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
-}
+/// What a page sends along when it asks by itself.
+const BACKGROUND: &str = "x-hoop-background";
 
 /// A request that changes something carries what only the session's own pages know.
-fn is_meant(token: &str, head: &Parts, fields: &Fields) -> Result<(), Denied> {
+fn is_meant(csrf: &str, head: &Parts, fields: &Fields) -> Result<(), Denied> {
     let header = head
         .headers
         .get("x-hoop-csrf")
         .and_then(|value| value.to_str().ok());
     let given = header.unwrap_or(fields.get("csrf"));
-    let key = hmac::Key::new(hmac::HMAC_SHA256, token.as_bytes());
-    // In a time that tells nothing of where they differ.
-    let same = unhex(given).is_some_and(|tag| hmac::verify(&key, CSRF, &tag).is_ok());
-    match same {
+    // By their digests, in a time that tells nothing of where they differ.
+    let of = |text: &str| digest(&SHA256, text.as_bytes());
+    let same = of(given).as_ref() == of(csrf).as_ref();
+    match same && !csrf.is_empty() {
         true => Ok(()),
         false => Err(Denied::Bad(
             "the form is of another session: load the page again (API: send x-hoop-csrf, as /api/v1/whoami says)".into(),
         )),
     }
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    if text.len() != 64 || !text.is_ascii() {
-        return None;
-    }
-    (0..text.len())
-        .step_by(2)
-        .map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok())
-        .collect()
 }
 
 /// Refuses what another site has a browser send, and names that lead here by rebinding.
@@ -279,9 +287,10 @@ fn comes_from_us(site: &Site, head: &Parts) -> Result<(), &'static str> {
         (Some(origin), _) if origin == site.origin => Ok(()),
         (Some(_), _) => Err("this comes from another site\n"),
         (None, Some("same-origin")) => Ok(()),
-        // No browser in use leaves both out; the form's own proof is asked for besides.
-        (None, None) => Ok(()),
-        _ => Err("this does not say that it comes from the console\n"),
+        // No browser in use leaves both out. Whoever carries no session does nothing in
+        // anybody's name.
+        (None, None) if cookie(head, site.cookie()).is_none() => Ok(()),
+        _ => Err("this does not say that it comes from the console (a program sends Origin: the console's address)\n"),
     }
 }
 
@@ -311,13 +320,46 @@ fn denied_answer(asked: &Asked<'_>, denied: &Denied) -> Answer {
     }
 }
 
-async fn whole<B>(body: B) -> Option<Bytes>
+/// Takes what an issuer reports: from whom hoop has an issuer, all of it and soon, a few at once. Only
+/// then does the worker hear of it, whose places are few.
+async fn report<B>(
+    server: &Arc<Server>,
+    site: &Arc<Site>,
+    peer: IpAddr,
+    head: &Parts,
+    issuer: &str,
+    body: B,
+) -> Answer
 where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let collecting = Limited::new(Box::pin(body), MAX_BODY).collect();
-    let collected = tokio::time::timeout(BODY_WITHIN, collecting).await.ok()?;
+    if !site.hears(issuer) {
+        return respond::plain(StatusCode::NOT_FOUND, "not found\n");
+    }
+    let busy = || respond::plain(StatusCode::TOO_MANY_REQUESTS, "too many reports\n");
+    let Some(_own) = server.reporting.take(neighbour(peer), REPORTS_OF_ONE) else {
+        return busy();
+    };
+    let Ok(_place) = server.reports.try_acquire() else {
+        return busy();
+    };
+    match whole(body, MAX_REPORT, REPORT_WITHIN).await {
+        Some(body) => super::api::pass_on(server, head, body).await,
+        None => respond::plain(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "the report is too large, or too slow\n",
+        ),
+    }
+}
+
+async fn whole<B>(body: B, most: usize, within: Duration) -> Option<Bytes>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let collecting = Limited::new(Box::pin(body), most).collect();
+    let collected = tokio::time::timeout(within, collecting).await.ok()?;
     collected.ok().map(http_body_util::Collected::to_bytes)
 }
 

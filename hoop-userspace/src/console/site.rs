@@ -9,6 +9,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::oidc::Oidc;
 use crate::config::{self, Config};
+use crate::ids::IssuerName;
 
 pub struct Site {
     pub config: Arc<Config>,
@@ -41,14 +42,23 @@ impl Site {
         })
     }
 
+    /// Whether there is an issuer of that name that reports anything.
+    pub fn hears(&self, issuer: &str) -> bool {
+        let issuer = self.config.issuers.get(&IssuerName::from(issuer));
+        issuer.is_some_and(|issuer| {
+            issuer.events.hook.is_some() || issuer.events.transmitter.is_some()
+        })
+    }
+
     /// Whether browsers reach it by https, and may be asked to send cookies no other way.
     pub fn is_secure(&self) -> bool {
         self.origin.starts_with("https://")
     }
 
     /// The session's cookie. Its prefix makes browsers insist on `Secure`, on no domain and on the
-    /// whole path (RFC 6265bis §4.1.3.2); over plain http on loopback, which only tests and tunnels
-    /// use, no browser would take it so.
+    /// whole path (RFC 6265bis §4.1.3.2). Over plain http on loopback no browser would take it so,
+    /// and it goes to every port of the host's name: that is for trying out, and for hosts with one
+    /// user (`docs/CONSOLE.md`).
     pub fn cookie(&self) -> &'static str {
         match self.is_secure() {
             true => "__Host-hoop",

@@ -32,6 +32,8 @@ pub struct FromConsole {
     pub number: u64,
     /// The token of a person's session, where the wish is a person's.
     pub session: Option<Zeroizing<String>>,
+    /// Whether a page asks by itself, which is no use of the session.
+    pub background: bool,
     pub wish: Wish,
 }
 
@@ -77,8 +79,14 @@ pub enum Wish {
     /// Who is signed in.
     Whoami,
     Status,
+    /// A page of questions, the newest; `from` counts what is left out, from the newest on.
     Questions {
         all: bool,
+        from: usize,
+    },
+    /// What was decided about the like of one.
+    Similar {
+        question: String,
     },
     Question {
         question: String,
@@ -139,6 +147,8 @@ pub struct SignedIn {
     pub groups: Vec<String>,
     /// Seconds until the session ends in any case.
     pub left: u64,
+    /// What every form of this session carries: random, and not to be had from its cookie.
+    pub csrf: String,
 }
 
 /// What a person may do at the console.
@@ -214,7 +224,8 @@ impl Wish {
             | Self::Whoami
             | Self::Status
             | Self::Questions { .. }
-            | Self::Question { .. } => Some(Needs::See),
+            | Self::Question { .. }
+            | Self::Similar { .. } => Some(Needs::See),
             Self::Vote { .. } | Self::Revoke { .. } => Some(Needs::Vote),
             Self::Ledgers | Self::Ledger { .. } => Some(Needs::Audit),
             Self::Kill { .. } | Self::Suspend { .. } | Self::Resume { .. } => {

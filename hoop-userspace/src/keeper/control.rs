@@ -1,7 +1,7 @@
 //! The control socket: one request and one answer per connection, each a line of JSON.
 //!
-//! Root and members of the worker's group may connect, and the worker's own account may not: the
-//! socket must not be a way out of the worker.
+//! Root and members of the worker's group may connect, and hoop's own accounts may not, the worker's
+//! and the console's: the socket must not be a way out of either.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -101,17 +101,18 @@ pub fn listen(folder: &Path, worker: &User) -> io::Result<UnixListener> {
 }
 
 /// Serves the socket for as long as the keeper lives.
-pub async fn serve(listener: UnixListener, worker: Uid, answers: Arc<impl Answers>) {
+pub async fn serve(listener: UnixListener, own: Vec<Uid>, answers: Arc<impl Answers>) {
     let places = Arc::new(tokio::sync::Semaphore::new(AT_ONCE));
+    let own: Arc<[Uid]> = own.into();
     loop {
         let Ok(place) = places.clone().acquire_owned().await else {
             return;
         };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let answers = answers.clone();
+                let (answers, own) = (answers.clone(), own.clone());
                 tokio::spawn(async move {
-                    let served = tokio::time::timeout(PATIENCE, one(stream, worker, &*answers));
+                    let served = tokio::time::timeout(PATIENCE, one(stream, &own, &*answers));
                     if let Ok(Err(error)) = served.await {
                         tracing::debug!(%error, "a control connection failed");
                     }
@@ -126,15 +127,15 @@ pub async fn serve(listener: UnixListener, worker: Uid, answers: Arc<impl Answer
     }
 }
 
-async fn one(stream: UnixStream, worker: Uid, answers: &impl Answers) -> io::Result<()> {
+async fn one(stream: UnixStream, own: &[Uid], answers: &impl Answers) -> io::Result<()> {
     let peer = stream.peer_cred()?;
     let mut stream = BufReader::new(stream);
     // Read in any case: closing before would take the answer away with a reset.
     let mut line = String::new();
     (&mut stream).take(MAX_REQUEST).read_line(&mut line).await?;
     let answer = match serde_json::from_str(&line) {
-        _ if peer.uid() == worker.as_raw() => {
-            Answer::Error("the worker's own account may not use the control socket".into())
+        _ if own.iter().any(|own| own.as_raw() == peer.uid()) => {
+            Answer::Error("hoop's own accounts may not use the control socket".into())
         }
         Ok(ask) => {
             let (uid, pid) = (peer.uid(), peer.pid());
@@ -201,7 +202,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(folder.path().join(SOCKET)).unwrap();
         // The tests' own account stands for an operator, another for the worker.
-        tokio::spawn(serve(listener, Uid::from_raw(4_000_000), Arc::new(Echo)));
+        tokio::spawn(serve(listener, vec![Uid::from_raw(4_000_000)], Arc::new(Echo)));
         let path = folder.path().to_owned();
         let (status, kill) = tokio::task::spawn_blocking(move || {
             let kill = Ask::Kill {
@@ -225,10 +226,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_worker_is_not_answered() {
+    async fn hoops_own_accounts_are_not_answered() {
         let folder = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(folder.path().join(SOCKET)).unwrap();
-        tokio::spawn(serve(listener, Uid::current(), Arc::new(Echo)));
+        let own = vec![Uid::from_raw(4_000_000), Uid::current()];
+        tokio::spawn(serve(listener, own, Arc::new(Echo)));
         let path = folder.path().to_owned();
         let asked = tokio::task::spawn_blocking(move || ask(&path, &Ask::Status))
             .await

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc};
 
+use super::console::button;
 use super::journal::{Entry, Journal};
 use super::lock;
 use super::status::ChannelStatus;
@@ -87,9 +88,11 @@ impl Courier {
                 ChannelKind::Webhook => notice::webhook(case, happened, channel.statements),
                 ChannelKind::Slack => {
                     let console = config.console.as_ref();
+                    let slack = console.and_then(|console| console.slack.as_ref());
+                    let value = slack.map(|slack| button::value(slack, case));
                     let extras = notice::Extras {
                         statements: channel.statements,
-                        buttons: console.is_some_and(|console| console.slack.is_some()),
+                        buttons: value.as_deref(),
                         console: console.map(|console| &*console.origin),
                     };
                     notice::slack(case, happened, extras)

@@ -111,7 +111,8 @@ pub enum Entry {
         how: String,
         roles: Vec<String>,
     },
-    /// What somebody did, or tried, at the console. Votes are in the log of approvals.
+    /// What somebody does, or tries, at the console: written before it is done, and once more with
+    /// its problem where it came to nothing. Votes are in the log of approvals.
     Admin {
         who: String,
         via: String,
@@ -184,9 +185,15 @@ impl Journal {
     }
 
     pub fn write(&self, entry: &Entry) {
+        // What has happened has happened: the log says that the ledger does not.
+        let _ = self.must(entry);
+    }
+
+    /// Writes what may only be done once it is written; where it cannot be, it is not to be done.
+    pub fn must(&self, entry: &Entry) -> Result<(), String> {
         let mut entry = entry.clone();
         if !self.is_due(&mut entry, Instant::now()) {
-            return;
+            return Ok(());
         }
         let text = serde_json::to_string(&entry).unwrap_or_default();
         if entry.is_bad() {
@@ -195,13 +202,14 @@ impl Journal {
             tracing::info!(entry = %text, "keeper");
         }
         let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(error) = book.append(&entry) {
+        book.append(&entry).map_err(|error| {
             tracing::error!(
                 error,
                 entry = text,
                 "the keeper's ledger could not be written"
             );
-        }
+            format!("the keeper's ledger cannot be written: {error}")
+        })
     }
 
     fn is_due(&self, entry: &mut Entry, now: Instant) -> bool {
@@ -256,6 +264,19 @@ mod tests {
         assert!(journal.is_due(&mut last, start + QUIET));
         assert!(matches!(last, Entry::NoOrigin { unwritten: 100, .. }));
         assert!(journal.is_due(&mut Entry::Stopping, start));
+    }
+
+    #[test]
+    fn what_must_be_written_says_when_it_is_not() {
+        struct Full;
+        impl Book for Full {
+            fn append(&mut self, _: &Entry) -> Result<(), String> {
+                Err("no space".into())
+            }
+        }
+        assert!(Journal::new(Nowhere).must(&Entry::Stopping).is_ok());
+        let refused = Journal::new(Full).must(&Entry::Stopping).unwrap_err();
+        assert!(refused.contains("no space"), "{refused}");
     }
 
     #[test]

@@ -84,6 +84,10 @@ pub enum KeeperError {
     },
     #[error("[console] user is {0}, which is the worker's account: name another")]
     SameAccount(String),
+    #[error(
+        "[console] user is {0}, which is in the worker's group and could speak on the control socket: take it out of the group"
+    )]
+    WorkersGroup(String),
     #[error(transparent)]
     Suspended(#[from] suspended::SuspendedError),
     #[error("the keeper cannot start: {0}")]
@@ -249,6 +253,7 @@ impl Keeper {
             signed_in: Mutex::default(),
         });
         tokio::spawn(handing::answer_for_tokens(parts.clone(), wanted));
+        let mut hoops = vec![account.uid];
         let page = match &config.console {
             None => None,
             Some(console) => {
@@ -257,6 +262,10 @@ impl Keeper {
                 if own.uid == account.uid {
                     return Err(KeeperError::SameAccount(console.user.clone()));
                 }
+                if people::is_in(&own, account.gid) {
+                    return Err(KeeperError::WorkersGroup(console.user.clone()));
+                }
+                hoops.push(own.uid);
                 let bound = console::bind(console.listen);
                 Some(bound.map_err(|source| KeeperError::Console {
                     listen: console.listen,
@@ -270,7 +279,7 @@ impl Keeper {
             parts: parts.clone(),
             governor: governor.clone(),
         });
-        tokio::spawn(control::serve(listener, account.uid, answers.clone()));
+        tokio::spawn(control::serve(listener, hoops, answers.clone()));
         let console = page.map(|page| Console::start(parts.clone(), answers, page, bundle));
         Ok(Self {
             console,

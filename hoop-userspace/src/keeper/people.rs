@@ -4,7 +4,7 @@
 use std::ffi::CString;
 use std::path::Path;
 
-use nix::unistd::{Group, Uid, User, getgrouplist};
+use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 
 use crate::ask::Voter;
 use crate::attribute::Proc;
@@ -36,14 +36,34 @@ pub enum NoPerson {
     Account(u32, nix::errno::Errno),
 }
 
+/// An account of this host that somebody speaks with. What follows from it is looked up at every
+/// use: a reload, or a change of the host's groups, counts at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// For root: who became it, where that is known.
+    pub uid: u32,
+    pub root: bool,
+}
+
 /// The person behind a connection. Looks accounts up, which may block.
 pub fn voter(config: &Config, peer: Peer) -> Result<Voter, NoPerson> {
+    person(config, behind(config, peer)?)
+}
+
+/// The account behind a connection.
+pub fn behind(config: &Config, peer: Peer) -> Result<Account, NoPerson> {
     let proc = ungoverned(config, peer)?;
     let root = peer.uid == 0;
-    let behind = match root {
+    let uid = match root {
         true => login(proc).unwrap_or(0),
         false => peer.uid,
     };
+    Ok(Account { uid, root })
+}
+
+/// The person whose account that is. May block.
+pub fn person(config: &Config, who: Account) -> Result<Voter, NoPerson> {
+    let Account { uid: behind, root } = who;
     let account = account(behind)?;
     let mut groups = groups(config, behind, &account);
     if root && behind != 0 {
@@ -113,6 +133,14 @@ fn groups(config: &Config, uid: u32, account: &str) -> Vec<String> {
         groups.extend(of_host.map(|(group, _)| group.clone()));
     }
     groups
+}
+
+/// Whether an account is in a group, by itself or as a member. May block.
+pub fn is_in(user: &User, group: Gid) -> bool {
+    let name = CString::new(user.name.as_str());
+    // What cannot be told is taken for the worse.
+    let groups = name.ok().and_then(|name| getgrouplist(&name, user.gid).ok());
+    user.gid == group || groups.is_none_or(|groups| groups.contains(&group))
 }
 
 /// The names of the groups that the account is in on this host.

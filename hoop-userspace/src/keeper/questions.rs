@@ -51,7 +51,7 @@ impl Answers for Questions {
                 instance,
                 reason,
             } => self.resume(&agent, instance.as_deref(), &reason),
-            Ask::ConsoleLogin => match self.console_login(peer).await {
+            Ask::ConsoleLogin => match self.console_login(peer) {
                 Ok(value) => Answer::Ok(value),
                 Err(why) => Answer::Error(why),
             },
@@ -119,14 +119,14 @@ impl Questions {
     }
 
     /// A code that signs whoever asks in at the console, once.
-    async fn console_login(&self, peer: Peer) -> Result<serde_json::Value, String> {
+    fn console_login(&self, peer: Peer) -> Result<serde_json::Value, String> {
         let config = self.parts.config();
         let console = config.console.as_ref();
         let console = console.ok_or("there is no console: the configuration has no [console]")?;
-        let mut voter = self.parts.clerk.person(peer).await?;
-        voter.via = "console";
+        // The account and not the person: who that is may be another by the time it votes.
+        let account = people::behind(&config, peer).map_err(|no| no.to_string())?;
         let code = super::console::token()?;
-        lock(&self.parts.signed_in).promise(&code, voter, Instant::now())?;
+        lock(&self.parts.signed_in).promise(&code, account, Instant::now())?;
         let url = format!("{}/sign-in/local?code={code}", console.origin);
         Ok(serde_json::json!({ "url": url }))
     }

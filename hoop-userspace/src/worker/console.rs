@@ -5,8 +5,8 @@
 //! a stranger nothing but that it was not proved.
 
 use std::convert::Infallible;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -37,15 +37,46 @@ const MAX_BODY: usize = 256 << 10;
 /// What Okta sends to learn whether the address is ours.
 const CHALLENGE: &str = "x-okta-verification-challenge";
 
+/// Entries that strangers can cause, in a minute; what is above is counted.
+const REFUSED: u32 = 6;
+const MINUTE: Duration = Duration::from_secs(60);
+
 /// One for the worker.
 pub struct Listener {
     places: Arc<Semaphore>,
+    refused: Arc<Mutex<Refused>>,
+}
+
+/// What was refused, so that a stranger's flood does not become the ledger's.
+#[derive(Default)]
+struct Refused {
+    since: Option<Instant>,
+    written: u32,
+    unwritten: u64,
+}
+
+impl Refused {
+    /// Whether one more is written, and then how many were not before it.
+    fn one(&mut self, now: Instant) -> Option<u64> {
+        let over = |since: Instant| now.duration_since(since) >= MINUTE;
+        if self.since.is_none_or(over) {
+            self.since = Some(now);
+            self.written = 0;
+        }
+        if self.written >= REFUSED {
+            self.unwritten += 1;
+            return None;
+        }
+        self.written += 1;
+        Some(std::mem::take(&mut self.unwritten))
+    }
 }
 
 impl Default for Listener {
     fn default() -> Self {
         Self {
             places: Arc::new(Semaphore::new(AT_ONCE)),
+            refused: Arc::default(),
         }
     }
 }
@@ -56,10 +87,11 @@ impl Listener {
         let Ok(place) = self.places.clone().try_acquire_owned() else {
             return;
         };
+        let refused = self.refused.clone();
         tokio::spawn(async move {
             let _place = place;
             tokio::select! {
-                served = tokio::time::timeout(LIFE, one(shared.clone(), stream)) => {
+                served = tokio::time::timeout(LIFE, one(shared.clone(), refused, stream)) => {
                     if let Ok(Err(error)) = served {
                         tracing::debug!(error, "a connection of the console failed");
                     }
@@ -70,21 +102,29 @@ impl Listener {
     }
 }
 
-async fn one(shared: Arc<Shared>, stream: std::os::unix::net::UnixStream) -> Result<(), String> {
+async fn one(
+    shared: Arc<Shared>,
+    refused: Arc<Mutex<Refused>>,
+    stream: std::os::unix::net::UnixStream,
+) -> Result<(), String> {
     let stream = stream
         .set_nonblocking(true)
         .and_then(|()| UnixStream::from_std(stream))
         .map_err(|error| error.to_string())?;
-    http(shared, stream).await
+    http(shared, refused, stream).await
 }
 
-async fn http<S>(shared: Arc<Shared>, stream: S) -> Result<(), String>
+async fn http<S>(
+    shared: Arc<Shared>,
+    refused: Arc<Mutex<Refused>>,
+    stream: S,
+) -> Result<(), String>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(move |request| {
-        let shared = shared.clone();
-        async move { Ok::<_, Infallible>(answer(&shared, request).await) }
+        let (shared, refused) = (shared.clone(), refused.clone());
+        async move { Ok::<_, Infallible>(answer(&shared, &refused, request).await) }
     });
     http1::Builder::new()
         .timer(TokioTimer::new())
@@ -97,7 +137,7 @@ where
 
 type Answer = Response<Full<Bytes>>;
 
-async fn answer(shared: &Shared, request: Request<Incoming>) -> Answer {
+async fn answer(shared: &Shared, refused: &Mutex<Refused>, request: Request<Incoming>) -> Answer {
     let (head, body) = request.into_parts();
     let mut path = head.uri.path().split('/').skip(1);
     let (Some("events"), Some(issuer), Some(kind), None) =
@@ -108,8 +148,8 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> Answer {
     let issuer = IssuerName::from(issuer);
     match (&head.method, kind) {
         (&Method::GET, "hook") => challenge(shared, &issuer, &head.headers),
-        (&Method::POST, "hook") => hook(shared, &issuer, &head.headers, body).await,
-        (&Method::POST, "set") => set(shared, &issuer, body).await,
+        (&Method::POST, "hook") => hook(shared, refused, &issuer, &head.headers, body).await,
+        (&Method::POST, "set") => set(shared, refused, &issuer, body).await,
         _ => plain(StatusCode::NOT_FOUND),
     }
 }
@@ -126,18 +166,21 @@ fn challenge(shared: &Shared, issuer: &IssuerName, headers: &HeaderMap) -> Answe
     }
 }
 
-async fn hook(shared: &Shared, issuer: &IssuerName, headers: &HeaderMap, body: Incoming) -> Answer {
+async fn hook(
+    shared: &Shared,
+    refused: &Mutex<Refused>,
+    issuer: &IssuerName,
+    headers: &HeaderMap,
+    body: Incoming,
+) -> Answer {
     let rules = shared.rules();
     let Some(secret) = rules.verifier.hook(issuer) else {
         return plain(StatusCode::NOT_FOUND);
     };
     let sent = headers.get(http::header::AUTHORIZATION);
     if !secret.is(sent.map(http::HeaderValue::as_bytes)) {
-        note(
-            shared,
-            "event_refused",
-            format!("{issuer}: a hook with a wrong secret"),
-        );
+        let why = format!("{issuer}: a hook with a wrong secret");
+        note_refused(shared, refused, why);
         return plain(StatusCode::UNAUTHORIZED);
     }
     let Some(body) = whole(body).await else {
@@ -153,7 +196,12 @@ async fn hook(shared: &Shared, issuer: &IssuerName, headers: &HeaderMap, body: I
 }
 
 /// RFC 8935 §2.
-async fn set(shared: &Shared, issuer: &IssuerName, body: Incoming) -> Answer {
+async fn set(
+    shared: &Shared,
+    refused: &Mutex<Refused>,
+    issuer: &IssuerName,
+    body: Incoming,
+) -> Answer {
     let Some(body) = whole(body).await else {
         return plain(StatusCode::PAYLOAD_TOO_LARGE);
     };
@@ -166,7 +214,7 @@ async fn set(shared: &Shared, issuer: &IssuerName, body: Incoming) -> Answer {
             plain(StatusCode::ACCEPTED)
         }
         Some(Err(error)) => {
-            note(shared, "event_refused", format!("{issuer}: {error}"));
+            note_refused(shared, refused, format!("{issuer}: {error}"));
             let status = if error.passing {
                 StatusCode::SERVICE_UNAVAILABLE
             } else {
@@ -224,6 +272,21 @@ fn note(shared: &Shared, kind: &str, detail: String) {
     report(&shared.tell, kind, detail, None);
 }
 
+fn note_refused(shared: &Shared, refused: &Mutex<Refused>, why: String) {
+    let due = {
+        let mut refused = refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.one(Instant::now())
+    };
+    match due {
+        None => tracing::debug!(why, "a report was refused"),
+        Some(0) => note(shared, "event_refused", why),
+        Some(more) => {
+            let why = format!("{why}; and {more} before it that are not written");
+            note(shared, "event_refused", why);
+        }
+    }
+}
+
 async fn whole(body: Incoming) -> Option<Bytes> {
     let body = Limited::new(body, MAX_BODY).collect().await;
     body.ok().map(http_body_util::Collected::to_bytes)
@@ -243,4 +306,23 @@ fn json_of(status: StatusCode, value: &serde_json::Value) -> Answer {
         .headers_mut()
         .insert(http::header::CONTENT_TYPE, kind);
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_strangers_is_counted_and_not_written() {
+        let mut refused = Refused::default();
+        let start = Instant::now();
+        for _ in 0..REFUSED {
+            assert_eq!(refused.one(start), Some(0));
+        }
+        for _ in 0..100 {
+            assert_eq!(refused.one(start + MINUTE / 2), None);
+        }
+        assert_eq!(refused.one(start + MINUTE), Some(100));
+        assert_eq!(refused.one(start + MINUTE), Some(0));
+    }
 }

@@ -18,6 +18,18 @@ impl Parser<'_> {
         self.unique(raw.clone().map(|a| &a.name), "approver");
         self.unique(raw.clone().filter_map(|a| a.user.as_ref()), "user");
         self.unique(raw.clone().filter_map(|a| a.login.as_ref()), "login");
+        // Issuers tell no letters' cases apart, and the console does not either.
+        let mut logins: Vec<&str> = Vec::new();
+        for login in raw.clone().filter_map(|a| a.login.as_ref()) {
+            let own = login.get_ref().as_str();
+            let lower = own.to_lowercase();
+            let same = |known: &&str| *known != own && known.to_lowercase() == lower;
+            if logins.iter().any(same) {
+                let what = format!("{own:?} is another approver's login but for its case");
+                self.problems.add(login.span(), what);
+            }
+            logins.push(own);
+        }
         raw.map(|approver| {
             let name = approver.name.get_ref();
             self.name(&approver.name, "an approver");

@@ -41,7 +41,7 @@
     loading = true;
     wanted = false;
     try {
-      const answer = await fetch(location.href, { headers: { accept: "text/html" }, redirect: "follow" });
+      const answer = await fetch(location.href, { headers: { accept: "text/html", "x-hoop-background": "1" }, redirect: "follow" });
       if (answer.redirected) return location.assign(answer.url);
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       const fresh = page.querySelector("main");

@@ -10,8 +10,14 @@ use crate::console::serve::Asked;
 use crate::console::text::{clock_of, cut, distance};
 use crate::handover::console::Needs;
 
+/// Questions that the keeper lists at once.
+const PAGE: usize = 200;
+
 pub fn inbox(asked: &Asked<'_>, questions: &Value) -> Markup {
     let all = asked.query.is_set("all");
+    let from: usize = asked.query.get("from").parse().unwrap_or(0);
+    let full = questions.as_array().is_some_and(|list| list.len() >= PAGE);
+    let earlier = from.saturating_add(PAGE);
     let list: Vec<&Value> = questions.as_array().into_iter().flatten().collect();
     let state = |question: &Value| word(question, "/state");
     let (pending, rest): (Vec<&Value>, Vec<&Value>) = list
@@ -35,6 +41,9 @@ pub fn inbox(asked: &Asked<'_>, questions: &Value) -> Markup {
             } }
             @if rest.is_empty() { p.empty { "None." } }
             ul.cards { @for question in rest.iter().rev() { (card(question)) } }
+            @if full {
+                p { a href=(format!("/approvals?{}from={earlier}", if all { "all=1&" } else { "" })) { "Earlier" } }
+            }
         }
     }
 }

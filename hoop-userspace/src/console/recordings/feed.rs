@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
@@ -72,8 +72,13 @@ async fn take(
     growing: &mut BTreeMap<SessionId, Growing>,
 ) -> Option<SessionId> {
     let listed = listed.as_array().into_iter().flatten();
+    // The worker names recordings. One of the far future is none: it must neither hide those of
+    // today nor be looked for again and again.
+    let now = SystemTime::now();
+    let latest = SessionId::new(now + LAG, [0xff; 10]);
     let listed: Vec<SessionId> = listed
         .filter_map(|name| name.as_str()?.parse().ok())
+        .filter(|session| *session <= latest)
         .collect();
     {
         let mut index = index.write().unwrap_or_else(PoisonError::into_inner);
@@ -84,8 +89,9 @@ async fn take(
         index.listed = index.listed.max(index.len() + new);
     }
     // The newest are looked for first.
+    let now = SessionId::new(now, [0xff; 10]);
     for session in listed.into_iter().rev() {
-        newest = newest.max(Some(session));
+        newest = newest.max(Some(session.min(now)));
         let known = index
             .read()
             .unwrap_or_else(PoisonError::into_inner)

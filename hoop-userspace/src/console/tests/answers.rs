@@ -4,9 +4,8 @@ use ::http::{Method, Request};
 use bytes::Bytes;
 use http_body_util::Full;
 
-use super::{Console, TOKEN, asked, text};
+use super::{CSRF, Console, TOKEN, asked, text};
 use crate::ask::Verdict;
-use crate::console::serve::csrf;
 use crate::handover::console::{Role, Wish};
 
 fn changed(
@@ -26,7 +25,7 @@ fn changed(
 }
 
 fn vote() -> Request<Full<Bytes>> {
-    let form = format!("verdict=refuse&reason=no&csrf={}", csrf(TOKEN));
+    let form = format!("verdict=refuse&reason=no&csrf={CSRF}");
     asked(Method::POST, "/approvals/q1/vote", &form)
 }
 
@@ -36,6 +35,7 @@ async fn an_answer_counts_only_from_the_sessions_own_page() {
     let refused = [
         changed(vote(), "origin", Some("https://evil.example")),
         changed(vote(), "origin", Some("null")),
+        changed(vote(), "origin", None),
         changed(vote(), "host", Some("evil.example")),
         changed(
             changed(vote(), "origin", None),
@@ -100,15 +100,15 @@ async fn the_api_takes_json_and_says_what_is_wrong() {
         let request = changed(request, "content-type", Some("application/json"));
         changed(request, "x-hoop-csrf", Some(token))
     };
-    let good = csrf(TOKEN);
-    let (status, said) = text(console.send(call("{}", &good)).await).await;
+    let good = CSRF;
+    let (status, said) = text(console.send(call("{}", good)).await).await;
     assert_eq!(
         (status, &*said),
         (422, "{\"error\":\"this needs a reason\"}")
     );
     let (status, _) = text(console.send(call("{\"reason\":\"x\"}", "0")).await).await;
     assert_eq!(status, 422);
-    let (status, said) = text(console.send(call("{\"reason\":\"x\"}", &good)).await).await;
+    let (status, said) = text(console.send(call("{\"reason\":\"x\"}", good)).await).await;
     assert_eq!(
         (status, &*said),
         (200, "{\"session\":\"06c4\",\"killed\":true}")

@@ -31,6 +31,7 @@ pub fn play(roles: Option<Vec<Role>>) -> (Arc<Link>, Played) {
                 number,
                 session,
                 wish,
+                ..
             } = wish;
             let known = session
                 .as_deref()
@@ -63,9 +64,10 @@ fn answer(roles: Option<&Vec<Role>>, wish: &Wish) -> Result<Value, Denied> {
         }
     }
     Ok(match wish {
-        Wish::Whoami => json!({ "name": "ada", "roles": roles, "groups": ["dba"], "left": 60 }),
+        Wish::Whoami => json!({ "name": "ada", "roles": roles, "groups": ["dba"], "left": 60, "csrf": super::CSRF }),
         Wish::Status => status(),
         Wish::Questions { .. } => json!([question("q1", "pending"), question("q2", "used")]),
+        Wish::Similar { .. } => json!([question("q2", "used")]),
         Wish::Question { question: id }
         | Wish::Vote { question: id, .. }
         | Wish::Revoke { question: id, .. } => full(id),

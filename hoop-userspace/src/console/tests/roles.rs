@@ -3,9 +3,8 @@
 
 use ::http::Method;
 
-use super::{Console, TOKEN, asked, text};
+use super::{CSRF, Console, asked, text};
 use crate::console::routes::{ROUTES, Route};
-use crate::console::serve::csrf;
 use crate::handover::console::Role;
 
 const ANYBODY: &[&str] = &[
@@ -65,8 +64,7 @@ async fn status(route: &Route, roles: Option<&[Role]>) -> (u16, String) {
         .collect();
     let form = match route.method == Method::POST {
         true => format!(
-            "csrf={}&verdict=approve&reason=x&code=right&agent=bot&resource=orders&sql=SELECT+1&value=x",
-            csrf(TOKEN)
+            "csrf={CSRF}&verdict=approve&reason=x&code=right&agent=bot&resource=orders&sql=SELECT+1&value=x"
         ),
         false => String::new(),
     };

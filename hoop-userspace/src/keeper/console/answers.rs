@@ -16,7 +16,9 @@ use serde_json::{Value, json};
 use time::{Date, OffsetDateTime};
 
 use super::roles;
-use super::sessions::{Bounds, Who};
+use super::button;
+use super::lists::{self, Lists};
+use super::sessions::{Bounds, Use, Who};
 use super::slack;
 use crate::ask::{Ballot, Verdict, Voter};
 use crate::handover::Channel;
@@ -29,6 +31,8 @@ use crate::keeper::{Parts, control, folders, lock};
 use crate::record::Store;
 use crate::replay::ledgers;
 
+/// For a directory of accounts to say who somebody is.
+const NAMED_WITHIN: Duration = Duration::from_secs(3);
 /// For a worker to be there.
 const WORKER_WITHIN: Duration = Duration::from_secs(1);
 /// Characters of what somebody wrote.
@@ -41,13 +45,18 @@ pub struct Answers {
     parts: Arc<Parts>,
     questions: Arc<Questions>,
     pressed: Mutex<slack::Seen>,
+    lists: Lists,
+    /// The worker's account, whose recordings are; it stays that while the keeper lives.
+    owner: Option<u32>,
 }
 
 /// Who wishes something, and may.
 struct Person {
     voter: Voter,
     roles: Vec<Role>,
+    votes: bool,
     left: Duration,
+    csrf: String,
     token: String,
 }
 
@@ -56,10 +65,14 @@ type Granted = Result<(Value, Option<OwnedFd>), Denied>;
 
 impl Answers {
     pub fn new(parts: Arc<Parts>, questions: Arc<Questions>) -> Self {
+        let worker = nix::unistd::User::from_name(&parts.config().worker.user);
+        let owner = worker.ok().flatten().map(|user| user.uid.as_raw());
         Self {
             parts,
             questions,
             pressed: Mutex::default(),
+            lists: Lists::default(),
+            owner,
         }
     }
 
@@ -68,12 +81,15 @@ impl Answers {
         let FromConsole {
             number,
             session,
+            background,
             wish,
         } = from;
-        let (answer, file) = match self
-            .grant(session.as_deref().map(String::as_str), wish)
-            .await
-        {
+        let how = match background {
+            true => Use::Background,
+            false => Use::Person,
+        };
+        let session = session.as_deref().map(String::as_str);
+        let (answer, file) = match self.grant(session, how, wish).await {
             Ok((value, file)) => (Ok(value.to_string()), file),
             Err(denied) => (Err(denied), None),
         };
@@ -84,14 +100,22 @@ impl Answers {
         }
     }
 
-    async fn grant(&self, session: Option<&str>, wish: Wish) -> Granted {
+    async fn grant(&self, session: Option<&str>, how: Use, wish: Wish) -> Granted {
         let Some(needs) = wish.needs() else {
             return self.of_the_console(wish).await;
         };
-        let person = self.person(session)?;
+        let person = self.person(session, how).await?;
         if !needs.met_by(&person.roles) {
             self.admin(&person.voter, "denied", "", needs.words().as_str(), None);
             return Err(Denied::Role(needs.words()));
+        }
+        if needs == Needs::Vote && !person.votes {
+            let why = format!(
+                "no [[approver]] names {} by `login`, so hoop cannot tell whom this would count for",
+                person.voter.name
+            );
+            self.admin(&person.voter, "denied", "", "", Some(&why));
+            return Err(Denied::Bad(why));
         }
         match needs {
             Needs::Audit => self.audit(wish).await,
@@ -103,18 +127,31 @@ impl Answers {
         }
     }
 
-    fn person(&self, session: Option<&str>) -> Result<Person, Denied> {
+    async fn person(&self, session: Option<&str>, how: Use) -> Result<Person, Denied> {
         let token = session.ok_or(Denied::SignIn)?;
         let bounds = self.bounds()?;
-        let found = lock(&self.parts.signed_in).find(token, Instant::now(), bounds);
-        let (who, left) = found.ok_or(Denied::SignIn)?;
-        let (voter, roles) = roles::person(&self.parts.config(), &who);
+        let found = lock(&self.parts.signed_in).find(token, how, Instant::now(), bounds);
+        let found = found.ok_or(Denied::SignIn)?;
+        let known = self.known(&found.who).await?;
         Ok(Person {
-            voter,
-            roles,
-            left,
+            voter: known.voter,
+            roles: known.roles,
+            votes: known.votes,
+            left: found.left,
+            csrf: found.csrf,
             token: token.to_owned(),
         })
+    }
+
+    /// Who that is now. A directory that does not answer holds nobody else up.
+    async fn known(&self, who: &Who) -> Result<roles::Known, Denied> {
+        let (config, who) = (self.parts.config(), who.clone());
+        let looked_up = tokio::task::spawn_blocking(move || roles::person(&config, &who));
+        match tokio::time::timeout(NAMED_WITHIN, looked_up).await {
+            Ok(Ok(known)) => known.map_err(|no| Denied::Failed(no.to_string())),
+            Ok(Err(error)) => Err(Denied::Failed(error.to_string())),
+            Err(_) => Err(Denied::Failed("it cannot be looked up who asks".into())),
+        }
     }
 
     fn bounds(&self) -> Result<Bounds, Denied> {
@@ -129,8 +166,8 @@ impl Answers {
     /// What the console may have by itself.
     async fn of_the_console(&self, wish: Wish) -> Granted {
         match wish {
-            Wish::Redeem { code } => self.redeem(&code).map(plain),
-            Wish::SignIn { login, groups } => self.sign_in(login, groups).map(plain),
+            Wish::Redeem { code } => self.redeem(&code).await.map(plain),
+            Wish::SignIn { login, groups } => self.sign_in(login, groups).await.map(plain),
             Wish::Slack {
                 timestamp,
                 signature,
@@ -146,20 +183,20 @@ impl Answers {
         }
     }
 
-    fn redeem(&self, code: &str) -> Result<Value, Denied> {
-        let voter = lock(&self.parts.signed_in).redeem(code, Instant::now());
-        let voter = voter.ok_or_else(|| {
+    async fn redeem(&self, code: &str) -> Result<Value, Denied> {
+        let account = lock(&self.parts.signed_in).redeem(code, Instant::now());
+        let account = account.ok_or_else(|| {
             Denied::Bad(
                 "the code was used, or is too old: ask for another with `hoop console login`"
                     .into(),
             )
         })?;
-        self.begin(Who::Account(voter), "local")
+        self.begin(Who::Account(account), "local").await
     }
 
     /// The ID token was read by the console, which has to be believed here: every sign-in is in
     /// the ledger.
-    fn sign_in(&self, login: String, mut groups: Vec<String>) -> Result<Value, Denied> {
+    async fn sign_in(&self, login: String, mut groups: Vec<String>) -> Result<Value, Denied> {
         let config = self.parts.config();
         let console = config.console.as_ref();
         if console.is_none_or(|console| console.sign_in.is_none()) {
@@ -170,10 +207,10 @@ impl Answers {
         }
         groups.truncate(MAX_GROUPS);
         let who = Who::Login { login, groups };
-        let (voter, roles) = roles::person(&config, &who);
-        if roles.is_empty() {
+        let known = self.known(&who).await?;
+        if known.roles.is_empty() {
             self.admin(
-                &voter,
+                &known.voter,
                 "sign_in",
                 "",
                 "no role",
@@ -181,20 +218,23 @@ impl Answers {
             );
             return Err(Denied::Role(Needs::See.words()));
         }
-        self.begin(who, "issuer")
+        self.begin(who, "issuer").await
     }
 
-    fn begin(&self, who: Who, how: &str) -> Result<Value, Denied> {
+    async fn begin(&self, who: Who, how: &str) -> Result<Value, Denied> {
         let bounds = self.bounds()?;
         let token = token().map_err(Denied::Failed)?;
-        let (voter, roles) = roles::person(&self.parts.config(), &who);
+        let csrf = self::token().map_err(Denied::Failed)?;
+        let known = self.known(&who).await?;
         // Written first: nobody is signed in whom the ledger does not know of.
-        self.parts.journal.write(&Entry::SignedIn {
-            who: voter.name,
+        let signed_in = Entry::SignedIn {
+            who: known.voter.name,
             how: how.to_owned(),
-            roles: roles.iter().map(|role| role.name().to_owned()).collect(),
-        });
-        lock(&self.parts.signed_in).begin(&token, who, Instant::now(), bounds);
+            roles: known.roles.iter().map(|r| r.name().to_owned()).collect(),
+        };
+        let written = self.parts.journal.must(&signed_in);
+        written.map_err(Denied::Failed)?;
+        lock(&self.parts.signed_in).begin(&token, csrf, who, Instant::now(), bounds);
         Ok(json!({ "session": token, "seconds": bounds.lifetime.as_secs() }))
     }
 
@@ -212,7 +252,8 @@ impl Answers {
             });
             Denied::Bad(why)
         })?;
-        let question = pressed.question.clone();
+        let question = button::question(&pressed.value).to_owned();
+        self.is_button(&question, &pressed.value)?;
         let reason = match pressed.verdict {
             Verdict::Approve => String::new(),
             // A button has no room for words, and a refusal needs some.
@@ -231,9 +272,28 @@ impl Answers {
         Ok(json!({
             "response_url": pressed.response_url,
             "question": question,
+            "button": pressed.value,
             "voted": voted.as_ref().ok(),
             "problem": voted.as_ref().err(),
         }))
+    }
+
+    /// A button counts for the question that it was made for, and what that asks.
+    fn is_button(&self, question: &str, value: &str) -> Result<(), Denied> {
+        let config = self.parts.config();
+        let slack = config.console.as_ref().and_then(|c| c.slack.as_ref());
+        let shown = id(question).and_then(|id| self.parts.clerk.show(id));
+        let asking = shown.as_ref().ok().and_then(|shown| shown.get("asking"));
+        let ours = slack.zip(asking);
+        if ours.is_some_and(|(slack, asking)| button::is_ours(slack, value, asking)) {
+            return Ok(());
+        }
+        let why = "the button is none of hoop's, or its question is long over".to_owned();
+        self.parts.journal.write(&Entry::SlackRefused {
+            why: why.clone(),
+            unwritten: 0,
+        });
+        Err(Denied::Bad(why))
     }
 
     async fn of_a_person(&self, person: Person, wish: Wish) -> Result<Value, Denied> {
@@ -245,6 +305,7 @@ impl Answers {
                     roles: person.roles,
                     groups: person.voter.groups,
                     left: person.left.as_secs(),
+                    csrf: person.csrf,
                 };
                 to_value(&signed_in)
             }
@@ -254,7 +315,16 @@ impl Answers {
                 Ok(Value::Null)
             }
             Wish::Status => to_value(&self.questions.status().await),
-            Wish::Questions { all } => Ok(clerk.list(all)),
+            Wish::Questions { all, from } => {
+                let list = self.lists.get(clerk, all).await.map_err(Denied::Failed)?;
+                Ok(lists::page(&list, from))
+            }
+            Wish::Similar { question } => {
+                let id = id(&question).map_err(Denied::Absent)?;
+                let shown = clerk.show(id).map_err(Denied::Absent)?;
+                let list = self.lists.get(clerk, true).await.map_err(Denied::Failed)?;
+                Ok(lists::similar(&shown, &list))
+            }
             Wish::Question { question } => {
                 let id = id(&question).map_err(Denied::Absent)?;
                 clerk.show(id).map_err(Denied::Absent)
@@ -286,33 +356,30 @@ impl Answers {
 
     async fn administer(&self, voter: &Voter, wish: Wish) -> Granted {
         let questions = &self.questions;
-        let (action, about, reason, answer) = match wish {
-            Wish::Kill { session, reason } => {
-                let answer = questions.kill(&session, &reason).await;
-                ("kill", session, reason, answer)
-            }
-            Wish::Suspend { agent, reason } => {
-                let answer = questions.suspend(&agent, None, &reason);
-                ("suspend", agent, reason, answer)
-            }
-            Wish::Resume { agent, reason } => {
-                let answer = questions.resume(&agent, None, &reason);
-                ("resume", agent, reason, answer)
-            }
+        let (action, about, reason) = match &wish {
+            Wish::Kill { session, reason } => ("kill", session, reason),
+            Wish::Suspend { agent, reason } => ("suspend", agent, reason),
+            Wish::Resume { agent, reason } => ("resume", agent, reason),
             _ => return Err(Denied::Bad("nobody may wish for this".into())),
         };
-        let (answer, problem) = match answer {
-            control::Answer::Ok(value) => (Ok(plain(value)), None),
-            control::Answer::Error(why) => (Err(Denied::Bad(why.clone())), Some(why)),
+        let (about, reason) = (spoken(about, 200), reason.clone());
+        // Written first: whoever steers agents does it in the ledger or not at all.
+        let entry = entry(voter, action, &about, &reason, None);
+        let written = self.parts.journal.must(&entry);
+        written.map_err(Denied::Failed)?;
+        let answer = match &wish {
+            Wish::Kill { session, reason } => questions.kill(session, reason).await,
+            Wish::Suspend { agent, reason } => questions.suspend(agent, None, reason),
+            Wish::Resume { agent, reason } => questions.resume(agent, None, reason),
+            _ => return Err(Denied::Bad("nobody may wish for this".into())),
         };
-        self.admin(
-            voter,
-            action,
-            &spoken(&about, 200),
-            &reason,
-            problem.as_deref(),
-        );
-        answer
+        match answer {
+            control::Answer::Ok(value) => Ok(plain(value)),
+            control::Answer::Error(why) => {
+                self.admin(voter, action, &about, &reason, Some(&why));
+                Err(Denied::Bad(why))
+            }
+        }
     }
 
     async fn audit(&self, wish: Wish) -> Granted {
@@ -350,10 +417,8 @@ impl Answers {
         let id: SessionId = session
             .parse()
             .map_err(|error: crate::ids::BadSessionId| Denied::Absent(error.to_string()))?;
-        let config = self.parts.config();
-        let directory = config.record.directory.clone();
-        let owner = nix::unistd::User::from_name(&config.worker.user);
-        let owner = owner.ok().flatten().map(|user| user.uid.as_raw());
+        let directory = self.parts.config().record.directory.clone();
+        let owner = self.owner;
         let opened = tokio::task::spawn_blocking(move || open(&directory, id, owner)).await;
         opened
             .ok()
@@ -376,14 +441,19 @@ impl Answers {
     }
 
     fn admin(&self, who: &Voter, action: &str, about: &str, reason: &str, problem: Option<&str>) {
-        self.parts.journal.write(&Entry::Admin {
-            who: who.name.clone(),
-            via: who.via.to_owned(),
-            action: action.to_owned(),
-            about: about.to_owned(),
-            reason: spoken(reason, 200),
-            problem: problem.map(str::to_owned),
-        });
+        let entry = entry(who, action, about, reason, problem);
+        self.parts.journal.write(&entry);
+    }
+}
+
+fn entry(who: &Voter, action: &str, about: &str, reason: &str, problem: Option<&str>) -> Entry {
+    Entry::Admin {
+        who: who.name.clone(),
+        via: who.via.to_owned(),
+        action: action.to_owned(),
+        about: about.to_owned(),
+        reason: spoken(reason, 200),
+        problem: problem.map(str::to_owned),
     }
 }
 

@@ -5,6 +5,8 @@
 //! whose name, is in [`answers`]. `docs/adr/the-console-is-a-process.md` says why.
 
 mod answers;
+pub mod button;
+mod lists;
 mod roles;
 pub mod sessions;
 mod slack;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use ring::digest::{SHA256, digest};
 
-use crate::ask::Voter;
+use crate::keeper::people::Account;
 
 /// Signed in at once; the one unused for longest makes room.
 const MAX_SESSIONS: usize = 1000;
@@ -20,8 +20,9 @@ const CODE_FOR: Duration = Duration::from_secs(120);
 /// Whom a session is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Who {
-    /// An account of this host, which the kernel vouched for at `hoop console login`.
-    Account(Voter),
+    /// An account of this host, which the kernel vouched for at `hoop console login`. Not the
+    /// person: name and groups are those that the configuration gives it when they are needed.
+    Account(Account),
     /// A person of the issuer's. What follows from the groups is looked up at every use, so that
     /// a reload counts at once.
     Login { login: String, groups: Vec<String> },
@@ -37,11 +38,31 @@ pub struct Bounds {
 #[derive(Default)]
 pub struct Sessions {
     sessions: HashMap<Digest, Session>,
-    codes: HashMap<Digest, (Instant, Voter)>,
+    codes: HashMap<Digest, (Instant, Account)>,
+}
+
+/// A session that goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    pub who: Who,
+    pub left: Duration,
+    /// What its forms carry.
+    pub csrf: String,
+}
+
+/// Whether somebody is there, or a page asks by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    Person,
+    /// Counts as no use: a page that is left open must not keep a session.
+    Background,
 }
 
 struct Session {
     who: Who,
+    /// Random, and nothing that follows from the token: the token is in a cookie, which browsers
+    /// send to more than this console.
+    csrf: String,
     began: Instant,
     used: Instant,
 }
@@ -50,7 +71,7 @@ type Digest = [u8; 32];
 
 impl Sessions {
     /// Begins a session under a token that nobody can guess.
-    pub fn begin(&mut self, token: &str, who: Who, now: Instant, bounds: Bounds) {
+    pub fn begin(&mut self, token: &str, csrf: String, who: Who, now: Instant, bounds: Bounds) {
         self.sessions
             .retain(|_, session| session.left(now, bounds).is_some());
         while self.sessions.len() >= MAX_SESSIONS {
@@ -62,43 +83,55 @@ impl Sessions {
         }
         let session = Session {
             who,
+            csrf,
             began: now,
             used: now,
         };
         self.sessions.insert(key(token), session);
     }
 
-    /// Whose session it is and how long it may go on; counts as its use.
-    pub fn find(&mut self, token: &str, now: Instant, bounds: Bounds) -> Option<(Who, Duration)> {
+    /// Whose session it is and how long it may go on.
+    pub fn find(&mut self, token: &str, how: Use, now: Instant, bounds: Bounds) -> Option<Found> {
         let key = key(token);
         let session = self.sessions.get_mut(&key)?;
         let Some(left) = session.left(now, bounds) else {
             self.sessions.remove(&key);
             return None;
         };
-        session.used = now;
-        Some((session.who.clone(), left))
+        if how == Use::Person {
+            session.used = now;
+        }
+        Some(Found {
+            who: session.who.clone(),
+            left,
+            csrf: session.csrf.clone(),
+        })
     }
 
     pub fn end(&mut self, token: &str) {
         self.sessions.remove(&key(token));
     }
 
-    /// Keeps a code for a person who asked for one.
-    pub fn promise(&mut self, code: &str, voter: Voter, now: Instant) -> Result<(), &'static str> {
+    /// Keeps a code for an account that asked for one.
+    pub fn promise(
+        &mut self,
+        code: &str,
+        account: Account,
+        now: Instant,
+    ) -> Result<(), &'static str> {
         self.codes
             .retain(|_, (since, _)| now.duration_since(*since) < CODE_FOR);
         if self.codes.len() >= MAX_CODES {
             return Err("too many codes wait to be used; try again in two minutes");
         }
-        self.codes.insert(key(code), (now, voter));
+        self.codes.insert(key(code), (now, account));
         Ok(())
     }
 
     /// Whose code it is. It is used up.
-    pub fn redeem(&mut self, code: &str, now: Instant) -> Option<Voter> {
-        let (since, voter) = self.codes.remove(&key(code))?;
-        (now.duration_since(since) < CODE_FOR).then_some(voter)
+    pub fn redeem(&mut self, code: &str, now: Instant) -> Option<Account> {
+        let (since, account) = self.codes.remove(&key(code))?;
+        (now.duration_since(since) < CODE_FOR).then_some(account)
     }
 }
 
@@ -137,13 +170,12 @@ mod tests {
         }
     }
 
-    fn voter() -> Voter {
-        Voter {
-            name: "root".into(),
-            groups: Vec::new(),
-            root: true,
-            via: "console",
-        }
+    fn account() -> Account {
+        Account { uid: 0, root: true }
+    }
+
+    fn find(sessions: &mut Sessions, token: &str, now: Instant) -> Option<Found> {
+        sessions.find(token, Use::Person, now, BOUNDS)
     }
 
     #[test]
@@ -151,34 +183,50 @@ mod tests {
         let mut sessions = Sessions::default();
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        sessions.begin("a", ada(), start, BOUNDS);
-        assert!(sessions.find("b", start, BOUNDS).is_none());
+        sessions.begin("a", "f".into(), ada(), start, BOUNDS);
+        assert!(find(&mut sessions, "b", start).is_none());
         for seconds in [50, 100, 149] {
-            let found = sessions.find("a", at(seconds), BOUNDS).unwrap();
-            assert_eq!(found, (ada(), Duration::from_secs(150 - seconds)));
+            let expected = Found {
+                who: ada(),
+                left: Duration::from_secs(150 - seconds),
+                csrf: "f".into(),
+            };
+            assert_eq!(find(&mut sessions, "a", at(seconds)), Some(expected));
         }
-        assert!(sessions.find("a", at(150), BOUNDS).is_none());
-        sessions.begin("c", ada(), start, BOUNDS);
-        assert!(sessions.find("c", at(60), BOUNDS).is_none(), "idle");
-        sessions.begin("d", ada(), start, BOUNDS);
+        assert!(find(&mut sessions, "a", at(150)).is_none());
+        sessions.begin("c", "f".into(), ada(), start, BOUNDS);
+        assert!(find(&mut sessions, "c", at(60)).is_none(), "idle");
+        sessions.begin("d", "f".into(), ada(), start, BOUNDS);
         sessions.end("d");
-        assert!(sessions.find("d", start, BOUNDS).is_none());
+        assert!(find(&mut sessions, "d", start).is_none());
+    }
+
+    #[test]
+    fn a_page_that_asks_by_itself_keeps_no_session() {
+        let mut sessions = Sessions::default();
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        sessions.begin("a", "f".into(), ada(), start, BOUNDS);
+        let found = sessions.find("a", Use::Background, at(50), BOUNDS);
+        assert!(found.is_some());
+        let found = sessions.find("a", Use::Background, at(60), BOUNDS);
+        assert!(found.is_none(), "idle");
     }
 
     #[test]
     fn a_code_signs_in_once_and_soon() {
         let mut sessions = Sessions::default();
         let start = Instant::now();
-        sessions.promise("x", voter(), start).unwrap();
+        sessions.promise("x", account(), start).unwrap();
         assert_eq!(sessions.redeem("y", start), None);
-        assert_eq!(sessions.redeem("x", start), Some(voter()));
+        assert_eq!(sessions.redeem("x", start), Some(account()));
         assert_eq!(sessions.redeem("x", start), None);
-        sessions.promise("z", voter(), start).unwrap();
+        sessions.promise("z", account(), start).unwrap();
         assert_eq!(sessions.redeem("z", start + CODE_FOR), None);
         for n in 0..MAX_CODES {
-            sessions.promise(&n.to_string(), voter(), start).unwrap();
+            sessions.promise(&n.to_string(), account(), start).unwrap();
         }
-        assert!(sessions.promise("more", voter(), start).is_err());
+        assert!(sessions.promise("more", account(), start).is_err());
     }
 
     #[test]
@@ -187,10 +235,10 @@ mod tests {
         let start = Instant::now();
         for n in 0..=MAX_SESSIONS {
             let now = start + Duration::from_millis(n as u64);
-            sessions.begin(&n.to_string(), ada(), now, BOUNDS);
+            sessions.begin(&n.to_string(), "f".into(), ada(), now, BOUNDS);
         }
         let now = start + Duration::from_secs(2);
-        assert!(sessions.find("0", now, BOUNDS).is_none());
-        assert!(sessions.find("1", now, BOUNDS).is_some());
+        assert!(find(&mut sessions, "0", now).is_none());
+        assert!(find(&mut sessions, "1", now).is_some());
     }
 }

@@ -19,15 +19,16 @@ const MAX_SEEN: usize = 10_000;
 #[derive(Debug, PartialEq, Eq)]
 pub struct Pressed {
     pub voter: Voter,
-    pub question: String,
+    /// What the button says, as [`super::button`] made it.
+    pub value: String,
     pub verdict: Verdict,
     /// Where the message can be replaced.
     pub response_url: Option<String>,
 }
 
-/// Signatures that were taken: each counts once.
+/// Signatures that were taken, by their bytes: each counts once, however it is written.
 #[derive(Default)]
-pub struct Seen(HashMap<String, SystemTime>);
+pub struct Seen(HashMap<Vec<u8>, SystemTime>);
 
 /// Believes what Slack signed, and nobody whom the configuration does not name.
 pub fn read(
@@ -58,7 +59,7 @@ pub fn read(
     );
     let signed = [b"v0:", timestamp.as_bytes(), b":", body].concat();
     hmac::verify(&key, &signed, &tag).map_err(|_| "its signature is wrong")?;
-    if !seen.is_new(signature, now) {
+    if !seen.is_new(tag, now) {
         return Err("it was taken before".into());
     }
     pressed(config, body)
@@ -96,7 +97,7 @@ fn pressed(config: &Config, body: &[u8]) -> Result<Pressed, String> {
             root: false,
             via: "slack",
         },
-        question: action.value.clone(),
+        value: action.value.clone(),
         verdict,
         response_url: payload.response_url,
     })
@@ -123,11 +124,11 @@ struct Action {
 }
 
 impl Seen {
-    fn is_new(&mut self, signature: &str, now: SystemTime) -> bool {
+    fn is_new(&mut self, signature: Vec<u8>, now: SystemTime) -> bool {
         // Twice the window: a time may be ahead of ours by one.
         self.0
             .retain(|_, at| now.duration_since(*at).is_ok_and(|age| age < 2 * WINDOW));
-        self.0.len() < MAX_SEEN && self.0.insert(signature.to_owned(), now).is_none()
+        self.0.len() < MAX_SEEN && self.0.insert(signature, now).is_none()
     }
 }
 
@@ -218,10 +219,12 @@ mod tests {
         assert_eq!(pressed.voter.name, "ada");
         assert_eq!(pressed.voter.groups, ["dba"]);
         assert_eq!(
-            (pressed.verdict, &*pressed.question),
+            (pressed.verdict, &*pressed.value),
             (Verdict::Refuse, "k3v9t0m2qf")
         );
         refused(press(NOW + 10, &signed, &good), "taken before");
+        let written = signed.to_uppercase().replacen("V0=", "v0=", 1);
+        refused(press(NOW + 10, &written, &good), "taken before");
         for (body, why) in [
             (body("U2", "approve"), "nobody here"),
             (body("U1", "drop"), "no button of ours"),
