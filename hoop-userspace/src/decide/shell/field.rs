@@ -113,6 +113,30 @@ impl Field {
         field
     }
 
+    /// The other's path, from this folder on.
+    pub(super) fn joined(&self, other: &Self) -> Self {
+        let mut field = self.clone();
+        field.many |= other.many;
+        push(&mut field.pieces, Piece::Text("/".into()));
+        for piece in &other.pieces {
+            push(&mut field.pieces, piece.clone());
+        }
+        field
+    }
+
+    /// The folder that it is in; `None` where that is the current one, or not written out.
+    pub(super) fn parent(&self) -> Option<Self> {
+        let mut field = self.clone();
+        match field.pieces.last_mut() {
+            Some(Piece::Text(text)) => {
+                let end = text.trim_end_matches('/').rfind('/')?;
+                text.truncate(end + 1);
+            }
+            _ => return None,
+        }
+        Some(field)
+    }
+
     /// For people: what is not known as `<?>`.
     pub(super) fn show(&self) -> String {
         show(&self.pieces)

@@ -107,15 +107,16 @@ impl Places {
         if self.placed.may_be(path, recursive) {
             return true;
         }
-        if recursive || self.public.covers(path) {
-            return false;
-        }
         let last = path
             .components
             .last()
             .map(Vec::as_slice)
             .unwrap_or_default();
         let literal = |token: &Token| matches!(token, Token::Char(_));
+        // What is found below has any name; `grep -r x id_rsa` reads that one.
+        if recursive && !last.iter().all(literal) || self.public.covers(path) {
+            return false;
+        }
         let mut written = path.components.clone();
         if let Some(last) = written.last_mut() {
             last.retain(literal);

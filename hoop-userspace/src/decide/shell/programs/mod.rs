@@ -18,8 +18,8 @@ mod wrappers;
 use std::collections::HashMap;
 
 use super::builtins;
-use super::facts::{FileVerb, ShellFlag};
-use super::field::{Field, Path};
+use super::facts::{FileVerb, ShellFlag, Stdin};
+use super::field::{Field, Path, Piece};
 use super::paths::{self, Places};
 use super::walk::{Dark, Run, Walk};
 use options::{Effect, Operands, Spec, Taken};
@@ -69,7 +69,7 @@ impl Walk<'_> {
         let mut program = name.as_str();
         if let Some((_, last)) = name.rsplit_once('/') {
             let system = |folder: &Vec<_>| {
-                let path = Path::new(folder, &[super::field::Piece::Text(name.clone())]);
+                let path = Path::new(folder, &[Piece::Text(name.clone())]);
                 paths::is_system(&path)
             };
             if !self.state.folder.iter().all(system) || last.is_empty() {
@@ -242,7 +242,7 @@ impl Walk<'_> {
     }
 
     fn operands(&self, spec: &Spec, taken: &Taken, run: &mut Run) {
-        let recursive = taken.has(|effect| *effect == Effect::Recursive);
+        let recursive = spec.recursive || taken.recursive();
         let mut operands = taken.operands.as_slice();
         match &spec.operands {
             Operands::None => {
@@ -272,6 +272,16 @@ impl Walk<'_> {
                     if let Some(verb) = rest {
                         self.file(run, *verb, field, recursive);
                     }
+                }
+                // `grep -r x` reads the folder that it runs in; `rg x` does where nothing is piped
+                // into it.
+                let piped = spec.recursive && self.around.stdin != Stdin::Session;
+                if recursive
+                    && !piped
+                    && operands.is_empty()
+                    && (*first, *rest) == (None, Some(FileVerb::Read))
+                {
+                    self.file(run, FileVerb::Read, &Field::text("."), true);
                 }
             }
             Operands::Last(rest, last) => {
@@ -318,12 +328,44 @@ impl Walk<'_> {
                 .operands
                 .len()
         });
+        if program == "ln" {
+            self.linked(&mut run);
+        }
         if operands == Some(1) && program == "ln" {
             // The link is made here, under the same name.
             self.file(&mut run, FileVerb::Create, &Field::text("."), false);
             return self.push(Some(program.to_owned()), run);
         }
         self.listed(program, program, run, 1)
+    }
+
+    /// What a link leads to, and all below it, is from then on read and written under names that
+    /// say nothing of it.
+    fn linked(&self, run: &mut Run) {
+        let Some(spec) = self.programs.spec("ln") else {
+            return;
+        };
+        let taken = spec.take(run.argv.get(1..).unwrap_or_default(), true);
+        let folder = taken.value(&["-t", "--target-directory"]).cloned();
+        let (sources, link) = match (folder, taken.operands.as_slice()) {
+            (Some(folder), all) => (all, Some(folder)),
+            (None, [rest @ .., last]) if !rest.is_empty() => (rest, Some(last.clone())),
+            (None, all) => (all, None),
+        };
+        for source in sources {
+            let mut places = vec![source.clone()];
+            let rooted = source.prefix().starts_with('/')
+                || matches!(source.pieces.first(), Some(Piece::Home(_)));
+            if let Some(link) = link.as_ref().filter(|_| !rooted) {
+                // A symbolic link's path begins where the link is: there, or in that folder.
+                places.extend(link.parent().map(|folder| folder.joined(source)));
+                places.push(link.joined(source));
+            }
+            for place in &places {
+                self.file(run, FileVerb::Read, place, true);
+                self.file(run, FileVerb::Append, place, false);
+            }
+        }
     }
 
     fn tee(&mut self, mut run: Run) -> Result<(), Dark> {

@@ -16,6 +16,8 @@ pub(super) struct Spec {
     pub numbers: bool,
     /// It starts a pager where there is a terminal.
     pub pages: bool,
+    /// Folders are read with all below them, whatever the options.
+    pub recursive: bool,
     pub flags: Vec<ShellFlag>,
 }
 
@@ -51,6 +53,8 @@ pub(super) enum Effect {
     File(FileVerb),
     Flag(ShellFlag),
     Recursive,
+    /// Its value says what becomes of folders: `-d recurse`.
+    Folders,
     /// It gives what the first operand would.
     Pattern,
 }
@@ -82,6 +86,18 @@ impl Taken {
             .any(|(name, _, _)| names.contains(&&**name))
     }
 
+    /// Whether folders are read with all below them.
+    pub(super) fn recursive(&self) -> bool {
+        let recurses = |value: &Option<Field>| {
+            let known = value.as_ref().and_then(Field::known);
+            !matches!(known.as_deref(), Some("read" | "skip"))
+        };
+        self.options.iter().any(|(_, effects, value)| {
+            effects.contains(&Effect::Recursive)
+                || effects.contains(&Effect::Folders) && recurses(value)
+        })
+    }
+
     /// The last value of an option.
     pub(super) fn value(&self, names: &[&str]) -> Option<&Field> {
         let named = self
@@ -97,7 +113,12 @@ impl Spec {
     /// Whether no option whatever does more than read.
     pub(super) fn is_harmless(&self) -> bool {
         let plain = |option: &Opt| {
-            let quiet = |effect: &Effect| matches!(effect, Effect::Recursive | Effect::Pattern);
+            let quiet = |effect: &Effect| {
+                matches!(
+                    effect,
+                    Effect::Recursive | Effect::Folders | Effect::Pattern
+                )
+            };
             option.effects.iter().all(quiet)
         };
         self.any && self.options.values().all(plain)
@@ -258,6 +279,7 @@ fn add(entry: &str, specs: &mut Vec<(String, Spec)>) {
         any: false,
         numbers: false,
         pages: false,
+        recursive: false,
         flags: Vec::new(),
     };
     for word in rest {
@@ -310,6 +332,7 @@ impl Spec {
             "any" => self.any = true,
             "#" => self.numbers = true,
             "pages" => self.pages = true,
+            "recursive" => self.recursive = true,
             _ => {
                 if let Some(flag) = word.strip_prefix(['+', '!']) {
                     self.flags.extend(ShellFlag::by_name(flag));
@@ -395,6 +418,7 @@ fn argument(word: &str) -> (&str, Argument, Option<Effect>) {
 fn effect(tail: &str) -> Option<Effect> {
     match tail {
         "pattern" => Some(Effect::Pattern),
+        "folders" => Some(Effect::Folders),
         tail => verb(tail).map(Effect::File),
     }
 }
