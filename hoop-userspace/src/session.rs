@@ -53,6 +53,9 @@ pub trait Catalogs: Send + Sync {
     /// A look-up that a decision should wait for, which ends by itself soon. None is due while what
     /// is known counts, unless the session `changed` what there is, nor for a while after one failed.
     fn due(&self, changed: bool) -> Option<LookUp>;
+    /// A session changes what there is, or has just changed it: what was looked up before counts no
+    /// more, for any session.
+    fn outdated(&self) {}
 }
 
 /// What a look-up brings; see [`Catalogs::refresh`].
@@ -129,10 +132,17 @@ pub async fn run<P: Protocol>(protocol: P, context: Context) -> End {
     let Session {
         protocol,
         mut recorder,
+        catalogs,
+        changing,
+        changed,
         ..
     } = session;
     // Boxed: until then the task need not have room for it.
     let outcome = Box::pin(protocol.stop(&end)).await;
+    if changing.is_some() || changed {
+        // It has committed what no look-up was made for.
+        catalogs.outdated();
+    }
     if let Err(error) = recorder.ended(&end, outcome) {
         // Nothing is left to stop; the missing seal is itself what `hoop verify` reports.
         tracing::error!(%error, "the end of a session could not be recorded");
@@ -509,7 +519,12 @@ impl<P: Protocol> Session<P> {
     fn watch_for_changes(&mut self, permitted: &Permitted, runs_unseen: bool) {
         // Where values are masked, all that is not seen counts.
         let masks = !self.rules.masks.is_empty();
-        if redefines(permitted) || masks && runs_unseen {
+        let changes = redefines(permitted) || masks && runs_unseen;
+        // Of several changes in one transaction none is there for others before it commits.
+        if changes && self.changing.is_none() || self.changing.is_some() && ends(permitted) {
+            self.catalogs.outdated();
+        }
+        if changes {
             self.changing = Some(permitted.exchange());
         }
     }
@@ -585,6 +600,8 @@ impl<P: Protocol> Session<P> {
         self.no_longer_runs(done);
         // Within a transaction, nobody else sees what it has defined, the look-up neither.
         if self.changing.is_some_and(|changing| changing <= done) && self.masker.is_idle() {
+            // Another session may have looked before it was committed.
+            self.catalogs.outdated();
             if self.rules.masks.is_empty() {
                 self.changing = None;
                 self.changed = true;
@@ -649,6 +666,12 @@ fn redefines(permitted: &Permitted) -> bool {
             || s.commits_unseen()
             || actions.any(|action| matches!(action, Action::Ddl | Action::Admin))
     })
+}
+
+/// Whether it may end a transaction by a statement.
+fn ends(permitted: &Permitted) -> bool {
+    let mut statements = facts(permitted).flat_map(|f| &f.statements);
+    statements.any(|s| matches!(s.verb.0, "TRANSACTION" | "PREPARE TRANSACTION"))
 }
 
 fn outdated(permitted: &Permitted, now: Epochs) -> Refusal {

@@ -543,6 +543,10 @@ impl session::Catalogs for SessionCatalog {
     fn due(&self, changed: bool) -> Option<session::LookUp> {
         Self::due(self, changed)
     }
+
+    fn outdated(&self) {
+        Self::outdated(self);
+    }
 }
 
 fn note(proved: &Result<Proved, IdentityError>) -> IdentityNote {

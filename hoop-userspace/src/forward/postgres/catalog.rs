@@ -141,11 +141,21 @@ struct State {
     catalog: Arc<Catalog>,
     /// What was there at this moment is in it.
     as_of: Option<Instant>,
+    /// What was there before this moment counts no more: a session has changed it, or may have.
+    outdated: Option<Instant>,
     /// When one was last begun, or failed.
     tried: Option<Instant>,
     failed: Option<Instant>,
     /// How long the last one took.
     took: Duration,
+}
+
+impl State {
+    /// Whether what is known may be believed.
+    fn counts(&self) -> bool {
+        self.as_of
+            .is_some_and(|as_of| as_of.elapsed() < TTL && Some(as_of) > self.outdated)
+    }
 }
 
 /// One session's view of its database's catalog. Cheap to clone.
@@ -204,13 +214,20 @@ impl Catalogs {
 }
 
 impl SessionCatalog {
-    /// What is known now; empty before the first look-up and once what is known is too old.
+    /// What is known now; empty before the first look-up and once what is known is too old, or older
+    /// than a change.
     pub fn current(&self) -> Arc<Catalog> {
         let state = lock(&self.database.state);
-        match state.as_of {
-            Some(as_of) if as_of.elapsed() < TTL => state.catalog.clone(),
-            _ => Arc::default(),
+        match state.counts() {
+            true => state.catalog.clone(),
+            false => Arc::default(),
         }
+    }
+
+    /// A session changes what there is, or has changed it: no other believes what was looked up before,
+    /// nor what a look-up brings that has begun already.
+    pub fn outdated(&self) {
+        lock(&self.database.state).outdated = Some(Instant::now());
     }
 
     /// Looks again. Returns what was there at some moment after the call; nothing where the look-up
@@ -237,7 +254,7 @@ impl SessionCatalog {
     pub fn due(&self, changed: bool) -> Option<Pin<Box<dyn Future<Output = Arc<Catalog>> + Send>>> {
         let state = lock(&self.database.state);
         let since = |at: Option<Instant>| at.map(|at| at.elapsed());
-        let counts = since(state.as_of).is_some_and(|age| age < TTL);
+        let counts = state.counts();
         let failed = since(state.failed).is_some_and(|age| age < RETRY);
         if failed || counts && !changed {
             return None;

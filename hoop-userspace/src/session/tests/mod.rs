@@ -152,6 +152,10 @@ impl Catalogs for Hidden {
         (changed || self.owed.load(Ordering::Relaxed) && self.current().is_empty())
             .then(|| self.refresh())
     }
+
+    fn outdated(&self) {
+        self.journal.outdated();
+    }
 }
 
 /// One session's surroundings.
@@ -478,6 +482,32 @@ async fn tables_are_looked_up_again_after_they_may_have_changed() {
     assert!(Some(looked) < replied, "{told:?}");
     let forwarded = told.iter().rposition(|t| matches!(t, Told::Forwarded(_)));
     assert!(Some(looked) < forwarded, "the client waits too: {told:?}");
+}
+
+#[tokio::test]
+async fn no_other_session_believes_what_was_known_before_a_change() {
+    let outdated = async |steps: Vec<Step>| {
+        let mut world = World::new(Durability::Kernel, rules(1, ALL, &["public.users.email"]));
+        assert_eq!(world.play(steps).await, End::Finished);
+        world.journal.times_outdated()
+    };
+    assert_eq!(outdated(vec![query(1, "SELECT 1"), done(1)]).await, 0);
+    let define = "CREATE TABLE t (a int)";
+    // When it is sent, and when it is done.
+    assert_eq!(outdated(vec![query(1, define), done(1)]).await, 2);
+    // The session ends, and nobody has looked at what it did.
+    assert_eq!(outdated(vec![query(1, define)]).await, 2);
+    let steps = vec![
+        query(1, "BEGIN"),
+        done_within(1),
+        query(2, define),
+        done_within(2),
+        query(3, define),
+        done_within(3),
+        query(4, "COMMIT"),
+        done(4),
+    ];
+    assert_eq!(outdated(steps).await, 3);
 }
 
 const COPY_V: &str = "INSERT INTO kept SELECT a FROM v";

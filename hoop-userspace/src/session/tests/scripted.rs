@@ -2,6 +2,7 @@
 //! the gate, and writes down what it was told to do.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -49,11 +50,15 @@ impl From<Event> for Step {
 }
 
 #[derive(Clone, Default)]
-pub struct Journal(Arc<Mutex<Vec<Told>>>);
+pub struct Journal {
+    told: Arc<Mutex<Vec<Told>>>,
+    /// How many times what is known of the database was told to be old.
+    outdated: Arc<AtomicUsize>,
+}
 
 impl Journal {
     pub fn all(&self) -> Vec<Told> {
-        self.0.lock().unwrap().clone()
+        self.told.lock().unwrap().clone()
     }
 
     /// Waits until this was told.
@@ -64,7 +69,15 @@ impl Journal {
     }
 
     pub fn add(&self, told: Told) {
-        self.0.lock().unwrap().push(told);
+        self.told.lock().unwrap().push(told);
+    }
+
+    pub fn outdated(&self) {
+        self.outdated.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn times_outdated(&self) -> usize {
+        self.outdated.load(Ordering::Relaxed)
     }
 }
 
