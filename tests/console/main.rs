@@ -504,10 +504,21 @@ fn a_button_in_slack_counts_by_slacks_signature_and_once() {
     let _alone = site.browser.lock().unwrap_or_else(PoisonError::into_inner);
     let client = site.insert("slack one");
     let question = site.held("slack one");
-    let press = |user: &str, secret: &str| {
+    let shown = site
+        .world
+        .hoop(&["approvals", "show", &question, "--json"])
+        .unwrap();
+    let shown = shown.ok().unwrap().json_lines().unwrap().remove(0);
+    // As hoop makes its buttons: for this question, and for what it asks.
+    let asking = serde_json::Value::String(shown["asking"].to_string());
+    let made = "[createHash('sha256').update(asking).digest()].map((shown) => question + '.' + \
+        createHmac('sha256', createHmac('sha256', 'slack-signing-secret').update('hoop: the value of a button').digest()) \
+        .update(Buffer.concat([Buffer.from(question + '.'), shown])).digest('hex'))[0]";
+    let press = |user: &str, secret: &str, value: &str| {
         let script = format!(
-            "import {{ createHmac }} from 'node:crypto'; \
-             const payload = {{ user: {{ id: '{user}' }}, actions: [{{ action_id: 'approve', value: '{question}' }}] }}; \
+            "import {{ createHash, createHmac }} from 'node:crypto'; \
+             const question = '{question}', asking = {asking}; \
+             const payload = {{ user: {{ id: '{user}' }}, actions: [{{ action_id: 'approve', value: {value} }}] }}; \
              const body = 'payload=' + encodeURIComponent(JSON.stringify(payload)); \
              const at = String(Math.floor(Date.now() / 1000)); \
              const tag = createHmac('sha256', '{secret}').update('v0:' + at + ':' + body).digest('hex'); \
@@ -522,9 +533,11 @@ fn a_button_in_slack_counts_by_slacks_signature_and_once() {
         let ran = hoop_tests::run(&mut node, "", hoop_tests::PATIENCE).unwrap();
         ran.ok().unwrap().stdout.trim().to_owned()
     };
-    assert_eq!(press("U1", "another secret"), "401 401");
-    assert_eq!(press("U2", "slack-signing-secret"), "401 401");
-    assert_eq!(press("U1", "slack-signing-secret"), "200 401");
+    assert_eq!(press("U1", "another secret", made), "401 401");
+    assert_eq!(press("U2", "slack-signing-secret", made), "401 401");
+    let bare = press("U1", "slack-signing-secret", "question");
+    assert_eq!(bare, "401 401", "a button that hoop did not make");
+    assert_eq!(press("U1", "slack-signing-secret", made), "200 401");
     let ran = client.end();
     assert_eq!(ran.stdout, "slack one\nINSERT 0 1\n", "{}", ran.stderr);
     let shown = site

@@ -24,7 +24,7 @@ pub fn document() -> Value {
         "info": {
             "title": "hoop",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "What the console shows and does. A session's cookie says who asks; what changes something carries that session's x-hoop-csrf as well.",
+            "description": "What the console shows and does. A session's cookie says who asks; what changes something carries that session's x-hoop-csrf as well, and Origin: the console's own address.",
         },
         "paths": paths,
         "components": {
@@ -126,7 +126,10 @@ fn said(to: To) -> (&'static str, Value, &'static [(&'static str, &'static str)]
             Data::Questions => (
                 "Questions that wait or may be used",
                 json!({ "type": "array", "items": named("Question") }),
-                &[("all", "`1`: those that are over, too")],
+                &[
+                    ("all", "`1`: those that are over, too"),
+                    ("from", "how many of the newest to leave out; 200 are listed"),
+                ],
             ),
             Data::Question => ("One question in full", named("QuestionInFull"), &[]),
             Data::Sessions => ("Recorded sessions, newest first", named("Found"), SEARCHED),
