@@ -128,7 +128,10 @@ fn said(to: To) -> (&'static str, Value, &'static [(&'static str, &'static str)]
                 json!({ "type": "array", "items": named("Question") }),
                 &[
                     ("all", "`1`: those that are over, too"),
-                    ("from", "how many of the newest to leave out; 200 are listed"),
+                    (
+                        "from",
+                        "how many of the newest to leave out; 200 are listed",
+                    ),
                 ],
             ),
             Data::Question => ("One question in full", named("QuestionInFull"), &[]),

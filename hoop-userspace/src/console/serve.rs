@@ -179,7 +179,7 @@ where
         query: Fields::of_query(head),
         token: cookie(head, site.cookie()).map(str::to_owned),
         person: None,
-        background: head.method == Method::GET && head.headers.contains_key(BACKGROUND),
+        background: by_itself(route, head),
     };
     let answered = answer(&mut asked, &body).await;
     answered.unwrap_or_else(|denied| denied_answer(&asked, &denied))
@@ -254,6 +254,13 @@ async fn person(asked: &Asked<'_>) -> Result<Option<Person>, Denied> {
 
 /// What a page sends along when it asks by itself.
 const BACKGROUND: &str = "x-hoop-background";
+
+/// Whether a page asks, and nobody behind it. A stream is begun again by itself, too, and sooner than
+/// a session ends.
+fn by_itself(route: &Route, head: &Parts) -> bool {
+    let stream = matches!(route.to, To::Changes | To::Follow);
+    stream || (head.method == Method::GET && head.headers.contains_key(BACKGROUND))
+}
 
 /// A request that changes something carries what only the session's own pages know.
 fn is_meant(csrf: &str, head: &Parts, fields: &Fields) -> Result<(), Denied> {
