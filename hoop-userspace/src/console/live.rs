@@ -37,7 +37,11 @@ impl Asked<'_> {
             .try_acquire_owned()
             .map_err(|_| full())?;
         let own = self.token.clone().unwrap_or_default();
-        let own = self.server.followed.take(own, OF_SESSION).ok_or_else(full)?;
+        let own = self
+            .server
+            .followed
+            .take(own, OF_SESSION)
+            .ok_or_else(full)?;
         let (tell, stream) = mpsc::channel(8);
         let link = self.server.link.clone();
         let token = self.token.clone();
@@ -62,7 +66,11 @@ impl Asked<'_> {
             .try_acquire_owned()
             .map_err(|_| full())?;
         let own = self.token.clone().unwrap_or_default();
-        let own = self.server.followed.take(own, OF_SESSION).ok_or_else(full)?;
+        let own = self
+            .server
+            .followed
+            .take(own, OF_SESSION)
+            .ok_or_else(full)?;
         let from = self.query.get("from").parse().unwrap_or(0);
         let reader = recordings::open(&self.server.link, self.parameter).await?;
         let (tell, stream) = mpsc::channel(8);

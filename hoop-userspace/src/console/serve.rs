@@ -297,7 +297,9 @@ fn comes_from_us(site: &Site, head: &Parts) -> Result<(), &'static str> {
         // No browser in use leaves both out. Whoever carries no session does nothing in
         // anybody's name.
         (None, None) if cookie(head, site.cookie()).is_none() => Ok(()),
-        _ => Err("this does not say that it comes from the console (a program sends Origin: the console's address)\n"),
+        _ => Err(
+            "this does not say that it comes from the console (a program sends Origin: the console's address)\n",
+        ),
     }
 }
 

@@ -202,7 +202,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(folder.path().join(SOCKET)).unwrap();
         // The tests' own account stands for an operator, another for the worker.
-        tokio::spawn(serve(listener, vec![Uid::from_raw(4_000_000)], Arc::new(Echo)));
+        tokio::spawn(serve(
+            listener,
+            vec![Uid::from_raw(4_000_000)],
+            Arc::new(Echo),
+        ));
         let path = folder.path().to_owned();
         let (status, kill) = tokio::task::spawn_blocking(move || {
             let kill = Ask::Kill {

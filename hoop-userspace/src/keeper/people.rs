@@ -139,7 +139,9 @@ fn groups(config: &Config, uid: u32, account: &str) -> Vec<String> {
 pub fn is_in(user: &User, group: Gid) -> bool {
     let name = CString::new(user.name.as_str());
     // What cannot be told is taken for the worse.
-    let groups = name.ok().and_then(|name| getgrouplist(&name, user.gid).ok());
+    let groups = name
+        .ok()
+        .and_then(|name| getgrouplist(&name, user.gid).ok());
     user.gid == group || groups.is_none_or(|groups| groups.contains(&group))
 }
 

@@ -114,11 +114,7 @@ async fn one(
     http(shared, refused, stream).await
 }
 
-async fn http<S>(
-    shared: Arc<Shared>,
-    refused: Arc<Mutex<Refused>>,
-    stream: S,
-) -> Result<(), String>
+async fn http<S>(shared: Arc<Shared>, refused: Arc<Mutex<Refused>>, stream: S) -> Result<(), String>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

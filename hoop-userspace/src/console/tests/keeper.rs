@@ -64,7 +64,9 @@ fn answer(roles: Option<&Vec<Role>>, wish: &Wish) -> Result<Value, Denied> {
         }
     }
     Ok(match wish {
-        Wish::Whoami => json!({ "name": "ada", "roles": roles, "groups": ["dba"], "left": 60, "csrf": super::CSRF }),
+        Wish::Whoami => {
+            json!({ "name": "ada", "roles": roles, "groups": ["dba"], "left": 60, "csrf": super::CSRF })
+        }
         Wish::Status => status(),
         Wish::Questions { .. } => json!([question("q1", "pending"), question("q2", "used")]),
         Wish::Similar { .. } => json!([question("q2", "used")]),

@@ -15,9 +15,9 @@ use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use serde_json::{Value, json};
 use time::{Date, OffsetDateTime};
 
-use super::roles;
 use super::button;
 use super::lists::{self, Lists};
+use super::roles;
 use super::sessions::{Bounds, Use, Who};
 use super::slack;
 use crate::ask::{Ballot, Verdict, Voter};

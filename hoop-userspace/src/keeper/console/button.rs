@@ -19,7 +19,9 @@ pub fn value(slack: &Slack, case: &Case) -> String {
 
 /// Which question a button is for.
 pub fn question(value: &str) -> &str {
-    value.split_once('.').map_or(value, |(question, _)| question)
+    value
+        .split_once('.')
+        .map_or(value, |(question, _)| question)
 }
 
 /// Whether hoop made this button for a question that asks this.
