@@ -11,7 +11,8 @@ use std::time::{Duration, Instant, SystemTime};
 use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 
 use super::courier::Courier;
 use super::journal::{Entry as Noted, Journal};
@@ -29,9 +30,14 @@ use crate::replay::ledgers;
 
 /// A worker that takes nothing for so long is replaced, and its clients with it.
 const SAID_WITHIN: Duration = Duration::from_secs(5);
-/// How long an account's name is looked up, and how long it is believed.
+/// How long an account's name is looked up, and how long it is believed, or that there is none to be had.
 const NAMED_WITHIN: Duration = Duration::from_secs(3);
 const NAMED_FOR: Duration = Duration::from_secs(60);
+const UNNAMED_FOR: Duration = Duration::from_secs(5);
+/// Accounts that are looked up at once, each on a thread that a directory may keep for long, and
+/// questions that wait for it.
+const LOOK_UPS: usize = 8;
+const MAX_WAITING: usize = 1024;
 /// Characters of a statement in a list.
 const LISTED: usize = 200;
 
@@ -52,8 +58,7 @@ pub struct Clerk {
     /// A deadline may be nearer than it was.
     changed: Notify,
     outbox: mpsc::UnboundedSender<Written>,
-    /// Names of accounts, and when they were looked up.
-    names: Mutex<HashMap<u32, (String, Instant)>>,
+    accounts: Accounts,
     /// Counts what became different, for whoever shows it.
     changes: watch::Sender<u64>,
 }
@@ -61,6 +66,12 @@ pub struct Clerk {
 /// What is written and is to be said, in that order, one after the other: a revocation never
 /// overtakes the approval that it takes back.
 pub struct Outbox(mpsc::UnboundedReceiver<Written>);
+
+/// Names of the host's accounts, or why one cannot be had, and when that was found out.
+struct Accounts {
+    names: Mutex<HashMap<u32, (Result<String, String>, Instant)>>,
+    look_ups: Arc<Semaphore>,
+}
 
 struct Books {
     desk: Desk,
@@ -111,7 +122,7 @@ impl Clerk {
             changed: Notify::new(),
             outbox,
             changes: watch::Sender::default(),
-            names: Mutex::default(),
+            accounts: Accounts::default(),
         };
         Ok((clerk, Outbox(written)))
     }
@@ -120,15 +131,48 @@ impl Clerk {
     pub async fn serve(self: Arc<Self>, mut asked: mpsc::Receiver<ForDesk>, outbox: Outbox) {
         // Apart, so that the disk and the worker's socket hold up nothing here.
         tokio::spawn(self.clone().say(outbox));
+        // A directory that does not answer must not keep every other question waiting, nor the votes.
+        let mut look_ups = JoinSet::new();
+        let mut waiting: HashMap<Ticket, Box<Asking>> = HashMap::new();
         loop {
             let deadline = self.books().desk.next_deadline();
             // Whether it is written the outbox learns, and nothing here depends on it.
             let _ = tokio::select! {
                 message = asked.recv() => match message {
-                    Some(ForDesk::Said(message)) => self.take(message).await,
-                    Some(ForDesk::WorkerGone) => self.change(|desk, now| Ok(desk.worker_gone(now))),
+                    Some(ForDesk::Said(ToDesk::Ask { ticket, asking })) => match self.owners(&asking) {
+                        Some(owners) => self.ask(ticket, asking, owners),
+                        None if waiting.len() >= MAX_WAITING => {
+                            let why = "too many questions wait for the names of accounts";
+                            self.ask(ticket, asking, Err(why.into()))
+                        }
+                        None => {
+                            let (this, uid) = (self.clone(), asking.caller.uid);
+                            waiting.insert(ticket, asking);
+                            look_ups.spawn(async move {
+                                this.accounts.look_up(uid).await;
+                                ticket
+                            });
+                            continue;
+                        }
+                    },
+                    Some(ForDesk::Said(ToDesk::Withdraw { ticket, how })) => match waiting.remove(&ticket) {
+                        // Nobody has been asked yet, and nobody will be.
+                        Some(_) => continue,
+                        None => self.change(|desk, now| Ok(desk.withdraw(now, ticket, how))),
+                    },
+                    Some(ForDesk::WorkerGone) => {
+                        waiting.clear();
+                        self.change(|desk, now| Ok(desk.worker_gone(now)))
+                    }
                     None => return,
                 },
+                Some(looked_up) = look_ups.join_next() => {
+                    let asked = looked_up.ok().and_then(|ticket| waiting.remove_entry(&ticket));
+                    // Withdrawn meanwhile.
+                    let Some((ticket, asking)) = asked else { continue };
+                    let owners = self.owners(&asking).unwrap_or_else(|| Err(unnamed(asking.caller.uid)));
+                    self.ask(ticket, asking, owners)
+                }
                 () = at(deadline) => self.change(|desk, now| Ok(desk.expire(now))),
                 () = self.changed.notified() => continue,
             };
@@ -214,6 +258,8 @@ impl Clerk {
                 said.await.map_err(|_| "hoop is stopping".to_owned())??;
                 self.show(id)
             }
+            // There is no question that it could be recorded with, and there are very many names.
+            Err(Refused::Vote(why @ VoteError::NoSuch(_))) => Err(why.to_string()),
             Err(Refused::Vote(why)) => {
                 // That somebody tried is worth knowing.
                 let rejected = Entry::ApprovalRejected {
@@ -233,66 +279,41 @@ impl Clerk {
         }
     }
 
-    async fn take(&self, message: ToDesk) -> Result<Said, Refused> {
-        match message {
-            ToDesk::Withdraw { ticket, how } => {
-                self.change(|desk, now| Ok(desk.withdraw(now, ticket, how)))
+    /// Puts a question to the desk; whoever asks hears why, if that cannot be.
+    fn ask(
+        &self,
+        ticket: Ticket,
+        asking: Box<Asking>,
+        owners: Result<Vec<String>, String>,
+    ) -> Result<Said, Refused> {
+        let asked = match (owners, question_id()) {
+            (Ok(owners), Some(id)) => {
+                self.change(|desk, now| Ok(desk.ask(now, id, ticket, *asking, owners)))
             }
-            ToDesk::Ask { ticket, asking } => {
-                let asked = match (self.owners(&asking).await, question_id()) {
-                    (Ok(owners), Some(id)) => {
-                        self.change(|desk, now| Ok(desk.ask(now, id, ticket, *asking, owners)))
-                    }
-                    (Err(why), _) => Err(Refused::Broken(why)),
-                    (_, None) => Err(Refused::Broken("the system has no randomness".into())),
-                };
-                asked.or_else(|why| {
-                    let say = vec![unavailable(ticket, &why.to_string())];
-                    Ok(self.send(Box::pin(std::future::ready(Ok(()))), say))
-                })
-            }
-        }
+            (Err(why), _) => Err(Refused::Broken(why)),
+            (_, None) => Err(Refused::Broken("the system has no randomness".into())),
+        };
+        asked.or_else(|why| {
+            let say = vec![unavailable(ticket, &why.to_string())];
+            Ok(self.send(Box::pin(std::future::ready(Ok(()))), say))
+        })
     }
 
-    /// Who may not approve: whose agent it is, and whose account its process has.
-    async fn owners(&self, asking: &Asking) -> Result<Vec<String>, String> {
+    /// Who may not approve: whose agent it is, and whose account its process has. `None` where the
+    /// account's name has to be looked up first.
+    fn owners(&self, asking: &Asking) -> Option<Result<Vec<String>, String>> {
         let config = lock(&self.config).clone();
         let agent = config.agents.iter().find(|a| a.name == asking.agent);
         let mut owners = agent.map_or_else(Vec::new, |agent| agent.owners.clone());
         let uid = asking.caller.uid;
         // Root is nobody in particular.
         if uid != 0 {
-            owners.push(self.name(config, uid).await?);
-        }
-        Ok(owners)
-    }
-
-    /// How an account is called where people approve. A directory that does not answer must not
-    /// keep every other question waiting, nor let somebody approve for themselves.
-    async fn name(&self, config: Arc<Config>, uid: u32) -> Result<String, String> {
-        let account = {
-            let names = lock(&self.names);
-            let known = names.get(&uid).filter(|(_, at)| at.elapsed() < NAMED_FOR);
-            known.map(|(name, _)| name.clone())
-        };
-        let account = match account {
-            Some(account) => account,
-            None => {
-                let looked_up = tokio::task::spawn_blocking(move || people::account(uid));
-                let account = match tokio::time::timeout(NAMED_WITHIN, looked_up).await {
-                    Ok(Ok(Ok(account))) => account,
-                    Ok(Ok(Err(why))) => return Err(why.to_string()),
-                    Ok(Err(_)) | Err(_) => {
-                        return Err(format!("the name of account {uid} cannot be looked up"));
-                    }
-                };
-                let mut names = lock(&self.names);
-                names.retain(|_, (_, at)| at.elapsed() < NAMED_FOR);
-                names.insert(uid, (account.clone(), Instant::now()));
-                account
+            match self.accounts.known(uid)? {
+                Ok(account) => owners.push(people::called(&config, account)),
+                Err(why) => return Some(Err(why)),
             }
-        };
-        Ok(people::called(&config, account))
+        }
+        Some(Ok(owners))
     }
 
     /// One change of the desk, written before anybody hears of it.
@@ -435,6 +456,69 @@ impl Clerk {
     }
 }
 
+impl Default for Accounts {
+    fn default() -> Self {
+        Self {
+            names: Mutex::default(),
+            look_ups: Arc::new(Semaphore::new(LOOK_UPS)),
+        }
+    }
+}
+
+impl Accounts {
+    fn known(&self, uid: u32) -> Option<Result<String, String>> {
+        let names = lock(&self.names);
+        names
+            .get(&uid)
+            .filter(is_believed)
+            .map(|(name, _)| name.clone())
+    }
+
+    /// Finds out what an account is called; [`Self::known`] tells it then.
+    async fn look_up(&self, uid: u32) {
+        let looked_up = tokio::time::timeout(NAMED_WITHIN, self.find(uid)).await;
+        self.learn(uid, looked_up.unwrap_or_else(|_| Err(unnamed(uid))));
+    }
+
+    async fn find(&self, uid: u32) -> Result<String, String> {
+        let turn = self.look_ups.clone().acquire_owned().await;
+        let turn = turn.map_err(|error| error.to_string())?;
+        // Somebody who asked before may have found it out meanwhile.
+        if let Some(known) = self.known(uid) {
+            return known;
+        }
+        let looked_up = tokio::task::spawn_blocking(move || {
+            // Held for as long as the thread is, and not only for as long as anybody waits for it.
+            let _turn = turn;
+            people::account(uid)
+        });
+        let account = looked_up.await.map_err(|error| error.to_string())?;
+        account.map_err(|no| no.to_string())
+    }
+
+    fn learn(&self, uid: u32, name: Result<String, String>) {
+        let mut names = lock(&self.names);
+        names.retain(|_, known| is_believed(&&*known));
+        // One that could not wait any longer knows no better than one that was answered.
+        let known = matches!(names.get(&uid), Some((Ok(_), _)));
+        if name.is_ok() || !known {
+            names.insert(uid, (name, Instant::now()));
+        }
+    }
+}
+
+fn is_believed((name, at): &&(Result<String, String>, Instant)) -> bool {
+    at.elapsed()
+        < match name {
+            Ok(_) => NAMED_FOR,
+            Err(_) => UNNAMED_FOR,
+        }
+}
+
+fn unnamed(uid: u32) -> String {
+    format!("the name of account {uid} cannot be looked up")
+}
+
 /// Why a change did not come about.
 enum Refused {
     Vote(VoteError),
@@ -530,4 +614,35 @@ async fn at(when: Option<OffsetDateTime>) {
     let left = SystemTime::from(when).duration_since(SystemTime::now());
     let left = left.unwrap_or_default();
     tokio::time::sleep(left.clamp(Duration::from_millis(5), Duration::from_secs(30))).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn names_are_looked_up_once_and_failures_are_remembered_too() {
+        let accounts = Accounts::default();
+        assert_eq!(accounts.known(3_999_998), None);
+        accounts.look_up(3_999_998).await;
+        assert_eq!(accounts.known(3_999_998), Some(Ok("uid 3999998".into())));
+        accounts.learn(1, Err("no answer".into()));
+        assert_eq!(accounts.known(1), Some(Err("no answer".into())));
+        // Found out by somebody who asked before.
+        assert_eq!(accounts.find(1).await, Err("no answer".into()));
+        accounts.learn(1, Ok("daemon".into()));
+        accounts.learn(1, Err("no answer".into()));
+        assert_eq!(accounts.known(1), Some(Ok("daemon".into())));
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_does_not_answer_keeps_few_threads() {
+        let accounts = Accounts::default();
+        // As if each were kept by a look-up that hangs.
+        let held = accounts.look_ups.clone();
+        let held = held.acquire_many_owned(8).await.unwrap();
+        accounts.look_up(7).await;
+        assert_eq!(accounts.known(7), Some(Err(unnamed(7))));
+        drop(held);
+    }
 }
