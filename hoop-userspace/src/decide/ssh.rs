@@ -66,7 +66,7 @@ impl Decider {
                 object: HostObject::Subsystem(name.clone()),
                 what: format!("start the subsystem {name} on {host}"),
             }],
-            SshAsked::Files(asked) => files(asked, host),
+            SshAsked::Files(asked) => self.files(asked, host),
             SshAsked::Connect {
                 host: to,
                 port,
@@ -179,28 +179,33 @@ fn plain(action: HostAction, verb: &'static str, what: String) -> Want {
     }
 }
 
-fn files(asked: &FilesAsked, host: &str) -> SmallVec<[Want; 2]> {
-    let verb = asked.action.as_str();
-    let actions: &[HostAction] = match asked.action {
-        FileAction::Read => &[HostAction::SftpRead],
-        FileAction::Write => &[HostAction::SftpWrite],
-        FileAction::ReadWrite => &[HostAction::SftpRead, HostAction::SftpWrite],
-        FileAction::List => &[HostAction::SftpRead],
-        FileAction::Stat => &[HostAction::SftpRead],
-        FileAction::SetStat => &[HostAction::SftpWrite],
-        FileAction::Remove => &[HostAction::SftpWrite],
-        FileAction::MakeFolder => &[HostAction::SftpWrite],
-        FileAction::RemoveFolder => &[HostAction::SftpWrite],
-        FileAction::Rename => &[HostAction::SftpWrite],
-        FileAction::Link => &[HostAction::SftpWrite],
-    };
-    let each = asked.paths.iter().flat_map(|path| {
-        actions.iter().map(move |action| Want {
-            action: *action,
-            verb,
-            object: HostObject::File(path.clone()),
-            what: format!("{verb} {path} on {host}"),
-        })
-    });
-    each.collect()
+impl Decider {
+    fn files(&self, asked: &FilesAsked, host: &str) -> SmallVec<[Want; 2]> {
+        let verb = asked.action.as_str();
+        let actions: &[HostAction] = match asked.action {
+            FileAction::Read => &[HostAction::SftpRead],
+            FileAction::Write => &[HostAction::SftpWrite],
+            FileAction::ReadWrite => &[HostAction::SftpRead, HostAction::SftpWrite],
+            FileAction::List => &[HostAction::SftpRead],
+            FileAction::Stat => &[HostAction::SftpRead],
+            FileAction::SetStat => &[HostAction::SftpWrite],
+            FileAction::Remove => &[HostAction::SftpWrite],
+            FileAction::MakeFolder => &[HostAction::SftpWrite],
+            FileAction::RemoveFolder => &[HostAction::SftpWrite],
+            FileAction::Rename => &[HostAction::SftpWrite],
+            FileAction::Link => &[HostAction::SftpWrite],
+        };
+        let each = asked.paths.iter().flat_map(|path| {
+            actions.iter().map(move |action| Want {
+                action: *action,
+                verb,
+                object: HostObject::File {
+                    path: path.clone(),
+                    secret: self.shell.is_secret(path),
+                },
+                what: format!("{verb} {path} on {host}"),
+            })
+        });
+        each.collect()
+    }
 }

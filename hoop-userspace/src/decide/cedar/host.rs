@@ -29,7 +29,11 @@ pub(in crate::decide) struct HostQuery<'a> {
 pub(in crate::decide) enum HostObject {
     Host,
     Subsystem(Arc<str>),
-    File(Arc<str>),
+    File {
+        path: Arc<str>,
+        /// Reading it may show a secret.
+        secret: bool,
+    },
     /// Where the host is to connect to.
     Endpoint(Arc<str>, u16),
 }
@@ -68,13 +72,14 @@ impl Policies {
         ]);
         all.push(entity(host.clone(), attributes, HashSet::from([resource]))?);
         let subject = match object {
-            HostObject::File(path) => {
+            HostObject::File { path, secret } => {
                 let file = uid("File", &join(&[query.resource, query.host, path]))?;
                 let attributes = HashMap::from([
                     text("path", path),
                     text("host", query.host),
                     text("resource", query.resource),
                     text("login", query.login),
+                    ("secret".into(), RestrictedExpression::new_bool(*secret)),
                 ]);
                 all.push(entity(file.clone(), attributes, HashSet::from([host]))?);
                 file
@@ -106,7 +111,7 @@ fn context(query: HostQuery<'_>, verb: &str, object: &HostObject) -> Result<Cont
         ("process".into(), process(query.process)?),
     ];
     match object {
-        HostObject::Host | HostObject::File(_) => {}
+        HostObject::Host | HostObject::File { .. } => {}
         HostObject::Subsystem(name) => pairs.push(text("subsystem", name)),
         HostObject::Endpoint(host, port) => {
             pairs.push(text("to_host", host));

@@ -490,11 +490,31 @@ mod tests {
 
     #[test]
     fn only_languages_that_keep_ascii_are_passed_on() {
-        for value in ["C", "POSIX", "C.UTF-8", "en_US.UTF-8", "de_DE.utf8", "ja_JP.Utf-8"] {
-            assert!(is_passed_on("LANG", value) && is_passed_on("LC_ALL", value), "{value}");
+        for value in [
+            "C",
+            "POSIX",
+            "C.UTF-8",
+            "en_US.UTF-8",
+            "de_DE.utf8",
+            "ja_JP.Utf-8",
+        ] {
+            assert!(
+                is_passed_on("LANG", value) && is_passed_on("LC_ALL", value),
+                "{value}"
+            );
         }
-        for value in ["", "zh_CN.GBK", "ja_JP.SJIS", "en_US", "../x/.UTF-8", "zh_CN.UTF-8@gbk"] {
-            assert!(!is_passed_on("LANG", value) && !is_passed_on("LC_CTYPE", value), "{value}");
+        for value in [
+            "",
+            "zh_CN.GBK",
+            "ja_JP.SJIS",
+            "en_US",
+            "../x/.UTF-8",
+            "zh_CN.UTF-8@gbk",
+        ] {
+            assert!(
+                !is_passed_on("LANG", value) && !is_passed_on("LC_CTYPE", value),
+                "{value}"
+            );
         }
         assert!(is_passed_on("NO_COLOR", "1") && !is_passed_on("PATH", "/tmp"));
     }

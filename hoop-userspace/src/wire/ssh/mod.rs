@@ -15,6 +15,8 @@ pub enum Malformed {
     Unknown(u8),
     #[error("a message holds more than belongs to it")]
     Trailing,
+    #[error("a request has the number {0} of one that was not answered yet")]
+    Repeated(u32),
     #[error("a text is not valid UTF-8")]
     NotUtf8,
 }

@@ -1,10 +1,12 @@
 //! What a client asks for on a channel, and what becomes of it.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use smallvec::smallvec;
+use smallvec::{SmallVec, smallvec};
 
 use super::scp::Scp;
-use super::sftp::{Sftp, place};
+use super::sftp::{Sftp, place, unclear};
 use super::{REFUSED, Said, Session, State, broken_client};
 use crate::decide::Refusal;
 use crate::ids::ResourceName;
@@ -222,6 +224,14 @@ fn exec(command: &Bytes, terminal: bool) -> Asked {
             return Asked::Ssh(SshAsked::Exec { text, terminal });
         }
     };
-    let paths = paths.iter().map(|path| place(None, path).into()).collect();
+    let mut placed: SmallVec<[Arc<str>; 2]> = SmallVec::new();
+    for path in paths {
+        let whole = place(None, path);
+        if let Some(why) = unclear(path, &whole) {
+            return Asked::Undecidable(why);
+        }
+        placed.push(whole.into());
+    }
+    let paths = placed;
     Asked::Ssh(SshAsked::Files(FilesAsked { action, paths }))
 }

@@ -4,7 +4,7 @@
 //! closing) belongs to the permission of the request that opened it, and passes as bulk. hoop asks
 //! the server once where relative paths begin, so that a policy sees whole paths.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -43,6 +43,9 @@ pub(super) struct Sftp {
     granted: ExchangeId,
     /// Those before it of which the loop knows that nothing follows.
     over: ExchangeId,
+    /// Requests that were taken from the client and not answered yet: two of one number could not
+    /// be told apart by their answers.
+    numbers: HashSet<u32>,
     pending: HashMap<u32, Pending>,
     open: HashMap<Bytes, Open>,
     transfers: VecDeque<Transfer>,
@@ -94,6 +97,7 @@ impl Sftp {
             end_said: false,
             granted: exchange,
             over: ExchangeId(0),
+            numbers: HashSet::new(),
             pending: HashMap::new(),
             open: HashMap::new(),
             transfers: VecDeque::new(),
@@ -125,7 +129,7 @@ impl Sftp {
 
     /// Whether more from the client would only wait here.
     pub fn is_busy(&self) -> bool {
-        self.packets.len() > 64 || self.pending.len() > MAX_OPEN
+        self.packets.len() > 64 || self.numbers.len() > MAX_OPEN
     }
 
     /// Packets of the client's in their order, until one has to be decided.
@@ -140,11 +144,14 @@ impl Sftp {
                 break;
             };
             let decoded = sftp::request(&packet)?;
+            let greets = matches!(decoded.request, sftp::Request::Init { .. });
+            if !greets && (decoded.id == OWN || !self.numbers.insert(decoded.id)) {
+                return Err(Malformed::Repeated(decoded.id));
+            }
             match self.asked(&decoded.request) {
                 None => {
-                    let greeting = matches!(decoded.request, sftp::Request::Init { .. });
                     Message::SftpRequest(packet).put(&mut bulk);
-                    if greeting && self.home == Home::Unasked {
+                    if greets && self.home == Home::Unasked {
                         self.home = Home::Asked;
                         Message::SftpRequest(sftp::real_path(OWN, ".")).put(&mut bulk);
                     }
@@ -238,7 +245,16 @@ impl Sftp {
         let mut found: SmallVec<[Arc<str>; 2]> = SmallVec::new();
         for path in paths {
             match std::str::from_utf8(path) {
-                Ok(path) => found.push(place(home.as_deref(), path).into()),
+                Ok(path) => {
+                    let placed = place(home.as_deref(), path);
+                    // What is told of a path is no content, and clients ask that way where `..` is.
+                    if action != FileAction::Stat
+                        && let Some(why) = unclear(path, &placed)
+                    {
+                        return Asked::Undecidable(why);
+                    }
+                    found.push(placed.into());
+                }
                 Err(_) => return Asked::Undecidable(Undecidable::NotUtf8),
             }
         }
@@ -293,6 +309,7 @@ impl Sftp {
     /// Answers the request that was refused.
     pub fn refused(&mut self, refusal: &Refusal) -> Bytes {
         let id = self.asked.take().unwrap_or_default();
+        self.numbers.remove(&id);
         self.deciding = false;
         let text = format!("{}: {}", refusal.message, refusal.hint);
         sftp::status(id, sftp::PERMISSION_DENIED, &text)
@@ -362,7 +379,22 @@ impl Sftp {
             self.home = Home::Known(home.filter(|h| h.starts_with('/')));
             return None;
         }
-        match (self.pending.remove(&id), reply) {
+        self.numbers.remove(&id);
+        let pending = self.pending.remove(&id);
+        if let Reply::Data { data, .. } = reply {
+            // Whatever it answers: this is content.
+            match pending {
+                Some(Pending::Reading { handle, offset }) => {
+                    if let Some(open) = self.open.get_mut(&handle) {
+                        open.read.take(offset, data);
+                    }
+                }
+                Some(Pending::Closing { handle }) => self.close(&handle),
+                Some(Pending::Opening { .. }) | None => {}
+            }
+            return Some(PartKind::File);
+        }
+        match (pending, reply) {
             (Some(Pending::Opening { path, exchange }), Reply::Handle { handle, .. }) => {
                 let open = Open {
                     path,
@@ -371,12 +403,6 @@ impl Sftp {
                     written: Flow::default(),
                 };
                 self.open.insert(handle.clone(), open);
-            }
-            (Some(Pending::Reading { handle, offset }), Reply::Data { data, .. }) => {
-                if let Some(open) = self.open.get_mut(&handle) {
-                    open.read.take(offset, data);
-                }
-                return Some(PartKind::File);
             }
             (Some(Pending::Closing { handle }), _) => self.close(&handle),
             _ => {}
@@ -412,6 +438,34 @@ fn open_action(mode: OpenMode) -> FileAction {
         (_, true) => FileAction::Write,
         (_, false) => FileAction::Read,
     }
+}
+
+/// Why only the server knows what a path is of: `..` behind a folder leads up from where that one
+/// really is, if it is a link, and some folders of the kernel's lead anywhere.
+pub(super) fn unclear(path: &str, placed: &str) -> Option<Undecidable> {
+    let mut named = false;
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." if named => {
+                let what =
+                    format!("a path that goes up from a folder ({path}): name it from the top");
+                return Some(Undecidable::UnknownOperation(what));
+            }
+            ".." => {}
+            _ => named = true,
+        }
+    }
+    let mut parts = placed.split('/').filter(|part| !part.is_empty());
+    let leads = match parts.next() {
+        Some("proc") => parts.any(|part| matches!(part, "root" | "cwd" | "fd" | "map_files")),
+        Some("dev") => parts.next() == Some("fd"),
+        _ => false,
+    };
+    leads.then(|| {
+        let what = format!("a path that leads to what a process has open ({path})");
+        Undecidable::UnknownOperation(what)
+    })
 }
 
 /// A path from the top, without `.`, `..` and doubled slashes. Where the home is not known, `~`
@@ -472,5 +526,68 @@ mod tests {
         ] {
             assert_eq!(place(None, path), placed, "{path}");
         }
+    }
+    #[test]
+    fn paths_that_only_the_server_can_follow_are_not_decided() {
+        let home = Some("/home/deploy");
+        for path in [
+            "/srv/app/../x",
+            "link/../.ssh/x",
+            "/proc/self/root/etc/shadow",
+            "/proc/1/task/1/cwd/x",
+            "/proc/self/fd/3",
+            "/dev/fd/3",
+        ] {
+            assert!(unclear(path, &place(home, path)).is_some(), "{path}");
+        }
+        for path in [
+            "../x",
+            "./../../etc/x",
+            "/../etc/x",
+            "a/./b",
+            "/srv/root/x",
+            "/proc/cpuinfo",
+        ] {
+            assert!(unclear(path, &place(home, path)).is_none(), "{path}");
+        }
+    }
+
+    /// `SSH_FXP_READ` of a handle, with this number.
+    fn read(id: u32) -> Vec<u8> {
+        let mut body = vec![5];
+        body.extend(id.to_be_bytes());
+        body.extend(1u32.to_be_bytes());
+        body.push(b'h');
+        body.extend(0u64.to_be_bytes());
+        body.extend(9u32.to_be_bytes());
+        let mut packet = (body.len() as u32).to_be_bytes().to_vec();
+        packet.extend(body);
+        packet
+    }
+
+    #[test]
+    fn a_number_is_not_used_again_before_its_answer_and_data_is_content() {
+        let mut sftp = Sftp::begun_by(ExchangeId(1));
+        let (mut last, mut events) = (ExchangeId(1), VecDeque::new());
+        let open = Open {
+            path: "/srv/x".into(),
+            exchange: ExchangeId(1),
+            read: Flow::default(),
+            written: Flow::default(),
+        };
+        sftp.open.insert(Bytes::from_static(b"h"), open);
+        sftp.from_client(&read(7)).unwrap();
+        sftp.requests(&mut last, &mut events).unwrap();
+        let data = Reply::Data {
+            id: 7,
+            data: Bytes::from_static(b"x"),
+        };
+        // Nothing was noted of it as forwarded, and content it is.
+        assert!(matches!(sftp.understood(&data), Some(PartKind::File)));
+        sftp.from_client(&read(7)).unwrap();
+        sftp.requests(&mut last, &mut events).unwrap();
+        sftp.from_client(&read(7)).unwrap();
+        let again = sftp.requests(&mut last, &mut events);
+        assert_eq!(again, Err(Malformed::Repeated(7)));
     }
 }
