@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::config::{ColumnPattern, How};
 
 use super::lineage::{Item, Items, Mark, Shows, World};
-use super::{ColumnName, Copied, Derived, Facts, RelationName, Renamed, Subject, Unseen};
+use super::{ColumnName, Copied, Derived, Facts, Object, RelationName, Renamed, Subject, Unseen};
 
 /// The masked columns of one resource.
 #[derive(Debug, Default)]
@@ -46,6 +46,9 @@ impl Masks {
         }
         if facts.copied.opaque {
             return Some(Escape::Opaque);
+        }
+        if let Some(escape) = refreshed(facts, subject) {
+            return Some(escape);
         }
         let copied = &facts.copied;
         let view = copied.relations.iter().find(|relation| {
@@ -138,6 +141,34 @@ impl Masks {
         names.sort();
         names.dedup();
         names
+    }
+}
+
+/// A materialised view that would be filled with values that no mask follows once the views that it
+/// reads are others.
+fn refreshed(facts: &Facts, subject: &Subject) -> Option<Escape> {
+    let accesses = facts.statements.iter().flat_map(|s| &s.accesses);
+    let mut views = accesses.filter_map(|access| match (access.verb.0, &access.object) {
+        ("REFRESH MATERIALIZED VIEW", Object::Table(name)) => Some(name),
+        _ => None,
+    });
+    let derives = |name: &&RelationName| {
+        let mut derived = subject.derived.iter();
+        derived.any(|d| may_name(name, &d.relation))
+    };
+    let first = views.clone().next()?;
+    if let Some(view) = views.find(derives) {
+        return Some(Escape::Column(view.clone()));
+    }
+    let mut own = Unseen::default();
+    if facts.statements.len() > 1 {
+        own.add(facts);
+    }
+    // What it reads the text does not say: whatever is not seen may be among it.
+    match subject.unseen.unread {
+        true => Some(Escape::Unread(first.clone())),
+        false if subject.unseen.is_empty() && own.is_empty() => None,
+        false => Some(Escape::Unsettled(first.clone())),
     }
 }
 

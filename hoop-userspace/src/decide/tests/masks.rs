@@ -65,6 +65,7 @@ fn what_would_escape_is_refused() {
         "ALTER TABLE users_1 NO INHERIT users",
         "ALTER TABLE users_1 ADD a int, NO INHERIT public.users",
         "ALTER TYPE person RENAME ATTRIBUTE ssn TO harmless CASCADE",
+        "CREATE OR REPLACE VIEW v AS SELECT 1; REFRESH MATERIALIZED VIEW daily",
         "ALTER TABLE users ALTER name TYPE text USING ssn",
         "ALTER TABLE users ALTER name TYPE text USING users::text",
         "ALTER TABLE users ADD x text GENERATED ALWAYS AS (ssn || '') STORED",
@@ -109,6 +110,7 @@ fn what_does_not_is_permitted() {
         "ALTER TABLE orders RENAME TO purchases",
         "ALTER SCHEMA other RENAME TO another",
         "ALTER TABLE other.users DETACH PARTITION p",
+        "REFRESH MATERIALIZED VIEW daily",
         "ALTER TABLE users NO INHERIT people",
         "ALTER TYPE person RENAME ATTRIBUTE name TO called CASCADE",
         "ALTER TABLE users ALTER name TYPE varchar USING name::varchar",
@@ -169,6 +171,8 @@ fn views_of_masked_tables_count_as_the_tables() {
     let code = |subject: &Subject, sql| decider.explain(subject, text(sql)).refusal.map(|r| r.code);
     for sql in [
         "INSERT INTO t SELECT x FROM people",
+        "REFRESH MATERIALIZED VIEW people",
+        "REFRESH MATERIALIZED VIEW CONCURRENTLY reports.people",
         "INSERT INTO t SELECT x FROM reports.people",
     ] {
         assert_eq!(code(&subject(), sql), None);
