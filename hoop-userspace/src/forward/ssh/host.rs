@@ -116,6 +116,17 @@ impl Expected {
         if self.is_revoked(&key) {
             return Err(format!("its key {} is revoked", fingerprint(&key)));
         }
+        // What an authority has signed is worth no more than its key.
+        if let PublicKeyOrCertificate::Certificate(certificate) = shown {
+            let authority = certificate.signature_key();
+            let revoked = self.entries(Some(Marker::Revoked));
+            if revoked.map(PublicKey::key_data).any(|key| key == authority) {
+                let authority = fingerprint(&PublicKey::from(authority.clone()));
+                return Err(format!(
+                    "its certificate is by the authority {authority}, which is revoked"
+                ));
+            }
+        }
         match shown {
             PublicKeyOrCertificate::Certificate(certificate) => self.certified(certificate),
             PublicKeyOrCertificate::PublicKey { .. } => self.known(&key),
@@ -281,6 +292,11 @@ mod tests {
             PublicKeyOrCertificate::Certificate(faces.certificate.unwrap())
         };
         assert!(expected.recognise(&shown(&["web1.prod.internal"])));
+        let mut revoking = known_hosts(&format!("@revoked * {authority}"));
+        revoking.authorities = trusting.authorities.clone();
+        let revoking = self::expected(revoking, 22, state.path());
+        assert!(!revoking.recognise(&shown(&["web1.prod.internal"])));
+        assert!(revoking.objection().unwrap().contains("revoked"));
         assert!(!expected.recognise(&shown(&["web2.prod.internal"])));
         assert!(
             !expected.recognise(&key(ONE)),
