@@ -27,6 +27,7 @@ use crate::mask::Catalog;
 use crate::record::{Header, IdentityNote, RecordError, SessionRecorder};
 use crate::session::{self, activity::Watched};
 use crate::terminate::postgres::{Arrived, Startup, Terms};
+use crate::terminate::ssh::Room;
 use crate::terminate::{End, Protocol, Stopped};
 
 /// A client of an unconfigured destination that says nothing for this long is not waited for.
@@ -38,6 +39,7 @@ pub(super) struct Connection {
     pub(super) rules: Arc<Rules>,
     pub(super) handover: Handover,
     pub(super) session: SessionId,
+    pub(super) room: Room,
 }
 
 /// Serves one connection to its end.
@@ -60,6 +62,7 @@ pub async fn serve(
         rules,
         handover,
         session,
+        room: Room::default(),
     });
     connection.route(stream).await;
 }

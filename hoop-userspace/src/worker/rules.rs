@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::console::Listener;
 use super::identity::Identities;
@@ -69,6 +69,8 @@ pub struct Shared {
     pub tell: mpsc::Sender<FromWorker>,
     pub asker: Asker,
     pub activities: Activities,
+    /// Connections that may still begin, those within others as well.
+    pub connections: Arc<Semaphore>,
     console: Listener,
     hash_key: HashKey,
     stopping: watch::Sender<bool>,
@@ -153,6 +155,7 @@ impl Shared {
             tell,
             asker,
             activities: Activities::default(),
+            connections: Arc::new(Semaphore::new(super::MAX_CONNECTIONS)),
             books: Mutex::default(),
             rules: watch::Sender::new(Arc::new(rules)),
         };

@@ -145,7 +145,7 @@ impl Connection {
             }
         };
         let met = tokio::select! {
-            met = Met::accept(stream, faces, self.reach(target)) => met,
+            met = Met::accept(stream, faces, self.reach(target), self.room.clone()) => met,
             () = self.shared.stopped() => return None,
         };
         match met {
@@ -183,6 +183,11 @@ impl Connection {
     /// Serves a connection to another governed host as if it came by itself: hoop reaches that host
     /// from here, and what is done there is decided, recorded and masked as ever.
     async fn jump(self: Arc<Self>, jump: Jump) {
+        // It costs what any other connection does.
+        let Ok(_slot) = self.shared.connections.clone().try_acquire_owned() else {
+            let detail = format!("to {}: too many connections at once", jump.host);
+            return report(&self.shared.tell, "reset", detail, Some(self.session));
+        };
         let rules = self.shared.rules();
         let config = rules.config.clone();
         let agent = self.handover.agent.as_ref();
@@ -203,6 +208,7 @@ impl Connection {
                 ..self.handover.clone()
             },
             session,
+            room: jump.room,
         });
         within.ssh(jump.stream, agent, &target).await;
     }

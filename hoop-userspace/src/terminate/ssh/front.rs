@@ -5,7 +5,7 @@
 //! is accepted and not looked at. No session is served before the identity is verified.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use russh::keys::{Certificate, PrivateKey};
 use russh::server::{self, Auth, ChannelOpenHandle, Msg, Response, VerifiedPublicKey};
 use russh::{Channel, ChannelId, ChannelStream, MethodKind, MethodSet, Sig, SshId};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::backlog::{Backlog, Hold, Throttled};
 use super::pipe::{Inlet, Outlet, pipe};
@@ -26,8 +26,10 @@ use crate::wire::ssh::channel::{Message, Pty, Size};
 pub(super) const MEETING: Duration = Duration::from_secs(30);
 /// A client that is not heard of for three of these is gone.
 const KEEPALIVE: Duration = Duration::from_secs(30);
-/// Channels that one connection may have open.
+/// Channels that one connection may have open, with those of the connections within it.
 const MAX_CHANNELS: usize = 128;
+/// Connections within each other: host behind host behind host.
+const MAX_DEPTH: usize = 3;
 /// The client is on this host, so a small window costs no speed; what is granted may wait in memory.
 const WINDOW: u32 = 256 << 10;
 
@@ -55,6 +57,39 @@ pub struct Jump {
     pub host: String,
     pub port: u32,
     pub stream: ChannelStream<Msg>,
+    /// What it shares with the one that it is in.
+    pub room: Room,
+}
+
+/// What one connection, and those within it, may have open together.
+#[derive(Clone, Debug)]
+pub struct Room {
+    free: Arc<Semaphore>,
+    depth: usize,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self {
+            free: Arc::new(Semaphore::new(MAX_CHANNELS)),
+            depth: 0,
+        }
+    }
+}
+
+impl Room {
+    /// For one more channel, for as long as it is kept.
+    fn take(&self) -> Option<OwnedSemaphorePermit> {
+        self.free.clone().try_acquire_owned().ok()
+    }
+
+    /// For a connection within this one.
+    fn within(&self) -> Option<Self> {
+        (self.depth < MAX_DEPTH).then(|| Self {
+            free: self.free.clone(),
+            depth: self.depth + 1,
+        })
+    }
 }
 
 /// A client that has met hoop and has not been let in yet.
@@ -98,16 +133,26 @@ pub(super) enum Opening {
 
 impl Met {
     /// Speaks SSH with the client until it is content.
-    pub async fn accept<S>(stream: S, faces: Faces, reached: Arc<Reach>) -> Result<Self, MeetError>
+    pub async fn accept<S>(
+        stream: S,
+        faces: Faces,
+        reached: Arc<Reach>,
+        room: Room,
+    ) -> Result<Self, MeetError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        tokio::time::timeout(MEETING, Self::meet(stream, faces, reached))
+        tokio::time::timeout(MEETING, Self::meet(stream, faces, reached, room))
             .await
             .map_err(|_| MeetError::Timeout(MEETING.as_secs()))?
     }
 
-    async fn meet<S>(stream: S, faces: Faces, reached: Arc<Reach>) -> Result<Self, MeetError>
+    async fn meet<S>(
+        stream: S,
+        faces: Faces,
+        reached: Arc<Reach>,
+        room: Room,
+    ) -> Result<Self, MeetError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -122,7 +167,8 @@ impl Met {
             channels: HashMap::new(),
             reached,
             jump,
-            jumps: HashSet::new(),
+            jumps: HashMap::new(),
+            room,
             backlog: client_backlog.clone(),
         };
         let hold = Hold(client_backlog.clone());
@@ -175,10 +221,11 @@ struct Front {
     user: String,
     let_in: Option<oneshot::Sender<(String, String)>>,
     open: mpsc::UnboundedSender<Opening>,
-    channels: HashMap<ChannelId, Inlet>,
+    channels: HashMap<ChannelId, (Inlet, OwnedSemaphorePermit)>,
     reached: Arc<Reach>,
     jump: mpsc::UnboundedSender<Jump>,
-    jumps: HashSet<ChannelId>,
+    jumps: HashMap<ChannelId, OwnedSemaphorePermit>,
+    room: Room,
     backlog: Arc<Backlog>,
 }
 
@@ -189,7 +236,7 @@ impl Front {
     }
 
     fn put(&self, channel: ChannelId, message: Message) {
-        if let Some(inlet) = self.channels.get(&channel) {
+        if let Some((inlet, _)) = self.channels.get(&channel) {
             inlet.put(message);
         }
     }
@@ -205,16 +252,17 @@ impl Front {
         session.channel_success(channel)
     }
 
-    fn register(&mut self, channel: Channel<Msg>, handle: server::Handle) -> (ToClient, Outlet) {
+    fn register(
+        &mut self,
+        channel: Channel<Msg>,
+        handle: server::Handle,
+        place: OwnedSemaphorePermit,
+    ) -> (ToClient, Outlet) {
         // What is read comes by these callbacks; the other half would only collect a copy.
         let (_, write) = channel.split();
         let (inlet, heard) = pipe(&self.backlog);
-        self.channels.insert(write.id(), inlet);
+        self.channels.insert(write.id(), (inlet, place));
         (ToClient { write, handle }, heard)
-    }
-
-    fn has_room(&self) -> bool {
-        self.channels.len() + self.jumps.len() < MAX_CHANNELS
     }
 }
 
@@ -274,8 +322,8 @@ impl server::Handler for Front {
         session: &mut server::Session,
     ) -> Result<(), Self::Error> {
         // A handle that is dropped rejects.
-        if self.has_room() {
-            let (client, heard) = self.register(channel, session.handle());
+        if let Some(place) = self.room.take() {
+            let (client, heard) = self.register(channel, session.handle(), place);
             reply.accept().await;
             let _ = self.open.send(Opening::Session { client, heard });
         }
@@ -295,14 +343,17 @@ impl server::Handler for Front {
         let governed = match (self.reached)(host, port) {
             Reached::Host => {
                 // A handle that is dropped rejects.
-                if self.has_room() {
-                    self.jumps.insert(channel.id());
+                if let Some(room) = self.room.within()
+                    && let Some(place) = self.room.take()
+                {
+                    self.jumps.insert(channel.id(), place);
                     reply.accept().await;
                     // Nobody listens any more if the connection is being closed.
                     let _ = self.jump.send(Jump {
                         host: host.to_owned(),
                         port,
                         stream: channel.into_stream(),
+                        room,
                     });
                 }
                 return Ok(());
@@ -310,8 +361,8 @@ impl server::Handler for Front {
             Reached::Other(resource) => Some(resource),
             Reached::Nothing => None,
         };
-        if self.has_room() {
-            let (client, heard) = self.register(channel, session.handle());
+        if let Some(place) = self.room.take() {
+            let (client, heard) = self.register(channel, session.handle(), place);
             let _ = self.open.send(Opening::Connect {
                 host: host.to_owned(),
                 port,
@@ -349,7 +400,7 @@ impl server::Handler for Front {
         _session: &mut server::Session,
     ) -> Result<(), Self::Error> {
         self.jumps.remove(&channel);
-        if let Some(inlet) = self.channels.remove(&channel) {
+        if let Some((inlet, _)) = self.channels.remove(&channel) {
             inlet.put(Message::Closed);
         }
         Ok(())
@@ -487,6 +538,22 @@ fn is_plain_locale(value: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn connections_within_each_other_share_their_channels() {
+        let outer = Room::default();
+        let inner = outer.within().unwrap();
+        let taken: Vec<_> = (0..MAX_CHANNELS - 1)
+            .map(|_| outer.take().unwrap())
+            .collect();
+        let last = inner.take().unwrap();
+        assert!(outer.take().is_none() && inner.take().is_none());
+        drop(last);
+        assert!(outer.take().is_some());
+        drop(taken);
+        let third = inner.within().unwrap().within().unwrap();
+        assert!(third.within().is_none());
+    }
 
     #[test]
     fn only_languages_that_keep_ascii_are_passed_on() {

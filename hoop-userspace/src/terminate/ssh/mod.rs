@@ -17,7 +17,7 @@ mod upstream;
 
 pub use backlog::{Backlog, Throttled};
 pub use connection::{Connection, Jumps};
-pub use front::{Faces, Jump, MeetError, Met, Reach, Reached};
+pub use front::{Faces, Jump, MeetError, Met, Reach, Reached, Room};
 pub use keys::{KeyError, Keys};
 pub use session::Session;
 pub use upstream::{Back, Recognise, Upstream};

@@ -88,8 +88,11 @@ fn weight(message: &Message) -> usize {
         | Message::Output(bytes)
         | Message::ErrorOutput(bytes)
         | Message::Exec(bytes)
+        | Message::Subsystem(bytes)
+        | Message::Signal(bytes)
         | Message::SftpReply(bytes)
         | Message::SftpRequest(bytes) => bytes.len(),
+        Message::Pty(pty) => pty.term.len() + size_of_val(pty.modes.as_slice()),
         Message::Env { name, value } => name.len() + value.len(),
         _ => 0,
     };

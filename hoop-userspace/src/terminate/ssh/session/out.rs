@@ -27,7 +27,7 @@ pub trait Sink: Send + Sync + 'static {
 pub struct Out<S> {
     sink: Option<Arc<S>>,
     queue: VecDeque<Message>,
-    /// Content bytes in the queue and on their way.
+    /// What the queue, and what is on its way, take in memory.
     queued: usize,
     sending: Option<(Sending, usize)>,
     share: Option<Arc<Share>>,
@@ -66,6 +66,13 @@ impl<S: Sink> Out<S> {
     }
 
     pub fn push(&mut self, message: Message) {
+        // Of several sizes of a terminal the last is the one that it has.
+        if let (Message::Resize(size), Some(Message::Resize(last))) =
+            (&message, self.queue.back_mut())
+        {
+            *last = *size;
+            return;
+        }
         let bytes = content(&message);
         self.queued += bytes;
         if let Some(share) = &self.share {
@@ -135,15 +142,18 @@ impl<S> Drop for Out<S> {
     }
 }
 
+/// What a message takes in memory, roughly: one without content is not for nothing.
 fn content(message: &Message) -> usize {
-    match message {
+    let content = match message {
         Message::Input(bytes)
         | Message::Output(bytes)
         | Message::ErrorOutput(bytes)
         | Message::SftpRequest(bytes)
-        | Message::SftpReply(bytes) => bytes.len(),
+        | Message::SftpReply(bytes)
+        | Message::Signal(bytes) => bytes.len(),
         _ => 0,
-    }
+    };
+    content + size_of::<Message>()
 }
 
 /// SSH_EXTENDED_DATA_STDERR.
@@ -281,5 +291,27 @@ pub fn signal_name(signal: &Sig) -> Bytes {
         Sig::TERM => Bytes::from_static(b"TERM"),
         Sig::USR1 => Bytes::from_static(b"USR1"),
         Sig::Custom(name) => Bytes::copy_from_slice(name.as_bytes()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::ssh::channel::Size;
+
+    #[test]
+    fn what_has_no_content_weighs_too_and_sizes_do_not_pile_up() {
+        let mut out = Out::<ToServer>::new(None, None);
+        for columns in 1..=9 {
+            out.push(Message::Resize(Size {
+                columns,
+                ..Size::default()
+            }));
+        }
+        let one = out.queued();
+        assert!(one > 0 && out.queue.len() == 1);
+        assert!(matches!(out.queue.front(), Some(Message::Resize(size)) if size.columns == 9));
+        out.push(Message::Signal(Bytes::from_static(b"WINCH")));
+        assert!(out.queued() > one + 5);
     }
 }
