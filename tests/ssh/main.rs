@@ -322,9 +322,9 @@ fn nothing_of_the_clients_is_needed_or_believed(world: &World) {
         HOST,
         "echo \"[$BASH_ENV][$LC_TEST]\"",
     ]);
-    env.env("BASH_ENV", "/tmp/x").env("LC_TEST", "y");
+    env.env("BASH_ENV", "/tmp/x").env("LC_TEST", "C.UTF-8");
     let ran = hoop_tests::run(&mut env, "", PATIENCE).unwrap();
-    assert_eq!(ran.stdout, "[][y]\n", "{}", ran.stderr);
+    assert_eq!(ran.stdout, "[][C.UTF-8]\n", "{}", ran.stderr);
 }
 
 fn forwards_are_refused(world: &World) {
