@@ -195,6 +195,10 @@ impl Undecided {
     }
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "what holds it is boxed, and there is one at most"
+)]
 enum Waiting {
     Request(Request),
     /// A question, and the approval that it has.

@@ -151,9 +151,9 @@ impl Suite {
         let download = place.join("download");
         std::fs::create_dir_all(&download)?;
         let archive = match self.registry {
-            Registry::Pypi => self.from_pypi(folder, &download)?,
-            Registry::Crates => self.from_crates(&download)?,
-            Registry::Npm => self.from_npm(&download)?,
+            Registry::Pypi => self.pypi_source(folder, &download)?,
+            Registry::Crates => self.crates_source(&download)?,
+            Registry::Npm => self.npm_source(&download)?,
         };
         self.check(&archive)?;
         let sources = place.join("sources");
@@ -187,7 +187,7 @@ impl Suite {
         Ok(())
     }
 
-    fn from_pypi(&self, folder: &Path, download: &Path) -> Result<PathBuf> {
+    fn pypi_source(&self, folder: &Path, download: &Path) -> Result<PathBuf> {
         // psycopg2's set-up asks for pg_config before it says its own name.
         let tools = setup::postgres_tools().context("no PostgreSQL tools")?;
         let path = std::env::var_os("PATH").unwrap_or_default();
@@ -203,7 +203,7 @@ impl Suite {
         only_entry(download)
     }
 
-    fn from_npm(&self, download: &Path) -> Result<PathBuf> {
+    fn npm_source(&self, download: &Path) -> Result<PathBuf> {
         shell::run(
             shell::command("npm")
                 .args(["pack", "--silent", "--pack-destination"])
@@ -214,7 +214,7 @@ impl Suite {
     }
 
     /// Cargo's own copy of the archive, fetched for a package that depends on it.
-    fn from_crates(&self, download: &Path) -> Result<PathBuf> {
+    fn crates_source(&self, download: &Path) -> Result<PathBuf> {
         let manifest = format!(
             "[package]\nname = \"fetch\"\nversion = \"0.0.0\"\nedition = \"2021\"\n\n\
              [lib]\npath = \"lib.rs\"\n\n[dependencies]\n{} = \"={}\"\n\n[workspace]\n",
@@ -229,9 +229,12 @@ impl Suite {
                 .current_dir(download),
         )?;
         let metadata: Value = serde_json::from_str(&metadata)?;
-        let packages = metadata["packages"].as_array().context("no packages")?;
-        let package = packages.iter().find(|p| p["name"] == *self.package);
-        let manifest = package.and_then(|p| p["manifest_path"].as_str());
+        let packages = metadata.get("packages").and_then(Value::as_array);
+        let packages = packages.context("no packages")?;
+        let package = packages
+            .iter()
+            .find(|p| text(p, "/name") == Some(&self.package));
+        let manifest = package.and_then(|p| text(p, "/manifest_path"));
         let sources = Path::new(manifest.context("no such package")?)
             .parent()
             .context("no folder")?;
@@ -310,11 +313,15 @@ fn rust_tests(sources: &Path, place: &Path, built: &Path) -> Result<()> {
     Ok(std::fs::write(place.join("program"), program)?)
 }
 
+fn text<'v>(value: &'v Value, pointer: &str) -> Option<&'v str> {
+    value.pointer(pointer)?.as_str()
+}
+
 fn test_program(messages: &str) -> Result<String> {
     for line in messages.lines() {
         let message: Value = serde_json::from_str(line)?;
-        if message["profile"]["test"] == true
-            && let Some(program) = message["executable"].as_str()
+        if message.pointer("/profile/test") == Some(&Value::Bool(true))
+            && let Some(program) = text(&message, "/executable")
         {
             return Ok(program.to_owned());
         }

@@ -310,6 +310,6 @@ fn schemas() -> Value {
             &["value", "masked"],
         ),
         "Question": object(question(), &keys),
-        "QuestionInFull": object(full, &[&keys[..], &["asking", "votes", "standing"]].concat()),
+        "QuestionInFull": object(full, &[keys.as_slice(), &["asking", "votes", "standing"]].concat()),
     })
 }

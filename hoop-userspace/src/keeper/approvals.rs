@@ -69,7 +69,7 @@ pub struct Outbox(mpsc::UnboundedReceiver<Written>);
 
 /// Names of the host's accounts, or why one cannot be had, and when that was found out.
 struct Accounts {
-    names: Mutex<HashMap<u32, (Result<String, String>, Instant)>>,
+    names: Mutex<HashMap<u32, LookedUp>>,
     look_ups: Arc<Semaphore>,
 }
 
@@ -80,6 +80,8 @@ struct Books {
     failed: Option<String>,
 }
 
+/// An account's name, or why there is none to be had, and since when that is known.
+type LookedUp = (Result<String, String>, Instant);
 type Durable = Pin<Box<dyn Future<Output = Result<(), RecordError>> + Send>>;
 /// Resolves when a change is on the disk and was said.
 type Said = oneshot::Receiver<Result<(), String>>;

@@ -82,7 +82,9 @@ impl Tester {
     pub fn exec(&self, text: &str) -> Result<Answer, Unusable> {
         if self.protocol != ProtocolKind::Ssh {
             let resource = &self.subject.resource;
-            return unusable(format!("{resource} is a database: it runs no shell commands"));
+            return unusable(format!(
+                "{resource} is a database: it runs no shell commands"
+            ));
         }
         let explained = self.decider.explain_exec(&self.subject, text);
         let found = Found::Exec(explained.facts);

@@ -176,9 +176,8 @@ pub fn prepare(world: &World) -> Result<()> {
     ask("CREATE UNLOGGED TABLE bench_copies (LIKE pgbench_accounts);
          GRANT ALL ON bench_copies TO orders_app")?;
     // pgbench fills with blanks, of which the last are lost with the end of the text.
-    let rows = ask(
-        "COPY (SELECT aid, bid, abalance, repeat('x', 84) FROM pgbench_accounts) TO STDOUT",
-    )?;
+    let rows =
+        ask("COPY (SELECT aid, bid, abalance, repeat('x', 84) FROM pgbench_accounts) TO STDOUT")?;
     std::fs::write(copied(world), rows + "\n").context("cannot write what COPY shall read")
 }
 

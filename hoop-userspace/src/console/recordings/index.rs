@@ -19,6 +19,10 @@ const MAX_STATEMENT: usize = 1024;
 /// Of all sessions together. Past it the oldest sessions are found by their facts alone.
 const MAX_TOTAL: usize = 192 << 20;
 
+/// Sessions that are remembered; past it the oldest are forgotten, some at a time.
+const MAX_SESSIONS: usize = 250_000;
+const FORGOTTEN: usize = 1_000;
+
 /// Sessions by their ids, and so by when they began.
 #[derive(Default)]
 pub struct Index {
@@ -190,6 +194,11 @@ impl Index {
                 }
             }
             Err(at) => self.entries.insert(at, known),
+        }
+        if self.entries.len() > MAX_SESSIONS + FORGOTTEN {
+            let gone = self.entries.drain(..FORGOTTEN);
+            self.total -= gone.map(|entry| entry.text.len()).sum::<usize>();
+            self.textless = self.textless.saturating_sub(FORGOTTEN);
         }
         self.bound();
     }

@@ -14,8 +14,8 @@ const PLACED: &str = "/etc/shadow* /etc/gshadow* /etc/sudoers /etc/sudoers.d/** 
     /etc/ssh/ssh_host_*_key /etc/krb5.keytab /etc/pki/tls/private/** /etc/letsencrypt/** \
     /etc/wireguard/** /etc/openvpn/** /etc/ppp/*-secrets /etc/kubernetes/** /etc/rancher/** \
     /var/lib/kubelet/** /var/lib/etcd/** /var/lib/docker/** /var/lib/hoop/** /run/credentials/** \
-    /run/secrets/** /var/run/secrets/** /root/** /proc/*/environ /proc/*/mem /proc/*/fd/** \
-    /proc/*/root/** /proc/*/cwd/** /proc/*/task/** /proc/*/map_files/** /proc/kcore /dev/** \
+    /run/secrets/** /var/run/secrets/** /root*/** /proc/*/environ /proc/*/mem /proc/*/fd/** \
+    /proc/*/root*/** /proc/*/cwd/** /proc/*/task/** /proc/*/map_files/** /proc/kcore /dev/** \
     /var/lib/sss/** /var/lib/mysql/** /var/lib/postgresql/** /var/lib/pgsql/** /var/lib/redis/** \
     /var/lib/mongodb/** /var/lib/vault/** /var/lib/jenkins/** /var/lib/private/** /var/backups/** \
     /etc/security/opasswd /etc/mysql/debian.cnf /run/user/** \
