@@ -9,7 +9,7 @@ import time
 
 import paramiko
 
-HOST, USER = sys.argv[1:]
+HOST, USER, FILE = sys.argv[1:]
 LIMIT = 15
 
 
@@ -110,6 +110,42 @@ def broken_sftp():
         transport.close()
 
 
+def subsystem_and_more(transport, name, more):
+    """A request, and at once what belongs to it, without waiting for an answer."""
+    channel = transport.open_session(timeout=LIMIT)
+    request = paramiko.Message()
+    request.add_byte(bytes([98]))
+    request.add_int(channel.remote_chanid)
+    request.add_string(name[0])
+    request.add_boolean(False)
+    request.add_string(name[1])
+    transport._send_user_message(request)
+    channel.sendall(more)
+    channel.settimeout(1)
+    try:
+        while channel.recv(65536):
+            pass
+    except (TimeoutError, OSError):
+        pass
+    channel.close()
+
+
+def before_the_decision():
+    """What belongs to a request that is not decided yet is decided as ever."""
+    path = FILE.encode()
+    remove = struct.pack(">BII", 13, 7, len(path)) + path
+    greeting = struct.pack(">IBI", 5, 1, 3)
+    packets = greeting + struct.pack(">I", len(remove)) + remove
+    folder, name = path.rsplit(b"/", 1)
+    record = b"C0644 5 " + name + b"\nowned\0"
+    transport = connected()
+    for _ in range(5):
+        subsystem_and_more(transport, (b"subsystem", b"sftp"), packets)
+        subsystem_and_more(transport, (b"exec", b"scp -t " + folder), record)
+    transport.close()
+    report("sent before the decision", True)
+
+
 def input_for_nothing():
     """Data on a channel before anything was asked for, and signals to nothing."""
     transport = connected()
@@ -150,11 +186,14 @@ def rekeying():
 
 
 started = time.monotonic()
-bytes_of_no_meaning()
-many_channels()
-channels_that_say_nothing()
-broken_sftp()
-input_for_nothing()
-second_request()
-rekeying()
+if FILE == "-":
+    bytes_of_no_meaning()
+    many_channels()
+    channels_that_say_nothing()
+    broken_sftp()
+    input_for_nothing()
+    second_request()
+    rekeying()
+else:
+    before_the_decision()
 report("in time", time.monotonic() - started < 50, time.monotonic() - started)

@@ -57,6 +57,7 @@ fn settings() -> Settings {
         policies: vec![("ssh.cedar", POLICY.to_owned())],
         issuer: ASKS.to_owned(),
         more: PEOPLE.to_owned(),
+        log: "info,russh=debug",
         ..Settings::default()
     }
 }
@@ -70,6 +71,7 @@ fn hosts_are_governed() {
     files_and_connections_are_asked_about_too(&world);
     masked_as_it_is_printed(&world);
     prompts_do_not_wait(&world);
+    keys_are_made_anew_under_load(&world);
     nothing_of_the_clients_is_needed_or_believed(&world);
     forwards_are_refused(&world);
     clients_that_mean_harm(&world);
@@ -280,6 +282,40 @@ fn prompts_do_not_wait(world: &World) {
     assert!(ran.stdout.contains("hello ada"), "{ran:?}");
 }
 
+/// By the client every 4 MB, and by the server every 32, in both directions.
+fn keys_are_made_anew_under_load(world: &World) {
+    const SIZE: usize = 48 << 20;
+    let log = world.place.path("rekey.log").display().to_string();
+    let zeros = format!("head -c {SIZE} /dev/zero");
+    for up in [true, false] {
+        std::fs::remove_file(&log).ok();
+        let mut shell = world.command(Who::Agent(WRITER), "sh").unwrap();
+        let config = world.place.path("sshd/ssh_config").display().to_string();
+        let ssh = format!("ssh -F {config} -o RekeyLimit=4M -o LogLevel=DEBUG1 -E {log} {HOST}");
+        let line = match up {
+            true => format!("{zeros} | {ssh} wc -c"),
+            false => format!("{ssh} {zeros} | wc -c"),
+        };
+        shell.arg("-c").arg(&line);
+        let ran = hoop_tests::run(&mut shell, "", Duration::from_secs(40));
+        let said = std::fs::read_to_string(&log).unwrap_or_default();
+        let rekeyed = said.matches("rekey").count();
+        let count = ran.map(|ran| ran.stdout.trim().to_owned());
+        assert!(
+            count.as_ref().is_ok_and(|count| *count == SIZE.to_string()),
+            "{line}: {count:?} after {rekeyed}\n{}\n{}",
+            tail(&said),
+            tail(&world.daemon.log().unwrap()),
+        );
+        assert!(rekeyed > 0, "{said}");
+    }
+}
+
+fn tail(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(40)..].join("\n")
+}
+
 /// Keys that no server knows and passwords that mean nothing change nothing.
 fn nothing_of_the_clients_is_needed_or_believed(world: &World) {
     let mut keygen = std::process::Command::new("ssh-keygen");
@@ -299,8 +335,14 @@ fn nothing_of_the_clients_is_needed_or_believed(world: &World) {
         assert_eq!(ran.stdout.trim(), ACCOUNT, "{options:?}: {}", ran.stderr);
     }
     // A client that demands another kind of host key hears it from its own side, and is noted.
-    let options = ["-o", "HostKeyAlgorithms=ecdsa-sha2-nistp256", HOST, "true"];
-    let ran = ssh(world, Who::Agent(WRITER), &options, "");
+    let demands = [
+        "-o",
+        "LogLevel=INFO",
+        "-o",
+        "HostKeyAlgorithms=ecdsa-sha2-nistp256",
+    ];
+    let arguments = [&demands[..], &[HOST, "true"]].concat();
+    let ran = ssh(world, Who::Agent(WRITER), &arguments, "");
     assert_eq!(ran.code, Some(255));
     assert!(
         ran.stderr.contains("no matching host key type"),
@@ -359,12 +401,26 @@ fn forwards_are_refused(world: &World) {
 
 fn clients_that_mean_harm(world: &World) {
     let before = world.daemon_processes();
+    hostile(world, WRITER, "-");
+    // One that may only read sends what would change a file before it was told that it may not.
+    let kept = sshd(world).home.join("inbox/kept");
+    std::fs::create_dir_all(kept.parent().unwrap()).unwrap();
+    let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    std::fs::set_permissions(kept.parent().unwrap(), everybody).unwrap();
+    std::fs::write(&kept, "as it was").unwrap();
+    hostile(world, READER, kept.to_str().unwrap());
+    assert_eq!(std::fs::read_to_string(&kept).unwrap(), "as it was");
+    assert_eq!(world.daemon_processes(), before, "the worker died");
+    assert_eq!(exec(world, "echo alive").stdout, "alive\n");
+}
+
+fn hostile(world: &World, agent: &str, file: &str) {
     let python = hoop_tests::target().unwrap().join("python/bin/python");
     let script = std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("python/hostile_ssh.py");
     let mut hostile = world
-        .command(Who::Agent(WRITER), python.to_str().unwrap())
+        .command(Who::Agent(agent), python.to_str().unwrap())
         .unwrap();
-    hostile.arg("-B").arg(script).args([HOST, ACCOUNT]);
+    hostile.arg("-B").arg(script).args([HOST, ACCOUNT, file]);
     let ran = hoop_tests::run(&mut hostile, "", PATIENCE)
         .unwrap()
         .ok()
@@ -372,8 +428,6 @@ fn clients_that_mean_harm(world: &World) {
     for case in ran.json_lines().unwrap() {
         assert_eq!(case["fine"], true, "{case}");
     }
-    assert_eq!(world.daemon_processes(), before, "the worker died");
-    assert_eq!(exec(world, "echo alive").stdout, "alive\n");
 }
 
 /// A server that shows another key is not logged in to, and the client is told which key it was.

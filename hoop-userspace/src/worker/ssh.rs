@@ -444,7 +444,16 @@ impl Connection {
     }
 
     fn ssh_header(&self, host: &HostReached, verified: &Verified, id: SessionId) -> Header {
-        let header = self.header(Some(&host.agent), verified, Some(&host.resource), None);
+        let mut header = self.header(Some(&host.agent), verified, Some(&host.resource), None);
+        // The client was started with the command that it sends, which is recorded without these.
+        let book = self.shared.book(&host.resource.name);
+        if let Some(detection) = book.and_then(|book| book.borrow().masks.detection().cloned()) {
+            for argument in &mut header.process.argv {
+                if let Some(masked) = detection.masked_text(argument.as_bytes()) {
+                    *argument = String::from_utf8_lossy(&masked).into_owned();
+                }
+            }
+        }
         Header {
             session: id,
             started: SystemTime::now(),

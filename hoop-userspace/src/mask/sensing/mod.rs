@@ -189,7 +189,15 @@ impl Sensor {
         for (part, ruled) in replies.parts.iter().zip(ruled) {
             let bytes = replies.wire.get(from..part.end).unwrap_or_default();
             from = part.end;
-            match self.part(detection, part, bytes, ruled) {
+            let sensed = match &part.kind {
+                // Much of it comes at once: it is not copied to be looked at.
+                PartKind::Output(kind) => {
+                    let wire = replies.wire.slice_ref(bytes);
+                    self.outputs.sense(detection, part, *kind, wire)
+                }
+                _ => self.part(detection, part, bytes, ruled),
+            };
+            match sensed {
                 Sensed::Same => rewriting.keep(bytes),
                 Sensed::Other(other, values) => rewriting.put(&other, values),
             }
@@ -248,7 +256,6 @@ impl Sensor {
                 }
             }
             PartKind::Bulk => self.copying.sense(detection, bytes),
-            PartKind::Output(kind) => self.outputs.sense(detection, part, *kind, bytes),
             PartKind::File => detection.file(bytes),
             // What was printed before stands before it.
             PartKind::Control | PartKind::Done if self.outputs.holds() => {

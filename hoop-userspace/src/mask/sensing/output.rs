@@ -12,7 +12,7 @@ use super::{Detection, Sensed};
 use crate::ids::ExchangeId;
 use crate::mask::detect::{Detectors, Id, Stream};
 use crate::terminate::{Part, Printed};
-use crate::wire::ssh::channel::Message;
+use crate::wire::ssh::channel::{self, Message};
 use crate::wire::ssh::sftp;
 
 /// One session's output.
@@ -48,12 +48,11 @@ impl Outputs {
         detection: &Detection,
         part: &Part,
         kind: Printed,
-        bytes: &[u8],
+        mut wire: Bytes,
     ) -> Sensed {
         let mut out = std::mem::take(&mut self.ready);
         let mut values = std::mem::take(&mut self.values);
         self.last = Some((part.exchange, kind));
-        let mut wire = Bytes::copy_from_slice(bytes);
         // They were encoded a moment ago.
         while let Ok(Some(message)) = Message::take(&mut wire) {
             match message {
@@ -117,7 +116,7 @@ impl Lane {
             .get_or_insert_with(|| Box::new((stream(&detection.detectors, kind), kind)));
         let replace = replace(detection, kind, &mut values);
         lane.0.push(text, &mut printed, replace);
-        frame(printed, error, out);
+        frame(&printed, error, out);
         values
     }
 
@@ -137,7 +136,7 @@ impl Lane {
             true => lane.0.finish(&mut printed, replace),
             false => lane.0.flush(&mut printed, replace),
         }
-        frame(printed, error, out);
+        frame(&printed, error, out);
         values
     }
 }
@@ -166,18 +165,10 @@ fn replace<'d>(
 }
 
 /// Appends text as messages; each is as large as a packet may be.
-fn frame(text: Vec<u8>, error: bool, out: &mut Vec<u8>) {
+fn frame(text: &[u8], error: bool, out: &mut Vec<u8>) {
     const PIECE: usize = 32 << 10;
-    let mut text = Bytes::from(text);
-    while !text.is_empty() {
-        let piece = text.split_to(text.len().min(PIECE));
-        put(
-            &match error {
-                true => Message::ErrorOutput(piece),
-                false => Message::Output(piece),
-            },
-            out,
-        );
+    for piece in text.chunks(PIECE) {
+        channel::put_text(error, piece, out);
     }
 }
 
@@ -322,7 +313,7 @@ mod tests {
         let (mut all, mut values) = (Vec::new(), 0);
         for piece in pieces {
             let wire = Message::Output(Bytes::copy_from_slice(piece)).to_bytes();
-            match outputs.sense(&detection, &part(kind), kind, &wire) {
+            match outputs.sense(&detection, &part(kind), kind, wire) {
                 Sensed::Other(out, found) => {
                     all.extend(out);
                     values += found;
@@ -360,7 +351,7 @@ mod tests {
         let (detection, mut outputs) = (detection(), Outputs::default());
         let wire = Message::Output(Bytes::from_static(b"Password: ")).to_bytes();
         let kind = Printed::Terminal;
-        outputs.sense(&detection, &part(kind), kind, &wire);
+        outputs.sense(&detection, &part(kind), kind, wire);
         assert!(outputs.holds());
         let (out, _) = outputs.let_go(Some(&detection), false);
         assert_eq!(printed(&out).0, "Password: ");

@@ -215,6 +215,16 @@ impl Message {
     }
 }
 
+/// Appends text that a program prints, at most [`MAX_BODY`] bytes, without a message in between.
+pub fn put_text(error: bool, text: &[u8], out: &mut Vec<u8>) {
+    let tag = if error { b'e' } else { b'o' };
+    out.reserve(HEADER + text.len());
+    out.push(tag);
+    let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
+    out.extend_from_slice(&length.to_be_bytes());
+    out.extend_from_slice(text);
+}
+
 fn put_size(out: &mut BytesMut, size: Size) {
     for number in [size.columns, size.rows, size.width, size.height] {
         out.put_u32(number);

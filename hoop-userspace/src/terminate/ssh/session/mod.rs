@@ -69,6 +69,8 @@ pub struct Session {
     /// It has neither standard error nor an exit status.
     forwards: bool,
     client_gone: bool,
+    /// What came in one piece with the request that is being decided.
+    early: Vec<Message>,
 }
 
 enum State {
@@ -125,6 +127,7 @@ impl Session {
             closing: None,
             forwards: false,
             client_gone: false,
+            early: Vec::new(),
         };
         if let Some((host, port, governed, reply)) = connect {
             session.closing = Some(reply);
@@ -159,6 +162,8 @@ impl Session {
                     self.events.push_back(Event::HalfClosed(Side::Client));
                 }
                 (State::AwaitingRequest, message) => self.prepare(message)?,
+                // What it belongs to, and so what it means, is not known before the decision.
+                (State::Deciding, message) => self.early.push(message),
                 (State::Refused | State::Over, _) => {}
                 (State::Sftp(sftp), Message::Input(bytes)) => {
                     sftp.from_client(&bytes).map_err(broken_client)?;
@@ -167,9 +172,8 @@ impl Session {
                 (State::Scp(Scp::Sink(scp)), Message::Input(bytes)) => scp.from_client(&bytes),
                 (State::Scp(Scp::Sink(scp)), Message::InputEnd) => scp.end_of_input(),
                 (State::Sftp(_) | State::Scp(Scp::Sink(_)), _) => {}
-                // While the loop decides, what follows is kept for what it will belong to. A second
-                // request on the channel would be one that nobody decided.
-                (State::Deciding | State::Running | State::Scp(Scp::Source(_)), message) => {
+                // A second request on the channel would be one that nobody decided.
+                (State::Running | State::Scp(Scp::Source(_)), message) => {
                     if belongs(&message) {
                         message.put(&mut bulk);
                     }
@@ -178,6 +182,17 @@ impl Session {
         }
         self.flush_bulk(&mut bulk, end);
         self.file_events()
+    }
+
+    /// What came with a request that is decided by now.
+    fn take_early(&mut self) -> Result<(), SessionError> {
+        match self.early.is_empty() || matches!(self.state, State::Deciding) {
+            true => Ok(()),
+            false => {
+                let early = std::mem::take(&mut self.early);
+                self.take_from_client(early)
+            }
+        }
     }
 
     fn flush_bulk(&mut self, bulk: &mut BytesMut, end: bool) {
@@ -349,6 +364,7 @@ fn broken_server(error: Malformed) -> SessionError {
 impl Protocol for Session {
     async fn next(&mut self, gate: Gate) -> Result<Event, SessionError> {
         loop {
+            self.take_early()?;
             if let Some(event) = self.next_event(gate) {
                 return Ok(event);
             }
