@@ -96,6 +96,7 @@ impl Decider {
             resource: subject.resource.as_str(),
             host: &subject.database,
             login: &subject.login,
+            activity: self.watches().then_some(&subject.activity),
         };
         let mut rules: Vec<Rule> = Vec::new();
         let mut ask: Option<(Vec<Arc<Demand>>, &Want)> = None;

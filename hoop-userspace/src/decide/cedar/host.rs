@@ -6,11 +6,12 @@ use std::sync::Arc;
 use cedar_policy::{Context, Entities, Request, RestrictedExpression};
 
 use crate::attribute::Process;
+use crate::decide::Activity;
 use crate::decide::ssh::HostAction;
 use crate::identify::Identity;
 
 use super::entities::{self, Unaskable, entity, escape, join, text, uid};
-use super::evaluate::process;
+use super::evaluate::{activity, process};
 use super::{Answer, Policies};
 
 /// Who asks, and of which host.
@@ -22,6 +23,8 @@ pub(in crate::decide) struct HostQuery<'a> {
     /// As the client calls it.
     pub host: &'a str,
     pub login: &'a str,
+    /// `None` where no policy speaks of it.
+    pub activity: Option<&'a Activity>,
 }
 
 /// What something is done to.
@@ -109,6 +112,7 @@ fn context(query: HostQuery<'_>, verb: &str, object: &HostObject) -> Result<Cont
         text("host", query.host),
         text("login", query.login),
         ("process".into(), process(query.process)?),
+        ("activity".into(), activity(query.activity, None)?),
     ];
     match object {
         HostObject::Host | HostObject::File { .. } => {}
