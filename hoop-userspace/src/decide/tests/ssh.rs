@@ -82,7 +82,7 @@ fn nothing_is_permitted_that_no_rule_names() {
     assert!(decide(&decider, files(FileAction::Write, "/etc/passwd")).is_ok());
     // What is not understood must be named.
     let refusal = decide(&decider, command("eval \"$x\"")).unwrap_err();
-    assert_eq!(refusal.code, Code::NotPermitted);
+    assert_eq!(refusal.code, Code::Unparsable);
     assert_eq!(refusal.asked.unwrap().text.as_ref(), "eval \"$x\"");
 }
 
