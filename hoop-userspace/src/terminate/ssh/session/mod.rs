@@ -13,9 +13,11 @@ mod stop;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use russh::server::ChannelOpenHandle;
+use tokio::time::Sleep;
 
 use super::front::Opening;
 use super::pipe::Outlet;
@@ -41,6 +43,8 @@ use sftp::Sftp;
 const BATCH: usize = 64;
 /// While more than this waits to be sent to one side, nothing is taken from the other.
 const WAITING: usize = 1 << 20;
+/// What a command has to end once its client has closed the channel, after both have said all.
+const ENDING: Duration = Duration::from_secs(10);
 /// How a command that was refused ends: as a shell ends that may not run it.
 const REFUSED: u32 = 126;
 /// As OpenSSH's client ends for reasons of its own.
@@ -71,6 +75,10 @@ pub struct Session {
     client_gone: bool,
     /// What came in one piece with the request that is being decided.
     early: Vec<Message>,
+    input_ended: bool,
+    output_ended: bool,
+    /// The client has closed the channel, and waits only to hear how it ended.
+    leaving: Option<Pin<Box<Sleep>>>,
 }
 
 enum State {
@@ -128,6 +136,9 @@ impl Session {
             forwards: false,
             client_gone: false,
             early: Vec::new(),
+            input_ended: false,
+            output_ended: false,
+            leaving: None,
         };
         if let Some((host, port, governed, reply)) = connect {
             session.closing = Some(reply);
@@ -154,12 +165,12 @@ impl Session {
         }
         let mut bulk = BytesMut::new();
         let end = messages.contains(&Message::InputEnd);
+        self.input_ended |= end;
         for message in messages {
             match (&mut self.state, message) {
                 (_, Message::Closed) => {
-                    self.client_gone = true;
                     self.flush_bulk(&mut bulk, end);
-                    self.events.push_back(Event::HalfClosed(Side::Client));
+                    self.closed();
                 }
                 (State::AwaitingRequest, message) => self.prepare(message)?,
                 // What it belongs to, and so what it means, is not known before the decision.
@@ -182,6 +193,17 @@ impl Session {
         }
         self.flush_bulk(&mut bulk, end);
         self.file_events()
+    }
+
+    /// The client closes the channel. Once both sides have said all, it does so before it has heard
+    /// how the command ended, which it still waits for.
+    fn closed(&mut self) {
+        if self.input_ended && self.output_ended && self.runs() {
+            self.leaving = Some(Box::pin(tokio::time::sleep(ENDING)));
+        } else {
+            self.client_gone = true;
+            self.events.push_back(Event::HalfClosed(Side::Client));
+        }
     }
 
     /// What came with a request that is decided by now.
@@ -323,7 +345,10 @@ impl Session {
                     self.tell_end("the server does not run this");
                     self.server.push(Message::Closed);
                 }
-                message => self.client.push(message),
+                message => {
+                    self.output_ended |= message == Message::OutputEnd;
+                    self.client.push(message);
+                }
             }
         }
         Ok(())
@@ -379,14 +404,19 @@ impl Protocol for Session {
             let batch = if self.terminal { 1 } else { BATCH };
             let listens = gate.upstream && self.client.queued() < WAITING;
             let step = tokio::select! {
-                lost = self.client.drive(), if !(done && self.client.is_idle()) => {
-                    return Err(client_lost(lost));
+                sent = self.client.drive(WAITING), if !(done && self.client.is_idle()) => {
+                    sent.map_err(client_lost)?;
+                    continue;
                 }
                 // All that there was to say has been said.
                 () = std::future::ready(()), if done && self.client.is_idle() => {
                     return Ok(Event::Closed);
                 }
-                _lost = self.server.drive(), if self.server.is_open() => Step::ServerLost,
+                sent = self.server.drive(WAITING), if self.server.is_open() => match sent {
+                    Ok(()) => continue,
+                    Err(_) => Step::ServerLost,
+                },
+                () = left(&mut self.leaving) => Step::Left,
                 step = saying(&mut self.said, listens, batch) => step,
                 heard = hearing(&mut self.heard, listen) => Step::Heard(heard),
             };
@@ -394,6 +424,11 @@ impl Protocol for Session {
                 // What the server still said is there to be read.
                 Step::ServerLost => self.server.close(),
                 Step::Opened(opened) => self.opened(opened),
+                Step::Left => {
+                    self.leaving = None;
+                    self.client_gone = true;
+                    return Ok(Event::HalfClosed(Side::Client));
+                }
                 Step::Said(said) => self.take_from_server(said)?,
                 Step::Heard(heard) => self.take_from_client(heard)?,
             }
@@ -456,6 +491,7 @@ impl Protocol for Session {
 
 enum Step {
     ServerLost,
+    Left,
     Opened(Result<(ToServer, Outlet), russh::Error>),
     Said(Vec<Message>),
     Heard(Vec<Message>),
@@ -482,6 +518,7 @@ impl Session {
             _ => false,
         };
         match gate.client {
+            _ if self.leaving.is_some() => Listen::Nothing,
             ClientGate::ControlOnly => Listen::HangUp,
             ClientGate::Open if busy || self.server.queued() >= WAITING => Listen::Nothing,
             ClientGate::Open => Listen::All,
@@ -509,6 +546,13 @@ async fn hearing(heard: &mut Outlet, listen: Listen) -> Vec<Message> {
 
 fn client_lost(_: Lost) -> SessionError {
     SessionError::ClientIo(std::io::ErrorKind::ConnectionReset.into())
+}
+
+async fn left(leaving: &mut Option<Pin<Box<Sleep>>>) {
+    match leaving {
+        Some(leaving) => leaving.as_mut().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// What the server does next: opens the channel, or says something if it is listened to.

@@ -99,38 +99,52 @@ impl<S: Sink> Out<S> {
         self.queued = 0;
     }
 
-    /// Sends until nothing is left, then waits for ever. Cancel-safe: a sending that has begun is kept.
-    pub async fn drive(&mut self) -> Lost {
-        match self.flush().await {
-            Err(lost) => lost,
-            Ok(()) => std::future::pending().await,
+    /// Sends; returns when nothing is left, or when less than `low` bytes wait that had been more:
+    /// what the other side may be asked for has changed then. Waits for ever if there is nothing to
+    /// send. Cancel-safe: a sending that has begun is kept.
+    pub async fn drive(&mut self, low: usize) -> Result<(), Lost> {
+        if self.is_idle() {
+            return std::future::pending().await;
+        }
+        loop {
+            let before = self.queued;
+            self.send_one().await?;
+            if before >= low && self.queued < low || self.is_idle() {
+                return Ok(());
+            }
         }
     }
 
     /// Sends until nothing is left. Cancel-safe.
     pub async fn flush(&mut self) -> Result<(), Lost> {
-        let Some(sink) = self.sink.clone() else {
+        while !self.is_idle() {
+            self.send_one().await?;
+        }
+        Ok(())
+    }
+
+    async fn send_one(&mut self) -> Result<(), Lost> {
+        let Some(sink) = &self.sink else {
             return std::future::pending().await;
         };
-        loop {
-            if self.sending.is_none() {
-                let Some(message) = self.queue.pop_front() else {
-                    return Ok(());
-                };
-                let bytes = content(&message);
-                self.sending = Some((Box::pin(sink.clone().send(message)), bytes));
-            }
-            if let Some((sending, bytes)) = &mut self.sending {
-                let bytes = *bytes;
-                let sent = sending.await;
-                self.sending = None;
-                self.queued = self.queued.saturating_sub(bytes);
-                if let Some(share) = &self.share {
-                    share.sub(bytes);
-                }
-                sent?;
-            }
+        if self.sending.is_none() {
+            let Some(message) = self.queue.pop_front() else {
+                return Ok(());
+            };
+            let bytes = content(&message);
+            self.sending = Some((Box::pin(sink.clone().send(message)), bytes));
         }
+        if let Some((sending, bytes)) = &mut self.sending {
+            let bytes = *bytes;
+            let sent = sending.await;
+            self.sending = None;
+            self.queued = self.queued.saturating_sub(bytes);
+            if let Some(share) = &self.share {
+                share.sub(bytes);
+            }
+            sent?;
+        }
+        Ok(())
     }
 }
 
@@ -298,6 +312,41 @@ pub fn signal_name(signal: &Sig) -> Bytes {
 mod tests {
     use super::*;
     use crate::wire::ssh::channel::Size;
+    use tokio::sync::Semaphore;
+
+    /// Takes as many messages as it was given leave for.
+    struct Slow(Semaphore);
+
+    impl Sink for Slow {
+        async fn send(self: Arc<Self>, _: Message) -> Result<(), Lost> {
+            self.0.acquire().await.map_err(|_| Lost)?.forget();
+            Ok(())
+        }
+    }
+
+    async fn waits(out: &mut Out<Slow>) -> bool {
+        let moment = std::time::Duration::from_millis(20);
+        tokio::time::timeout(moment, out.drive(20)).await.is_err()
+    }
+
+    #[tokio::test]
+    async fn whoever_drives_hears_when_there_is_room_and_when_all_is_sent() {
+        let sink = Arc::new(Slow(Semaphore::new(0)));
+        let mut out = Out::new(Some(sink.clone()), None);
+        assert!(waits(&mut out).await);
+        for _ in 0..3 {
+            out.push(Message::Output(Bytes::from_static(b"0123456789")));
+        }
+        sink.0.add_permits(1);
+        assert!(waits(&mut out).await, "20 bytes wait");
+        sink.0.add_permits(1);
+        assert_eq!(out.drive(20).await, Ok(()));
+        assert_eq!(out.queued(), 10);
+        sink.0.add_permits(1);
+        assert_eq!(out.drive(20).await, Ok(()));
+        assert!(out.is_idle());
+        assert!(waits(&mut out).await);
+    }
 
     #[test]
     fn what_has_no_content_weighs_too_and_sizes_do_not_pile_up() {
