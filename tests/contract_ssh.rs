@@ -76,6 +76,8 @@ fn commands_print_fail_and_end_as_they_do_without_hoop() {
     exec("kill -TERM $$", "");
     exec("printf '\\000\\377\\r\\n'; tr a-z A-Z", "lower");
     exec("exec 1>&-; sleep 0.1; echo late >&2", "");
+    // Both ends have said all before it is known how the command ended.
+    exec("exec 1>&- 2>&-; sleep 0.5; exit 9", "");
     exec("echo \"$LC_HOOP\"; id -un; pwd", "");
     let recording = recording_of("echo out; echo err >&2; exit 3");
     assert_eq!(recording.verified.code, Some(0));
