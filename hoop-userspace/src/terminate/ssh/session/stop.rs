@@ -89,7 +89,7 @@ impl Session {
         }
     }
 
-    fn runs(&self) -> bool {
+    pub(super) fn runs(&self) -> bool {
         let begun = matches!(self.state, State::Running | State::Sftp(_) | State::Scp(_));
         begun && !matches!(self.said, Said::Gone | Said::NotOpen)
     }
