@@ -383,25 +383,12 @@ pub struct Transferred {
 #[derive(Debug)]
 pub struct Grant {
     exchange: ExchangeId,
-    answered: bool,
 }
 
 impl Grant {
     /// For implementations of [`Protocol::forward`]: the grant of the request just enqueued.
     pub(in crate::terminate) fn new(exchange: ExchangeId) -> Self {
-        Self {
-            exchange,
-            answered: true,
-        }
-    }
-
-    /// The same of a request that nothing will answer: no end of its exchange will come.
-    #[must_use]
-    pub(in crate::terminate) fn unanswered(self) -> Self {
-        Self {
-            answered: false,
-            ..self
-        }
+        Self { exchange }
     }
 
     /// For the protocol that the loop's tests play.
@@ -412,11 +399,6 @@ impl Grant {
 
     pub fn exchange(&self) -> ExchangeId {
         self.exchange
-    }
-
-    /// Whether anything is still to be answered: the end of its exchange will be told.
-    pub fn is_answered(&self) -> bool {
-        self.answered
     }
 }
 
