@@ -371,7 +371,7 @@ async fn sessions_share_a_catalog_that_is_looked_up_when_needed() {
 }
 
 #[tokio::test]
-async fn a_catalog_that_cannot_be_had_stays_as_it_was() {
+async fn a_catalog_that_cannot_be_had_is_unknown() {
     let server = Server::shared();
     let mut resource = resource(&server, "scram");
     let catalogs = Catalogs::new(Arc::new(connector()));
@@ -379,5 +379,6 @@ async fn a_catalog_that_cannot_be_had_stays_as_it_was() {
     assert!(!known.is_empty());
     resource.login.password = Some(Secret::new("wrong".into()));
     let session = catalogs.of(&target(&resource), "");
-    assert!(Arc::ptr_eq(&known, &session.refresh().await));
+    // What was known before may be what has changed.
+    assert!(session.refresh().await.is_empty());
 }

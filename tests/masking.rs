@@ -608,8 +608,8 @@ fn nothing_is_copied_out_of_a_view_of_this_moment() {
         }
     }
     for (script, runs) in [
-        (format!("BEGIN;\n{define};\nCOPY fresh TO STDOUT;\nTABLE fresh;\nROLLBACK;\n"), true),
-        (format!("{define}\\; COPY fresh TO STDOUT (FORMAT csv);\nDROP VIEW fresh;\n"), true),
+        (format!("BEGIN;\n{define};\nCOPY (TABLE fresh) TO STDOUT;\nTABLE fresh;\nROLLBACK;\n"), true),
+        (format!("{define}\\; COPY (TABLE fresh) TO STDOUT (FORMAT csv);\nDROP VIEW fresh;\n"), true),
         // Once it is known, it is known for what it is.
         (format!("{define};\nINSERT INTO kept SELECT a FROM fresh;\nDROP VIEW fresh;\n"), false),
         (
@@ -645,7 +645,7 @@ fn binary_copy_is_masked_field_by_field() {
     let copies = [
         "COPY people TO STDOUT (FORMAT binary)",
         "COPY (SELECT name, upper(ssn), code, pay, doc, row_to_json(p) FROM people p) TO STDOUT (FORMAT binary)",
-        "COPY named TO STDOUT (FORMAT binary)",
+        "COPY (TABLE named) TO STDOUT (FORMAT binary)",
         "COPY (SELECT who, made FROM named) TO STDOUT BINARY",
     ];
     for heard in heard(Who::Agent(WRITER), &copies.map(str::to_owned)) {

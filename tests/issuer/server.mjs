@@ -31,6 +31,9 @@ import { parseArgs } from "node:util";
 import { exportJWK, exportPKCS8, generateKeyPair } from "jose";
 import { errors, Provider } from "oidc-provider";
 
+// Standard output is for one line: whoever reads it closes it then.
+console.info = console.error;
+
 const SAML = "urn:ietf:params:oauth:grant-type:saml2-bearer";
 
 const { values: options } = parseArgs({

@@ -50,7 +50,7 @@ const TIERS: &[Tier] = &[
     },
     Tier {
         name: "compat",
-        what: "two clients' own test suites, direct and through hoop",
+        what: "psycopg2's own test suite, direct and through hoop",
         run: compat::quick,
     },
 ];
