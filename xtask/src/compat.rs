@@ -19,7 +19,7 @@ pub struct Arguments {
     /// Only this suite; may be given several times
     #[arg(long = "suite", value_name = "NAME")]
     suites: Vec<String>,
-    /// What `cargo xtask test` runs: the quicker suites
+    /// The quicker suites
     #[arg(long)]
     quick: bool,
     /// Only fetch and build the suites
@@ -86,16 +86,6 @@ fn long() -> Result<()> {
     cargo.args(["test", "--workspace", "--test", "fidelity", "--"]);
     cargo.args(["message_by_message", "results_and_parameters_of_any_size"]);
     shell::run(cargo.envs(LONG))
-}
-
-/// The bounded form that `cargo xtask test` runs.
-pub fn quick() -> Result<()> {
-    run(&Arguments {
-        suites: Vec::new(),
-        quick: true,
-        fetch: false,
-        long: false,
-    })
 }
 
 fn chosen(arguments: &Arguments) -> Result<Vec<Suite>> {

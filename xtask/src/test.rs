@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 
 use crate::products::{self, Profile};
-use crate::{compat, kernel, setup, shell, tidy};
+use crate::{kernel, setup, shell, tidy};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -47,11 +47,6 @@ const TIERS: &[Tier] = &[
         name: "scenario",
         what: "whole system, with real servers and clients",
         run: scenario,
-    },
-    Tier {
-        name: "compat",
-        what: "psycopg2's own test suite, direct and through hoop",
-        run: compat::quick,
     },
 ];
 

@@ -19,7 +19,7 @@ fuzz_target!(|text: &str| {
     let facts = DECIDER.shell_facts_of(text);
     assert!(facts.unparsable.is_none() || facts.opaque);
     if !facts.opaque {
-        let behind = DECIDER.shell_facts_of(&format!("true\n{text}"));
+        let behind = DECIDER.shell_facts_of(&format!(":\n{text}"));
         for command in &facts.commands {
             assert!(behind.opaque || behind.commands.contains(command));
         }

@@ -50,19 +50,22 @@ pub fn clock_of(text: &str) -> String {
     OffsetDateTime::parse(text, &Rfc3339).map_or_else(|_| text.to_owned(), clock)
 }
 
-/// How long until then, or since: `in 4 min`, `3 h ago`.
+/// How long until then, or since: `in 4 min`, `now`, `3 h ago`.
 pub fn distance(text: &str, now: OffsetDateTime) -> String {
     let Ok(then) = OffsetDateTime::parse(text, &Rfc3339) else {
         return String::new();
     };
     let seconds = (then - now).whole_seconds();
+    if seconds == 0 {
+        return "now".to_owned();
+    }
     let span = match seconds.unsigned_abs() {
         s @ 0..=89 => format!("{s} s"),
         s @ 90..=5399 => format!("{} min", (s + 30) / 60),
         s @ 5400..=129_599 => format!("{} h", (s + 1800) / 3600),
         s => format!("{} days", s / 86_400),
     };
-    match seconds >= 0 {
+    match seconds > 0 {
         true => format!("in {span}"),
         false => format!("{span} ago"),
     }
@@ -90,6 +93,7 @@ mod tests {
         let now = datetime!(2026-11-27 12:00 UTC);
         for (then, said) in [
             ("2026-11-27T12:00:30Z", "in 30 s"),
+            ("2026-11-27T12:00:00Z", "now"),
             ("2026-11-27T12:10:00Z", "in 10 min"),
             ("2026-11-27T09:00:00Z", "3 h ago"),
             ("2026-11-20T12:00:00Z", "7 days ago"),
