@@ -34,6 +34,7 @@ pub mod session;
 
 // Vocabulary that every stage may use.
 pub mod handover;
+pub mod hex;
 pub mod ids;
 pub mod secret;
 pub mod wire;

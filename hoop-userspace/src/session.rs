@@ -8,6 +8,7 @@
 
 pub mod activity;
 mod asking;
+mod looking;
 
 #[cfg(test)]
 mod tests;
@@ -23,9 +24,7 @@ use tokio::time::Sleep;
 
 use crate::ask::Asker;
 use crate::config::Mode;
-use crate::decide::{
-    Action, Code, Decided, Decider, Facts, Permitted, Question, Refusal, Retry, Subject,
-};
+use crate::decide::{Code, Decided, Decider, Permitted, Question, Refusal, Retry, Subject};
 use crate::identify::Identity;
 use crate::ids::{Epochs, ExchangeId};
 use crate::mask::{Catalog, Masker, Masking, Rules};
@@ -34,7 +33,8 @@ use crate::terminate::{
     Bulk, ClientGate, End, Event, Gate, Grant, Protocol, Replies, Request, SessionError, Side,
 };
 use activity::Watched;
-use asking::{Approved, Asked, Running};
+use asking::{Asked, Running};
+use looking::{Stalled, Undecided, Waiting, decidable, looked_up};
 
 /// How long the end of a program's output waits for more, so that a value in it is seen whole.
 const HELD_BACK: Duration = Duration::from_millis(15);
@@ -179,32 +179,6 @@ struct Session<P> {
     echoing: bool,
 }
 
-/// What waits for the catalog.
-struct Undecided {
-    what: Waiting,
-    looked_up: LookUp,
-    /// The change by this session that it shows.
-    settles: Option<ExchangeId>,
-    /// It is looked up because of a change by this session.
-    changed: bool,
-}
-
-impl Undecided {
-    fn is_approved(&self) -> bool {
-        matches!(self.what, Waiting::Approved(_))
-    }
-}
-
-#[expect(
-    clippy::large_enum_variant,
-    reason = "what holds it is boxed, and there is one at most"
-)]
-enum Waiting {
-    Request(Request),
-    /// A question, and the approval that it has.
-    Approved(Approved),
-}
-
 /// A decided request that waits for the disk.
 struct Held {
     permitted: Option<Recorded<Permitted>>,
@@ -214,14 +188,6 @@ struct Held {
     /// The approval that released it.
     running: Option<Running>,
     durable: Pin<Box<dyn Future<Output = Result<(), RecordError>> + Send>>,
-}
-
-/// Replies that wait for the catalog.
-struct Stalled {
-    replies: Replies,
-    catalog: LookUp,
-    /// The change by this session that the look-up shows.
-    settles: Option<ExchangeId>,
 }
 
 impl<P: Protocol> Session<P> {
@@ -311,29 +277,6 @@ impl<P: Protocol> Session<P> {
         }
     }
 
-    fn wait_for_catalog(&mut self, what: Waiting, looked_up: LookUp) {
-        // Only what has been committed is seen by a look-up.
-        let settles = match self.grants.is_empty() && self.masker.is_idle() {
-            true => self.changing.take(),
-            false => None,
-        };
-        self.undecided = Some(Box::new(Undecided {
-            what,
-            looked_up,
-            settles,
-            changed: std::mem::take(&mut self.changed),
-        }));
-    }
-
-    /// The look-up that something waited for has ended.
-    fn looked_at(&mut self, waited: Undecided, catalog: &Arc<Catalog>) -> Result<(), Ended> {
-        self.settled(waited.settles, catalog);
-        match waited.what {
-            Waiting::Request(request) => self.decide(request),
-            Waiting::Approved(approved) => self.release_approved(approved),
-        }
-    }
-
     fn decide(&mut self, request: Request) -> Result<(), Ended> {
         self.take_new_rules()?;
         self.know(&self.catalogs.current());
@@ -347,19 +290,6 @@ impl<P: Protocol> Session<P> {
         if self.rules.decider.watches() {
             self.subject.activity = self.watched.now();
         }
-    }
-
-    /// Decisions go by what is known of the database now.
-    fn know(&mut self, catalog: &Arc<Catalog>) {
-        let derived = self.masker.derived(catalog);
-        if !Arc::ptr_eq(&self.subject.derived, derived) {
-            self.subject.derived = derived.clone();
-        }
-        let unseen = self.masker.unseen(catalog);
-        if !Arc::ptr_eq(&self.subject.unseen, unseen) {
-            self.subject.unseen = unseen.clone();
-        }
-        self.subject.objects = catalog.objects().clone();
     }
 
     fn decided(&mut self, decided: Decided) -> Result<(), Ended> {
@@ -519,20 +449,6 @@ impl<P: Protocol> Session<P> {
         }
     }
 
-    /// Notes a request after which the database has to be looked at again.
-    fn watch_for_changes(&mut self, permitted: &Permitted, runs_unseen: bool) {
-        // Where values are masked, all that is not seen counts.
-        let masks = !self.rules.masks.is_empty();
-        let changes = redefines(permitted) || masks && runs_unseen;
-        // Of several changes in one transaction none is there for others before it commits.
-        if changes && self.changing.is_none() || self.changing.is_some() && ends(permitted) {
-            self.catalogs.outdated();
-        }
-        if changes {
-            self.changing = Some(permitted.exchange());
-        }
-    }
-
     fn bulk(&mut self, exchange: ExchangeId, bulk: Bulk) -> Result<(), Ended> {
         let Some(grant) = self.grants.iter_mut().find(|g| g.exchange() == exchange) else {
             return Err(Ended(End::Broken(
@@ -629,53 +545,6 @@ impl<P: Protocol> Session<P> {
             });
         }
     }
-
-    /// The catalog has been looked up; the masker asks for each unknown table once.
-    fn resume(&mut self, catalog: &Arc<Catalog>) -> Result<(), Ended> {
-        match self.stalled.take() {
-            Some(stalled) => {
-                self.settled(stalled.settles, catalog);
-                self.replies(stalled.replies, catalog)
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// A look-up that should show a change by this session has ended.
-    fn settled(&mut self, change: Option<ExchangeId>, catalog: &Arc<Catalog>) {
-        let Some(change) = change else { return };
-        if !catalog.objects().is_known() {
-            // It failed, and is owed still.
-            self.changing = self.changing.or(Some(change));
-            self.changed = true;
-        } else if self.changing.is_none() {
-            // Otherwise something is being changed again that this look-up need not show.
-            self.masker.settle(catalog);
-        }
-    }
-}
-
-fn facts(permitted: &Permitted) -> impl Iterator<Item = &Facts> {
-    let units = permitted.units().iter();
-    units.filter_map(|u| u.statement.as_deref())
-}
-
-/// Definitions and rights; blocks and procedures are often scripts of these, and so is what a transaction
-/// that was prepared brings.
-fn redefines(permitted: &Permitted) -> bool {
-    let mut statements = facts(permitted).flat_map(|f| &f.statements);
-    statements.any(|s| {
-        let mut actions = s.accesses.iter().map(|a| a.action);
-        matches!(s.verb.0, "DO" | "CALL")
-            || s.commits_unseen()
-            || actions.any(|action| matches!(action, Action::Ddl | Action::Admin))
-    })
-}
-
-/// Whether it may end a transaction by a statement.
-fn ends(permitted: &Permitted) -> bool {
-    let mut statements = facts(permitted).flat_map(|f| &f.statements);
-    statements.any(|s| matches!(s.verb.0, "TRANSACTION" | "PREPARE TRANSACTION"))
 }
 
 fn outdated(permitted: &Permitted, now: Epochs) -> Refusal {
@@ -726,27 +595,9 @@ async fn on_disk(held: &mut Option<Held>) -> Result<(), RecordError> {
     }
 }
 
-async fn decidable(undecided: &mut Option<Box<Undecided>>) -> (Box<Undecided>, Arc<Catalog>) {
-    let catalog = match undecided {
-        Some(waiting) => waiting.looked_up.as_mut().await,
-        None => std::future::pending().await,
-    };
-    match undecided.take() {
-        Some(waited) => (waited, catalog),
-        None => std::future::pending().await,
-    }
-}
-
 async fn printed(printing: &mut Option<Pin<Box<Sleep>>>) {
     match printing {
         Some(printing) => printing.as_mut().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn looked_up(stalled: &mut Option<Stalled>) -> Arc<Catalog> {
-    match stalled {
-        Some(stalled) => stalled.catalog.as_mut().await,
         None => std::future::pending().await,
     }
 }

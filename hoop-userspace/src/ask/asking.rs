@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::attribute::Process;
 use crate::decide::{Demand, Question, Scope, Subject};
+use crate::hex;
 use crate::ids::{AgentName, QuestionId, ResourceName, SessionId};
 use crate::terminate::Parameter;
 
@@ -180,7 +181,7 @@ impl Asking {
             message: cut(question.message(), MAX_MESSAGE),
             statements,
             fingerprint: question.fingerprint().to_owned(),
-            digest: hex(question.digest()),
+            digest: hex::encode(question.digest()),
             demands,
             in_transaction,
         };
@@ -257,7 +258,7 @@ fn shown(parameter: &Parameter) -> Option<String> {
     let value = parameter.value.as_ref()?;
     Some(match std::str::from_utf8(value) {
         Ok(text) if !parameter.binary => text.to_owned(),
-        _ => format!("\\x{}", hex(value)),
+        _ => format!("\\x{}", hex::encode(value)),
     })
 }
 
@@ -267,15 +268,6 @@ fn cut(text: &str, most: usize) -> String {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
         None => text.to_owned(),
     }
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// A session's id as people know it, in JSON too.

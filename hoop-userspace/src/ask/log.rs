@@ -94,7 +94,7 @@ fn each(path: &Path, mut entry: impl FnMut(Entry)) -> Result<Option<String>, Rep
                 .for_each(&mut entry);
         }
     }
-    Ok(reader.link().map(|link| super::asking::hex(&link.0)))
+    Ok(reader.link().map(|link| crate::hex::encode(link.0)))
 }
 
 fn is_ours(path: &Path) -> bool {

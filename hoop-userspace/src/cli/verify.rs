@@ -185,7 +185,7 @@ impl Outcome {
             });
             return;
         };
-        let key: String = key.iter().map(|b| format!("{b:02x}")).collect();
+        let key = crate::hex::encode(key);
         self.state = "sealed";
         self.known_key = keys.contains(&key);
         if !keys.is_empty() && !self.known_key {

@@ -27,21 +27,19 @@ const MAX_TEXT: usize = 256 << 10;
 const RETRY: &str = "retry: 2000\n\n";
 
 impl Asked<'_> {
+    /// Room for one stream, of the console's and of the session's own, for as long as it is held.
+    fn place(&self) -> Result<impl Send + 'static + use<>, Denied> {
+        let full = || Denied::Failed("too many pages follow what changes".into());
+        let streams = self.server.streams.clone();
+        let place = streams.try_acquire_owned().map_err(|_| full())?;
+        let own = self.token.clone().unwrap_or_default();
+        let own = self.server.followed.take(own, OF_SESSION);
+        Ok((place, own.ok_or_else(full)?))
+    }
+
     /// Says `changed` whenever a question did.
     pub async fn changes(&self) -> Result<Answer, Denied> {
-        let full = || Denied::Failed("too many pages follow what changes".into());
-        let place = self
-            .server
-            .streams
-            .clone()
-            .try_acquire_owned()
-            .map_err(|_| full())?;
-        let own = self.token.clone().unwrap_or_default();
-        let own = self
-            .server
-            .followed
-            .take(own, OF_SESSION)
-            .ok_or_else(full)?;
+        let place = self.place()?;
         let (tell, stream) = mpsc::channel(8);
         let link = self.server.link.clone();
         let token = self.token.clone();
@@ -49,28 +47,14 @@ impl Asked<'_> {
         tokio::spawn(async move {
             let alive = || link.goes_on(token.as_deref());
             follow(&tell, changes, alive).await;
-            drop((place, own));
+            drop(place);
         });
         Ok(respond::events(stream))
     }
-}
 
-impl Asked<'_> {
     /// The events of a recording from a number on, and those to come, each as the page shows it.
     pub async fn follow(&self) -> Result<Answer, Denied> {
-        let full = || Denied::Failed("too many pages follow what changes".into());
-        let place = self
-            .server
-            .streams
-            .clone()
-            .try_acquire_owned()
-            .map_err(|_| full())?;
-        let own = self.token.clone().unwrap_or_default();
-        let own = self
-            .server
-            .followed
-            .take(own, OF_SESSION)
-            .ok_or_else(full)?;
+        let place = self.place()?;
         let from = self.query.get("from").parse().unwrap_or(0);
         let reader = recordings::open(&self.server.link, self.parameter).await?;
         let (tell, stream) = mpsc::channel(8);
@@ -105,7 +89,7 @@ impl Asked<'_> {
                 }
                 tokio::time::sleep(LOOK_AGAIN).await;
             }
-            drop((place, own));
+            drop(place);
         });
         Ok(respond::events(stream))
     }

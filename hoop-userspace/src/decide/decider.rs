@@ -568,5 +568,5 @@ fn likeness(facts: &Facts, text: &SqlText) -> String {
 
 fn digest_of(text: &SqlText) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, text.text.as_bytes());
-    digest.as_ref().iter().map(|b| format!("{b:02x}")).collect()
+    crate::hex::encode(digest)
 }

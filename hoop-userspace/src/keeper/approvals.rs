@@ -6,14 +6,15 @@ use std::fmt;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
-use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
+use super::accounts::{Accounts, unnamed};
 use super::courier::Courier;
 use super::journal::{Entry as Noted, Journal};
 use super::lock;
@@ -30,13 +31,7 @@ use crate::replay::ledgers;
 
 /// A worker that takes nothing for so long is replaced, and its clients with it.
 const SAID_WITHIN: Duration = Duration::from_secs(5);
-/// How long an account's name is looked up, and how long it is believed, or that there is none to be had.
-const NAMED_WITHIN: Duration = Duration::from_secs(3);
-const NAMED_FOR: Duration = Duration::from_secs(60);
-const UNNAMED_FOR: Duration = Duration::from_secs(5);
-/// Accounts that are looked up at once, each on a thread that a directory may keep for long, and
-/// questions that wait for it.
-const LOOK_UPS: usize = 8;
+/// Questions that wait for the name of an account.
 const MAX_WAITING: usize = 1024;
 /// Characters of a statement in a list.
 const LISTED: usize = 200;
@@ -67,12 +62,6 @@ pub struct Clerk {
 /// overtakes the approval that it takes back.
 pub struct Outbox(mpsc::UnboundedReceiver<Written>);
 
-/// Names of the host's accounts, or why one cannot be had, and when that was found out.
-struct Accounts {
-    names: Mutex<HashMap<u32, LookedUp>>,
-    look_ups: Arc<Semaphore>,
-}
-
 struct Books {
     desk: Desk,
     log: ApprovalLog,
@@ -80,8 +69,6 @@ struct Books {
     failed: Option<String>,
 }
 
-/// An account's name, or why there is none to be had, and since when that is known.
-type LookedUp = (Result<String, String>, Instant);
 type Durable = Pin<Box<dyn Future<Output = Result<(), RecordError>> + Send>>;
 /// Resolves when a change is on the disk and was said.
 type Said = oneshot::Receiver<Result<(), String>>;
@@ -458,69 +445,6 @@ impl Clerk {
     }
 }
 
-impl Default for Accounts {
-    fn default() -> Self {
-        Self {
-            names: Mutex::default(),
-            look_ups: Arc::new(Semaphore::new(LOOK_UPS)),
-        }
-    }
-}
-
-impl Accounts {
-    fn known(&self, uid: u32) -> Option<Result<String, String>> {
-        let names = lock(&self.names);
-        names
-            .get(&uid)
-            .filter(is_believed)
-            .map(|(name, _)| name.clone())
-    }
-
-    /// Finds out what an account is called; [`Self::known`] tells it then.
-    async fn look_up(&self, uid: u32) {
-        let looked_up = tokio::time::timeout(NAMED_WITHIN, self.find(uid)).await;
-        self.learn(uid, looked_up.unwrap_or_else(|_| Err(unnamed(uid))));
-    }
-
-    async fn find(&self, uid: u32) -> Result<String, String> {
-        let turn = self.look_ups.clone().acquire_owned().await;
-        let turn = turn.map_err(|error| error.to_string())?;
-        // Somebody who asked before may have found it out meanwhile.
-        if let Some(known) = self.known(uid) {
-            return known;
-        }
-        let looked_up = tokio::task::spawn_blocking(move || {
-            // Held for as long as the thread is, and not only for as long as anybody waits for it.
-            let _turn = turn;
-            people::account(uid)
-        });
-        let account = looked_up.await.map_err(|error| error.to_string())?;
-        account.map_err(|no| no.to_string())
-    }
-
-    fn learn(&self, uid: u32, name: Result<String, String>) {
-        let mut names = lock(&self.names);
-        names.retain(|_, known| is_believed(&&*known));
-        // One that could not wait any longer knows no better than one that was answered.
-        let known = matches!(names.get(&uid), Some((Ok(_), _)));
-        if name.is_ok() || !known {
-            names.insert(uid, (name, Instant::now()));
-        }
-    }
-}
-
-fn is_believed((name, at): &&(Result<String, String>, Instant)) -> bool {
-    at.elapsed()
-        < match name {
-            Ok(_) => NAMED_FOR,
-            Err(_) => UNNAMED_FOR,
-        }
-}
-
-fn unnamed(uid: u32) -> String {
-    format!("the name of account {uid} cannot be looked up")
-}
-
 /// Why a change did not come about.
 enum Refused {
     Vote(VoteError),
@@ -616,35 +540,4 @@ async fn at(when: Option<OffsetDateTime>) {
     let left = SystemTime::from(when).duration_since(SystemTime::now());
     let left = left.unwrap_or_default();
     tokio::time::sleep(left.clamp(Duration::from_millis(5), Duration::from_secs(30))).await;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn names_are_looked_up_once_and_failures_are_remembered_too() {
-        let accounts = Accounts::default();
-        assert_eq!(accounts.known(3_999_998), None);
-        accounts.look_up(3_999_998).await;
-        assert_eq!(accounts.known(3_999_998), Some(Ok("uid 3999998".into())));
-        accounts.learn(1, Err("no answer".into()));
-        assert_eq!(accounts.known(1), Some(Err("no answer".into())));
-        // Found out by somebody who asked before.
-        assert_eq!(accounts.find(1).await, Err("no answer".into()));
-        accounts.learn(1, Ok("daemon".into()));
-        accounts.learn(1, Err("no answer".into()));
-        assert_eq!(accounts.known(1), Some(Ok("daemon".into())));
-    }
-
-    #[tokio::test]
-    async fn a_directory_that_does_not_answer_keeps_few_threads() {
-        let accounts = Accounts::default();
-        // As if each were kept by a look-up that hangs.
-        let held = accounts.look_ups.clone();
-        let held = held.acquire_many_owned(8).await.unwrap();
-        accounts.look_up(7).await;
-        assert_eq!(accounts.known(7), Some(Err(unnamed(7))));
-        drop(held);
-    }
 }

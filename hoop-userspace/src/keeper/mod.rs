@@ -4,8 +4,10 @@
 //! This file puts the keeper together and lives its life: start, reload, stop. On exit the pinned
 //! programs stay, so what was governed is refused until a keeper is back.
 
-pub mod approvals;
+pub mod accounts;
+mod approvals;
 pub mod cgroups;
+mod child;
 mod console;
 pub mod control;
 pub mod courier;

@@ -4,20 +4,18 @@
 //! end of its sessions and a second's wait.
 
 use std::io;
-use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::approvals::ForDesk;
+use super::child;
 use super::courier::Delivered;
 use super::journal::{Entry, Journal};
 use super::suspended::Suspended;
-use crate::handover::{
-    self, AgentStanding, Channel, ChannelError, FromWorker, LiveSession, Side, ToWorker,
-};
+use crate::handover::{AgentStanding, Channel, ChannelError, FromWorker, LiveSession, ToWorker};
 use crate::identify::{Counts, Suspensions};
 use crate::ids::{AgentName, SessionId};
 
@@ -251,10 +249,11 @@ impl Supervisor {
     }
 
     async fn life(&mut self) -> Ended {
-        let (mut child, channel) = match self.spawn() {
-            Ok(started) => started,
-            Err(error) => return Ended::Died(format!("it could not be started: {error}")),
-        };
+        let (mut child, channel) =
+            match child::spawn("worker", &self.recipe.user, &self.recipe.arguments) {
+                Ok(started) => started,
+                Err(error) => return Ended::Died(format!("it could not be started: {error}")),
+            };
         let channel = Arc::new(channel);
         let pid = child.id();
         self.tell.send_modify(|now| now.pid = pid);
@@ -276,7 +275,7 @@ impl Supervisor {
             tokio::select! {
                 status = child.wait() => return match draining {
                     Some(reply) => Ended::Drained(reply),
-                    None => Ended::Died(how(status)),
+                    None => Ended::Died(child::how(status)),
                 },
                 message = channel.receive() => {
                     let error = match message {
@@ -328,25 +327,6 @@ impl Supervisor {
                 }
             }
         }
-    }
-
-    fn spawn(&self) -> io::Result<(Child, Channel)> {
-        let (ours, theirs) = handover::pair()?;
-        // Itself, even where the file was replaced by an upgrade: both halves must be one build.
-        let mut command = Command::new("/proc/self/exe");
-        command
-            .arg0("hoop")
-            .arg("worker")
-            .arg(format!("--user={}", self.recipe.user))
-            .args(&self.recipe.arguments)
-            .env_clear()
-            .envs(std::env::vars_os().filter(|(name, _)| passed_on(name)))
-            .stdin(Stdio::from(theirs))
-            .stdout(Stdio::null())
-            // A terminal's interrupt is for the keeper, which then drains.
-            .process_group(0)
-            .kill_on_drop(true);
-        Ok((command.spawn()?, Channel::new(ours, Side::Keeper)?))
     }
 
     async fn grant(&mut self, wish: Wish, channel: &Channel, offered: &mut Option<Offered>) {
@@ -485,7 +465,7 @@ impl Supervisor {
             let _ = child.kill().await;
             return Ended::Died(why);
         };
-        Ended::Died(how(status))
+        Ended::Died(child::how(status))
     }
 }
 
@@ -534,23 +514,4 @@ async fn kill_after(pid: Option<u32>, within: Duration, now: watch::Receiver<Wor
         let pid = nix::unistd::Pid::from_raw(pid);
         let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
     }
-}
-
-pub fn how(status: io::Result<ExitStatus>) -> String {
-    match status {
-        Ok(status) => status.to_string(),
-        Err(error) => format!("its end could not be observed: {error}"),
-    }
-}
-
-/// A child's environment: what changes how its log and its trust roots are found.
-pub fn passed_on(name: &std::ffi::OsStr) -> bool {
-    const PASSED: [&str; 5] = [
-        "JOURNAL_STREAM",
-        "RUST_BACKTRACE",
-        "SSL_CERT_FILE",
-        "SSL_CERT_DIR",
-        "TZ",
-    ];
-    PASSED.iter().any(|passed| name == *passed)
 }

@@ -2,7 +2,7 @@
 
 use super::path::{Child, JsonPath, Reached};
 use super::rules::HashKey;
-use super::value::{hex, partial};
+use super::value::partial;
 use crate::config::How;
 
 /// Objects and arrays within each other.
@@ -182,7 +182,7 @@ fn shown(how: &How, value: &[u8], key: &HashKey) -> Option<Vec<u8>> {
     let shown = match how {
         How::Null => return Some(b"null".to_vec()),
         How::Fixed(text) => text.clone(),
-        How::Hash => hex(&key.hash(text)),
+        How::Hash => crate::hex::encode(key.hash(text)),
         How::Partial if !composed => String::from_utf8(partial(text)).ok()?,
         How::Partial | How::Redact | How::Inside(_) => "[masked]".into(),
     };

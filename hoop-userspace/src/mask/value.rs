@@ -6,6 +6,7 @@ use super::document;
 use super::path::JsonPath;
 use super::rules::HashKey;
 use crate::config::How;
+use crate::hex;
 
 /// Object ids of types (PostgreSQL's `pg_type.dat`) whose values are plain text in both formats:
 /// name, text, unknown, varchar.
@@ -72,7 +73,7 @@ fn text<'v>(how: &'v How, value: &[u8], key: &HashKey) -> Cow<'v, [u8]> {
     match how {
         How::Null | How::Redact | How::Inside(_) => Cow::Borrowed(MASKED.as_bytes()),
         How::Fixed(text) => Cow::Borrowed(text.as_bytes()),
-        How::Hash => Cow::Owned(hex(&key.hash(value)).into_bytes()),
+        How::Hash => Cow::Owned(hex::encode(key.hash(value)).into_bytes()),
         How::Partial => Cow::Owned(partial(value)),
     }
 }
@@ -81,7 +82,7 @@ fn text<'v>(how: &'v How, value: &[u8], key: &HashKey) -> Cow<'v, [u8]> {
 fn json(how: &How, value: &[u8], key: &HashKey) -> Cow<'static, [u8]> {
     let shown = match how {
         How::Fixed(text) => text.clone(),
-        How::Hash => hex(&key.hash(value)),
+        How::Hash => hex::encode(key.hash(value)),
         // The end of a document is no end of a value.
         _ => MASKED.into(),
     };
@@ -102,19 +103,19 @@ fn uuid(how: &How, value: &[u8], binary: bool, key: &HashKey) -> Option<Cow<'sta
             let whole = if binary {
                 value.to_vec()
             } else {
-                unhex(value)?
+                uuid_bytes(value)?
             };
             let hash = u128::from_be_bytes(key.hash(&whole));
             let versioned = hash & !(0xf << 76) | 0x8 << 76;
             (versioned & !(0x3 << 62) | 0x2 << 62).to_be_bytes()
         }
-        How::Fixed(text) => unhex(text.as_bytes())?.try_into().ok()?,
+        How::Fixed(text) => uuid_bytes(text.as_bytes())?.try_into().ok()?,
         _ => return None,
     };
     if binary {
         return Some(Cow::Owned(bytes.to_vec()));
     }
-    let mut text = hex(&bytes);
+    let mut text = hex::encode(bytes);
     for at in [20, 16, 12, 8] {
         text.insert(at, '-');
     }
@@ -183,11 +184,10 @@ fn decimal(value: &[u8]) -> Option<i64> {
     std::str::from_utf8(value).ok()?.parse().ok()
 }
 
-fn unhex(text: &[u8]) -> Option<Vec<u8>> {
-    let text: Vec<u8> = text.iter().copied().filter(|b| *b != b'-').collect();
-    let pair = |p: &[u8]| u8::from_str_radix(std::str::from_utf8(p).ok()?, 16).ok();
-    let bytes: Option<Vec<u8>> = text.chunks(2).map(pair).collect();
-    bytes.filter(|b| b.len() == 16)
+/// A uuid's bytes, of its text with or without dashes.
+fn uuid_bytes(text: &[u8]) -> Option<Vec<u8>> {
+    let digits: Vec<u8> = text.iter().copied().filter(|b| *b != b'-').collect();
+    hex::decode(&digits).filter(|bytes| bytes.len() == 16)
 }
 
 pub(super) fn partial(value: &[u8]) -> Vec<u8> {
@@ -202,10 +202,6 @@ pub(super) fn partial(value: &[u8]) -> Vec<u8> {
     let hidden = count - SHOWN;
     let shown: String = text.chars().skip(hidden).collect();
     format!("{}{shown}", "*".repeat(hidden)).into_bytes()
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -249,8 +245,8 @@ mod tests {
         }
         let uuid = "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11";
         let text = String::from_utf8(hashed(2950, false, uuid.as_bytes())).unwrap();
-        let binary = hashed(2950, true, &unhex(uuid.as_bytes()).unwrap());
-        assert_eq!(unhex(text.as_bytes()).unwrap(), binary);
+        let binary = hashed(2950, true, &uuid_bytes(uuid.as_bytes()).unwrap());
+        assert_eq!(uuid_bytes(text.as_bytes()).unwrap(), binary);
         assert_eq!((text.len(), &text[14..15]), (36, "8"));
         assert_eq!(
             hashed(3802, true, b"\x01{}")[1..],

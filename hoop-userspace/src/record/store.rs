@@ -114,7 +114,7 @@ impl SealingKey {
 
     /// Notes the public key where it can be read by whoever verifies.
     fn publish(&self, path: &Path) -> std::io::Result<()> {
-        let public: String = self.public().iter().map(|b| format!("{b:02x}")).collect();
+        let public = crate::hex::encode(self.public());
         let state = path.parent().unwrap_or(path);
         if Self::published(state).contains(&public) {
             return Ok(());

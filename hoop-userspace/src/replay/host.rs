@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::story::{Event, Statement, hex};
+use super::story::{Event, Statement};
+use crate::hex;
 use crate::record::{BulkNote, FlowNote, RepliesNote, TransferNote};
 use crate::wire::ssh::channel::{HEADER, Message};
 use crate::wire::ssh::sftp::{self, Request};
@@ -223,7 +224,7 @@ pub(super) fn bulk(note: &BulkNote<'_>) -> Vec<Event> {
 pub(super) fn transfer(note: TransferNote) -> HostEvent {
     let flow = |flow: FlowNote| Flow {
         bytes: flow.bytes,
-        sha256: flow.digest.map(|d| hex(&d)),
+        sha256: flow.digest.map(|d| hex::encode(d)),
     };
     HostEvent::Transfer {
         exchange: note.exchange,

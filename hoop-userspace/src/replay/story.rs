@@ -245,7 +245,7 @@ impl Story {
             }],
             Told::Seal(note, state) => {
                 vec![Event::Seal {
-                    key: hex(&note.public_key),
+                    key: crate::hex::encode(note.public_key),
                     good: state == SealState::Good,
                 }]
             }
@@ -278,7 +278,7 @@ impl Story {
             found: note.units.iter().filter_map(|u| u.found.clone()).collect(),
             bytes: note.wire.length,
             truncated: note.wire.digest.is_some(),
-            sha256: note.wire.digest.map(|d| hex(&d)),
+            sha256: note.wire.digest.map(crate::hex::encode),
         }
     }
 
@@ -522,14 +522,10 @@ fn session(header: &Header) -> Value {
 fn value(bytes: &[u8], binary: bool) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) if !binary => text.to_owned(),
-        _ => format!("\\x{}", hex(bytes)),
+        _ => format!("\\x{}", crate::hex::encode(bytes)),
     }
 }
 
 fn lossy(bytes: impl AsRef<[u8]>) -> String {
     String::from_utf8_lossy(bytes.as_ref()).into_owned()
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

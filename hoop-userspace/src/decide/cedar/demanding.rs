@@ -82,13 +82,8 @@ pub(super) fn demand(policy: &Policy, rule: &Rule) -> Result<Option<Demand>, Str
 }
 
 fn wording(policy: &Policy) -> String {
-    use std::fmt::Write;
-    let digest = ring::digest::digest(&ring::digest::SHA256, policy.to_string().as_bytes());
-    digest.as_ref().iter().fold(String::new(), |mut hex, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    let text = policy.to_string();
+    crate::hex::encode(ring::digest::digest(&ring::digest::SHA256, text.as_bytes()))
 }
 
 /// `dba, oncall & security`: one of the first two, and one of the last.

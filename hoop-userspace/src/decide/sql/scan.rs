@@ -68,14 +68,9 @@ pub(super) fn scan(text: &str, limits: Limits) -> Result<String, TooMuch> {
         }
     }
     digest.update(&normal);
-    Ok(hex(digest.finish().as_ref().get(..16).unwrap_or_default()))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
-    digits
-        .filter_map(|digit| char::from_digit(digit.into(), 16))
-        .collect()
+    Ok(crate::hex::encode(
+        digest.finish().as_ref().get(..16).unwrap_or_default(),
+    ))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -40,11 +40,7 @@ fn made(slack: &Slack, question: &str, asking: &Value) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&root, PURPOSE).as_ref());
     let shown = digest(&SHA256, asking.to_string().as_bytes());
     let signed = [question.as_bytes(), b".", shown.as_ref()].concat();
-    let proof: String = hmac::sign(&key, &signed)
-        .as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let proof = crate::hex::encode(hmac::sign(&key, &signed));
     format!("{question}.{proof}")
 }
 

@@ -14,19 +14,17 @@ mod slack;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::sync::{Semaphore, watch};
 
-use super::Parts;
 use super::questions::Questions;
-use super::supervise::passed_on;
+use super::{Parts, child};
 use crate::config::Bundle;
+use crate::handover::Channel;
 use crate::handover::console::{FromConsole, ToConsole};
-use crate::handover::{self, Channel, Side};
 use answers::Answers;
 pub use answers::token;
 
@@ -143,7 +141,7 @@ impl Keeping {
         self.ready.send_replace(Some(channel.clone()));
         loop {
             tokio::select! {
-                status = child.wait() => return super::supervise::how(status),
+                status = child.wait() => return child::how(status),
                 message = channel.receive::<FromConsole>() => match message {
                     Ok(Some((wish, _))) => {
                         let Ok(place) = places.clone().acquire_owned().await else {
@@ -183,27 +181,15 @@ impl Keeping {
     }
 
     fn spawn(&self) -> io::Result<(Child, Channel)> {
-        let (ours, theirs) = handover::pair()?;
-        let user = self.parts.config().console.as_ref().map(|c| c.user.clone());
-        let mut command = Command::new("/proc/self/exe");
-        command
-            .arg0("hoop")
-            .arg("serve-console")
-            .arg(format!("--user={}", user.unwrap_or_default()))
-            .args(&self.parts.start.worker_arguments)
-            .env_clear()
-            .envs(std::env::vars_os().filter(|(name, _)| passed_on(name)))
-            .stdin(Stdio::from(theirs))
-            .stdout(Stdio::null())
-            .process_group(0)
-            .kill_on_drop(true);
-        Ok((command.spawn()?, Channel::new(ours, Side::Keeper)?))
+        let config = self.parts.config();
+        let user = config.console.as_ref().map_or("", |c| c.user.as_str());
+        child::spawn("serve-console", user, &self.parts.start.worker_arguments)
     }
 }
 
 async fn ended(mut child: Child) -> String {
     match tokio::time::timeout(Duration::from_secs(1), child.wait()).await {
-        Ok(status) => super::supervise::how(status),
+        Ok(status) => child::how(status),
         Err(_) => "it closed its socket".into(),
     }
 }

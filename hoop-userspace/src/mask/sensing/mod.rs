@@ -25,7 +25,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::detect::{Detector, Detectors, Hit, Id, Marks, Spec, Telling};
 use super::rules::HashKey;
-use super::value::{hex, partial};
+use super::value::partial;
 use crate::config::How;
 use crate::terminate::{Columns, Part, PartKind, Replies};
 use copy::Copying;
@@ -138,7 +138,7 @@ impl Detection {
     fn show(&self, id: Id, value: &[u8], out: &mut Vec<u8>) {
         match self.how(id) {
             How::Fixed(text) => out.extend_from_slice(text.as_bytes()),
-            How::Hash => out.extend_from_slice(hex(&self.key.hash(value)).as_bytes()),
+            How::Hash => out.extend_from_slice(crate::hex::encode(self.key.hash(value)).as_bytes()),
             How::Partial if value.len() <= PARTIAL => out.extend_from_slice(&partial(value)),
             How::Partial | How::Redact | How::Null | How::Inside(_) => {
                 out.extend_from_slice(self.label(id).as_bytes());

@@ -290,7 +290,7 @@ fn arrays_composites_and_bytes() {
         shown(17, true, b"\xff a@b.de"),
         Some(b"\xff a@b.de".to_vec())
     );
-    let hex = |text: &str| format!("\\x{}", super::hex(text.as_bytes())).into_bytes();
+    let hex = |text: &str| format!("\\x{}", crate::hex::encode(text)).into_bytes();
     assert_eq!(
         shown(17, false, &hex("a@b.de")),
         Some(hex("[masked:email]"))

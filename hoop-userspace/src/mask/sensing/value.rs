@@ -3,6 +3,7 @@
 use super::forms::{self, Field, Form, Nested};
 use super::{Detection, json};
 use crate::config::How;
+use crate::hex;
 use crate::mask::detect::{Hit, Id, Marks, Signs};
 use crate::mask::value;
 
@@ -167,17 +168,17 @@ impl Detection {
         };
         // Most are no text, which their beginning shows.
         let head = digits.get(..digits.len().min(128)).unwrap_or_default();
-        if !unhex(head).is_some_and(|head| begins_text(&head)) {
+        if !hex::decode(head).is_some_and(|head| begins_text(&head)) {
             return Found::Nothing;
         }
-        let Some(bytes) = unhex(digits).filter(|b| is_text(b)) else {
+        let Some(bytes) = hex::decode(digits).filter(|b| is_text(b)) else {
             return Found::Nothing;
         };
         let mut marks = Marks::default();
         self.detectors.look(&bytes, &mut marks);
         match self.text(marks.within(0..bytes.len()), &bytes, hits) {
             Found::Instead(other) => {
-                Found::Instead([b"\\x", value::hex(&other).as_bytes()].concat())
+                Found::Instead([b"\\x", hex::encode(other).as_bytes()].concat())
             }
             found => found,
         }
@@ -355,13 +356,4 @@ fn begins_text(value: &[u8]) -> bool {
 /// A value that was masked before is not masked again, so that its text stays what it is.
 fn is_masked(value: &[u8]) -> bool {
     value.starts_with(b"[masked")
-}
-
-fn unhex(digits: &[u8]) -> Option<Vec<u8>> {
-    let digit = |b: &u8| char::from(*b).to_digit(16);
-    let pair = |pair: &[u8]| match pair {
-        [high, low] => u8::try_from(digit(high)? << 4 | digit(low)?).ok(),
-        _ => None,
-    };
-    digits.chunks(2).map(pair).collect()
 }

@@ -152,16 +152,14 @@ pub fn cleartext(password: &Secret) -> Bytes {
 /// PasswordMessage with `md5` + md5(md5(password + user) + salt).
 pub fn md5(user: &str, password: &Secret, salt: [u8; 4]) -> Bytes {
     use md5::{Digest, Md5};
-    let inner = hex(&Md5::new()
-        .chain_update(password.expose())
-        .chain_update(user)
-        .finalize());
-    let outer = hex(&Md5::new().chain_update(inner).chain_update(salt).finalize());
+    let inner = crate::hex::encode(
+        Md5::new()
+            .chain_update(password.expose())
+            .chain_update(user)
+            .finalize(),
+    );
+    let outer = crate::hex::encode(Md5::new().chain_update(inner).chain_update(salt).finalize());
     frame::message(authentication::PASSWORD, &[b"md5", outer.as_bytes(), b"\0"])
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 pub fn sasl_initial(mechanism: &str, response: &str) -> Bytes {
