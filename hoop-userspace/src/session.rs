@@ -39,6 +39,9 @@ use looking::{Stalled, Undecided, Waiting, decidable, looked_up};
 /// How long the end of a program's output waits for more, so that a value in it is seen whole.
 const HELD_BACK: Duration = Duration::from_millis(15);
 
+/// How often what has come goes before what is held back, when that has waited long enough.
+const TURNS: u32 = 3;
+
 /// What a client is sent at once when it has just sent something: the echo of a key, a short answer.
 const SHORT: usize = 256;
 
@@ -174,7 +177,7 @@ struct Session<P> {
     /// What is known of the database is older than a change by this session.
     changed: bool,
     /// Until when the end of what was printed waits for more.
-    printing: Option<Pin<Box<Sleep>>>,
+    printing: Option<Printing>,
     /// The client has sent something, and nothing was printed since.
     echoing: bool,
 }
@@ -501,7 +504,10 @@ impl<P: Protocol> Session<P> {
         if self.masker.held() == 0 {
             self.printing = None;
         } else if moved || self.printing.is_none() {
-            self.printing = Some(Box::pin(tokio::time::sleep(HELD_BACK)));
+            self.printing = Some(Printing {
+                until: Box::pin(tokio::time::sleep(HELD_BACK)),
+                turns: 0,
+            });
         }
     }
 
@@ -595,10 +601,23 @@ async fn on_disk(held: &mut Option<Held>) -> Result<(), RecordError> {
     }
 }
 
-async fn printed(printing: &mut Option<Pin<Box<Sleep>>>) {
-    match printing {
-        Some(printing) => printing.as_mut().await,
-        None => std::future::pending().await,
+/// The end of what was printed, which waits for more.
+struct Printing {
+    until: Pin<Box<Sleep>>,
+    /// How often what had come meanwhile went first.
+    turns: u32,
+}
+
+/// When time is up, what has come by then goes first: on a busy machine it may have been there for
+/// long. A few times only, or one who sends without end would hold back a prompt.
+async fn printed(printing: &mut Option<Printing>) {
+    let Some(printing) = printing else {
+        return std::future::pending().await;
+    };
+    printing.until.as_mut().await;
+    while printing.turns < TURNS {
+        printing.turns += 1;
+        tokio::task::yield_now().await;
     }
 }
 

@@ -224,7 +224,7 @@ pub(super) fn bulk(note: &BulkNote<'_>) -> Vec<Event> {
 pub(super) fn transfer(note: TransferNote) -> HostEvent {
     let flow = |flow: FlowNote| Flow {
         bytes: flow.bytes,
-        sha256: flow.digest.map(|d| hex::encode(d)),
+        sha256: flow.digest.map(hex::encode),
     };
     HostEvent::Transfer {
         exchange: note.exchange,

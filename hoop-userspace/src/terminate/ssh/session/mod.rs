@@ -177,10 +177,10 @@ impl Session {
                 (State::Deciding, message) => self.early.push(message),
                 (State::Refused | State::Over, _) => {}
                 (State::Sftp(sftp), Message::Input(bytes)) => {
-                    sftp.from_client(&bytes).map_err(broken_client)?;
+                    sftp.take_from_client(&bytes).map_err(broken_client)?;
                 }
                 (State::Sftp(sftp), Message::InputEnd) => sftp.end_of_input(),
-                (State::Scp(Scp::Sink(scp)), Message::Input(bytes)) => scp.from_client(&bytes),
+                (State::Scp(Scp::Sink(scp)), Message::Input(bytes)) => scp.take_from_client(&bytes),
                 (State::Scp(Scp::Sink(scp)), Message::InputEnd) => scp.end_of_input(),
                 (State::Sftp(_) | State::Scp(Scp::Sink(_)), _) => {}
                 // A second request on the channel would be one that nobody decided.
@@ -239,7 +239,7 @@ impl Session {
             let over = message == Message::Closed;
             if let State::Sftp(sftp) = &mut self.state {
                 if let Message::Output(bytes) = &message {
-                    sftp.from_server(bytes);
+                    sftp.take_from_server(bytes);
                     continue;
                 }
                 // Packets before what follows them.
@@ -250,11 +250,11 @@ impl Session {
             }
             match (&mut self.state, &message) {
                 (State::Scp(Scp::Source(scp)), Message::Output(bytes)) => {
-                    scp.from_server(bytes, &mut told);
+                    scp.take_from_server(bytes, &mut told);
                 }
                 (State::Scp(Scp::Source(scp)), Message::Closed) => scp.end(false, &mut told),
                 (State::Scp(Scp::Sink(scp)), Message::Output(bytes)) => {
-                    scp.from_server(bytes).map_err(broken_server)?;
+                    scp.take_from_server(bytes).map_err(broken_server)?;
                 }
                 (State::Scp(Scp::Sink(scp)), Message::Closed) => scp.complete(false, &mut told),
                 _ => {}
