@@ -34,6 +34,7 @@ fn resource(server: &Server, user: &str) -> Resource {
         allow_replication: false,
         agent_password: None,
         max_message: 1 << 20,
+        ssh: None,
     }
 }
 

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::watch;
+use tokio::time::Sleep;
 
 use crate::ask::Asker;
 use crate::config::Mode;
@@ -34,6 +35,15 @@ use crate::terminate::{
 use activity::Watched;
 use asking::{Asked, Running};
 use looking::{Stalled, Undecided, Waiting, decidable, looked_up};
+
+/// How long the end of a program's output waits for more, so that a value in it is seen whole.
+const HELD_BACK: Duration = Duration::from_millis(15);
+
+/// How often what has come goes before what is held back, when that has waited long enough.
+const TURNS: u32 = 3;
+
+/// What a client is sent at once when it has just sent something: the echo of a key, a short answer.
+const SHORT: usize = 256;
 
 /// Where the masks learn which table and column a result's column is.
 pub trait Catalogs: Send + Sync {
@@ -116,9 +126,12 @@ pub async fn run<P: Protocol>(protocol: P, context: Context) -> End {
         undecided: None,
         changing: None,
         changed: false,
+        printing: None,
+        echoing: false,
     };
     let end = session.until_end(&mut ends).await;
     let end = session.leave(&end).err().map_or(end, |Ended(why)| why);
+    let end = session.let_go().err().map_or(end, |Ended(why)| why);
     let Session {
         protocol,
         mut recorder,
@@ -163,6 +176,10 @@ struct Session<P> {
     changing: Option<ExchangeId>,
     /// What is known of the database is older than a change by this session.
     changed: bool,
+    /// Until when the end of what was printed waits for more.
+    printing: Option<Printing>,
+    /// The client has sent something, and nothing was printed since.
+    echoing: bool,
 }
 
 /// A decided request that waits for the disk.
@@ -198,6 +215,7 @@ impl<P: Protocol> Session<P> {
                 news = asking::news(&mut self.asked) => self.heard(news),
                 Ok(()) = self.rulebook.changed(), if self.asked.is_some() => self.decide_anew(),
                 (waited, catalog) = decidable(&mut self.undecided) => self.looked_at(*waited, &catalog),
+                () = printed(&mut self.printing) => self.let_go(),
                 event = self.protocol.next(gate) => match event {
                     Ok(event) => self.take(event),
                     Err(error) => Err(error.into()),
@@ -243,6 +261,7 @@ impl<P: Protocol> Session<P> {
                 }
                 self.cancel_question()
             }
+            Event::Transferred(transfer) => Ok(self.recorder.transferred(&transfer)?),
             Event::HalfClosed(Side::Client) | Event::Closed => Err(Ended(End::Finished)),
             Event::HalfClosed(Side::Upstream) => Err(Ended(End::Broken(
                 "the server closed the connection".into(),
@@ -440,6 +459,7 @@ impl<P: Protocol> Session<P> {
             )));
         };
         self.recorder.bulk(exchange, &bulk)?;
+        self.echoing = !bulk.end;
         self.protocol.more(grant, bulk)?;
         Ok(())
     }
@@ -454,8 +474,16 @@ impl<P: Protocol> Session<P> {
                 if self.rules.decider.watches() {
                     self.watched.replied(&masked);
                 }
-                let recorded = self.recorder.masked(masked)?;
-                self.protocol.reply(recorded)?;
+                let moved = !masked.record().is_empty();
+                let short = masked.record().len() <= SHORT && self.masker.held() <= SHORT;
+                if moved || !masked.wire().is_empty() {
+                    let recorded = self.recorder.masked(masked)?;
+                    self.protocol.reply(recorded)?;
+                }
+                match std::mem::take(&mut self.echoing) && short {
+                    true => self.let_go()?,
+                    false => self.wait_for_more(moved),
+                }
                 if let Some(done) = done {
                     self.done(done);
                 }
@@ -467,6 +495,28 @@ impl<P: Protocol> Session<P> {
                     settles: None,
                 });
             }
+        }
+        Ok(())
+    }
+
+    /// What is held back waits from when it came, not from when the last of it came.
+    fn wait_for_more(&mut self, moved: bool) {
+        if self.masker.held() == 0 {
+            self.printing = None;
+        } else if moved || self.printing.is_none() {
+            self.printing = Some(Printing {
+                until: Box::pin(tokio::time::sleep(HELD_BACK)),
+                turns: 0,
+            });
+        }
+    }
+
+    /// Nothing more was printed for a moment: what waits is decided as it is.
+    fn let_go(&mut self) -> Result<(), Ended> {
+        self.printing = None;
+        if let Some(masked) = self.masker.let_go() {
+            let recorded = self.recorder.masked(masked)?;
+            self.protocol.reply(recorded)?;
         }
         Ok(())
     }
@@ -548,6 +598,26 @@ async fn on_disk(held: &mut Option<Held>) -> Result<(), RecordError> {
     match held {
         Some(held) => held.durable.as_mut().await,
         None => std::future::pending().await,
+    }
+}
+
+/// The end of what was printed, which waits for more.
+struct Printing {
+    until: Pin<Box<Sleep>>,
+    /// How often what had come meanwhile went first.
+    turns: u32,
+}
+
+/// When time is up, what has come by then goes first: on a busy machine it may have been there for
+/// long. A few times only, or one who sends without end would hold back a prompt.
+async fn printed(printing: &mut Option<Printing>) {
+    let Some(printing) = printing else {
+        return std::future::pending().await;
+    };
+    printing.until.as_mut().await;
+    while printing.turns < TURNS {
+        printing.turns += 1;
+        tokio::task::yield_now().await;
     }
 }
 

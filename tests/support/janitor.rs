@@ -119,14 +119,15 @@ fn private_mounts(folder: &Path) -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNS).context("cannot make a mount namespace: is this root?")?;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SLAVE, none)
         .context("cannot detach from the host's mounts")?;
-    mount(
-        Some(&folder.join("hosts")),
-        "/etc/hosts",
-        none,
-        MsFlags::MS_BIND,
-        none,
-    )
-    .context("cannot lay the world's hosts file over /etc/hosts")?;
+    for (name, over) in [
+        ("hosts", "/etc/hosts"),
+        ("passwd", "/etc/passwd"),
+        ("shadow", "/etc/shadow"),
+    ] {
+        let ours = folder.join(name);
+        mount(Some(&ours), over, none, MsFlags::MS_BIND, none)
+            .with_context(|| format!("cannot lay the world's {name} over {over}"))?;
+    }
     mount(
         Some("bpf"),
         &folder.join("bpf"),

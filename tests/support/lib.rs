@@ -18,6 +18,7 @@ mod postgres;
 mod ran;
 mod recording;
 mod settings;
+pub mod sshd;
 mod state;
 mod world;
 
@@ -35,5 +36,6 @@ pub use postgres::{PASSWORD, Postgres, TRUSTED};
 pub use ran::{Ran, run};
 pub use recording::{Exchange, Recording};
 pub use settings::{ASKS, AgentSettings, READER, Settings, WRITER};
+pub use sshd::Sshd;
 pub use state::State;
 pub use world::{PATIENCE, World};

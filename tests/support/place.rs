@@ -48,6 +48,7 @@ impl Place {
         let cgroup = cgroup2_mount()?.join(&name);
         let (net, claim) = claim_net()?;
         files::write(&folder.join("hosts"), hosts(net))?;
+        crate::sshd::write_account(&folder)?;
         files::write(
             &folder.join("cgroup"),
             cgroup.as_os_str().as_encoded_bytes(),
@@ -167,7 +168,8 @@ fn hosts(net: u8) -> String {
     format!(
         "127.0.0.1 localhost\n::1 localhost\n\
          127.80.{net}.10 db.prod.internal\n\
-         127.80.{net}.20 idp.prod.internal\n"
+         127.80.{net}.20 idp.prod.internal\n\
+         127.80.{net}.30 web1.prod.internal\n"
     )
 }
 

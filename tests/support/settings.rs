@@ -30,6 +30,9 @@ pub struct Settings {
     pub console: String,
     /// Who can sign in, and the groups of each.
     pub people: Vec<(&'static str, &'static [&'static str])>,
+    /// The login of the SSH resource, as the file has it; without one there is no such server.
+    /// `FOLDER` stands for the world's folder.
+    pub ssh: Option<&'static str>,
     /// More lines for the end of the file.
     pub more: String,
     /// How much the daemon logs.
@@ -89,6 +92,7 @@ impl Default for Settings {
             secrets: Vec::new(),
             console: String::new(),
             people: Vec::new(),
+            ssh: None,
             more: String::new(),
             log: "info",
         }
@@ -123,6 +127,7 @@ impl Settings {
         for (name, secret) in &self.secrets {
             files::write_secret(&place.path("etc").join(name), secret)?;
         }
+        files::write_secret(&place.path("etc/web-password"), crate::sshd::PASSWORD)?;
         for agent in &self.agents {
             let secret = place.path("etc/clients").join(agent.client_id);
             files::write_secret(&secret, format!("{}-secret", agent.client_id))?;
@@ -156,6 +161,14 @@ impl Settings {
             tls = self.upstream_tls,
             more = self.resource.replace("FOLDER", &folder.to_string()),
         );
+        if let Some(login) = self.ssh {
+            let login = login.replace("FOLDER", &folder.to_string());
+            text += &format!(
+                "[[resource]]\nname = \"web\"\nprotocol = \"ssh\"\nhosts = [\"{}\"]\n\
+                 known_hosts = \"{folder}/sshd/users_known_hosts\"\nlogin = {login}\n\n",
+                crate::sshd::HOST,
+            );
+        }
         for (columns, how) in &self.masks {
             text += &format!(
                 "[[mask]]\nresource = \"orders\"\ncolumns = [\"{columns}\"]\nhow = \"{how}\"\n\n"

@@ -18,6 +18,7 @@ use crate::postgres::{DATABASE, HOST, PASSWORD, Postgres, ROLE};
 use crate::ran::{self, Ran};
 use crate::recording::Recording;
 use crate::settings::Settings;
+use crate::sshd::{self, Sshd};
 use crate::state::State;
 
 /// Fields fall in this order: the daemon first, the place with everything left in it last.
@@ -25,6 +26,7 @@ pub struct World {
     pub daemon: Daemon,
     pub issuer: Issuer,
     pub postgres: Postgres,
+    pub sshd: Option<Sshd>,
     pub authority: Authority,
     pub state: State,
     pub settings: Settings,
@@ -42,6 +44,10 @@ impl World {
     pub fn start_in(place: Place, settings: Settings) -> Result<Self> {
         let authority = Authority::make(&place.path("servers"))?;
         let postgres = Postgres::start(&place, &authority.sign(HOST)?)?;
+        let sshd = settings.ssh.map(|_| Sshd::start(&place)).transpose()?;
+        if let Some(sshd) = &sshd {
+            sshd::write_client_settings(&place, sshd, &place.path("known_hosts"))?;
+        }
         let issuer = Issuer::start(&place, &settings)?;
         let mut agents = BTreeMap::new();
         for agent in &settings.agents {
@@ -53,6 +59,16 @@ impl World {
         let daemon = Daemon::start(&place, &written.config, settings.log)?;
         let roots = place.path("roots.pem").display().to_string();
         trust(&place, &authority)?;
+        if sshd.is_some() {
+            let known = place.path("known_hosts").display().to_string();
+            let arguments = ["trust", "ssh", "--system", &known];
+            ran::run(
+                &mut daemon::hoop(&place.mounts, &written.config, &arguments)?,
+                "",
+                PATIENCE,
+            )?
+            .ok()?;
+        }
         let environment = [
             ("PGHOST", HOST.to_owned()),
             ("PGDATABASE", DATABASE.to_owned()),
@@ -75,6 +91,7 @@ impl World {
             daemon,
             issuer,
             postgres,
+            sshd,
             authority,
             state,
             settings,
@@ -111,6 +128,16 @@ impl World {
         let mut psql = self.command(who, "psql")?;
         psql.args(["-X", "-A", "-t", "-q"]).args(options);
         ran::run(&mut psql, sql, PATIENCE)
+    }
+
+    /// A program of OpenSSH with this world's settings; a direct connection has the server's key.
+    pub fn ssh(&self, who: Who<'_>, program: &str) -> Result<Command> {
+        let mut command = self.command(who, program)?;
+        command.arg("-F").arg(self.place.path("sshd/ssh_config"));
+        if who == Who::Direct {
+            command.arg("-i").arg(self.place.path("sshd/login"));
+        }
+        Ok(command)
     }
 
     /// `hoop SUBCOMMAND …` with this world's configuration.

@@ -83,7 +83,7 @@ const PARTS: &[Part] = &[
         needed: Needed::Always,
     },
     Part {
-        name: "Python with venv (psycopg and asyncpg)",
+        name: "Python with venv (psycopg, asyncpg, paramiko)",
         packages: &["python3", "python3-venv"],
         present: || {
             Path::new("/usr/bin/python3").exists()
@@ -95,6 +95,24 @@ const PARTS: &[Part] = &[
         name: "openssl (certificates of the test server)",
         packages: &["openssl", "ca-certificates"],
         present: || shell::found("openssl"),
+        needed: Needed::Always,
+    },
+    Part {
+        name: "OpenSSH server, client and SFTP server",
+        packages: &["openssh-server", "openssh-client", "openssh-sftp-server"],
+        present: || {
+            let server = Path::new("/usr/sbin/sshd").exists();
+            server && shell::found("ssh") && Path::new("/usr/lib/openssh/sftp-server").exists()
+        },
+        needed: Needed::Always,
+    },
+    Part {
+        name: "other clients of SSH (rsync, git, Dropbear's, PuTTY's)",
+        packages: &["rsync", "git", "dropbear-bin", "putty-tools"],
+        present: || {
+            let programs = ["rsync", "git", "dbclient", "plink"];
+            programs.iter().all(|program| shell::found(program))
+        },
         needed: Needed::Always,
     },
     Part {

@@ -299,8 +299,8 @@ mod tests {
             token = { file = \"/run/token\" }\n\
             [[resource]]\nname = \"orders\"\nprotocol = \"postgres\"\nhosts = [\"db\"]\n\
             login = { user = \"u\", password = { credential = \"not-there\" } }\n\
-            [[resource]]\nname = \"web\"\nprotocol = \"ssh\"\nhosts = [\"web1\"]\n\
-            login = { user = \"deploy\" }\n\
+            [[resource]]\nname = \"web\"\nprotocol = \"ssh\"\nhosts = [\"web1\"]\ntrust_on_first_use = true\n\
+            login = { user = \"deploy\", password = { credential = \"not-there\" } }\n\
             [policy]\nuse = [\"ask-before-write\"]\n";
         std::fs::write(&path, text).unwrap();
         let config = Bundle::without_secrets(&path).unwrap();

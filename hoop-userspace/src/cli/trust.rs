@@ -3,33 +3,26 @@
 //! Files in a home are touched with its owner's rights, through no symbolic link, and appended to:
 //! what else the owner trusts stays trusted.
 
-use std::fs::{File, Permissions};
-use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use nix::errno::Errno;
-use nix::fcntl::{OFlag, open, openat, renameat};
-use nix::sys::stat::{Mode, mkdirat};
-use nix::unistd::{Gid, Uid, UnlinkatFlags, geteuid, setgid, setgroups, setuid, unlinkat};
 
+use super::home::{HomeFile, become_owner};
 use crate::config::Bundle;
 use crate::terminate::authority::CERTIFICATE_FILE;
 
 const DEFAULT_CONFIG: &str = "/etc/hoop/hoop.toml";
 
 /// Where libpq looks, below the home (libpq manual, "SSL Client File Usage").
-const FOLDER: &str = ".postgresql";
-const FILE: &str = "root.crt";
-const NEW_FILE: &str = "root.crt.hoop-new";
-
-/// A list of certificates larger than this is none.
-const MAX_FILE: u64 = 4 << 20;
+const FILE: HomeFile = HomeFile {
+    folder: ".postgresql",
+    name: "root.crt",
+    new_name: "root.crt.hoop-new",
+};
 
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 const END: &str = "-----END CERTIFICATE-----";
@@ -46,6 +39,8 @@ enum Command {
     Show(Show),
     /// Add the CA to what libpq trusts for one account, in ~/.postgresql/root.crt
     Postgres(Postgres),
+    /// Add hoop's SSH authority and key to the known hosts of the system or of one account
+    Ssh(super::trust_ssh::Args),
 }
 
 #[derive(clap::Args)]
@@ -83,6 +78,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     match args.command {
         Command::Show(show) => print(&show),
         Command::Postgres(postgres) => change(&postgres),
+        Command::Ssh(ssh) => super::trust_ssh::run(&ssh),
     }?;
     Ok(ExitCode::SUCCESS)
 }
@@ -125,6 +121,7 @@ fn print(show: &Show) -> Result<()> {
         "This is {}. Clients look for it here:\n  \
          libpq (psql, psycopg, …)   ~/.postgresql/root.crt, or sslrootcert: \
          `hoop trust postgres --home DIR`\n  \
+         ssh (OpenSSH, paramiko, …)   known hosts: `hoop trust ssh`\n  \
          sslrootcert=system, Go, Rust, curl   the system's list: \
          /usr/local/share/ca-certificates/hoop.crt, then `update-ca-certificates`\n  \
          Node.js   NODE_EXTRA_CA_CERTS={0}\n  \
@@ -140,13 +137,14 @@ fn change(args: &Postgres) -> Result<()> {
     let (pem, _) = args.state.read()?;
     let ours = Ours::of(&pem)?;
     become_owner(&args.home)?;
-    let shown = args.home.join(FOLDER).join(FILE);
-    let Some(folder) = open_folder(&args.home, !args.remove)? else {
+    let shown = FILE.shown(&args.home);
+    let Some(folder) = FILE.open_folder(&args.home, !args.remove)? else {
         println!("{} does not exist: nothing to remove", shown.display());
         return Ok(());
     };
-    let (before, mode) =
-        read(&folder).with_context(|| format!("cannot read {}", shown.display()))?;
+    let (before, mode) = FILE
+        .read(&folder)
+        .with_context(|| format!("cannot read {}", shown.display()))?;
     let kept = without(&before, &ours);
     let after = if args.remove {
         kept
@@ -157,95 +155,14 @@ fn change(args: &Postgres) -> Result<()> {
         println!("{} is as it should be already", shown.display());
         return Ok(());
     }
-    write(&folder, &after, mode).with_context(|| format!("cannot write {}", shown.display()))?;
+    FILE.write(&folder, &after, mode)
+        .with_context(|| format!("cannot write {}", shown.display()))?;
     let what = if args.remove {
         "no longer trusts hoop"
     } else {
         "trusts hoop"
     };
     println!("{} {what}", shown.display());
-    Ok(())
-}
-
-/// For the rest of this process: whatever links and mounts an account put into its home, they lead
-/// nowhere that the account itself could not write.
-fn become_owner(home: &Path) -> Result<()> {
-    let facts =
-        std::fs::metadata(home).with_context(|| format!("cannot open {}", home.display()))?;
-    let owner = Uid::from_raw(facts.uid());
-    if owner == geteuid() {
-        return Ok(());
-    }
-    if !geteuid().is_root() {
-        bail!(
-            "{} belongs to another account (uid {owner}): run this as it or as root",
-            home.display()
-        );
-    }
-    setgroups(&[]).context("cannot leave root's groups")?;
-    setgid(Gid::from_raw(facts.gid())).context("cannot take the owner's group")?;
-    setuid(owner).context("cannot become the owner")
-}
-
-/// Opens `.postgresql`; `None` if it does not exist and is not to be made.
-fn open_folder(home: &Path, make: bool) -> Result<Option<OwnedFd>> {
-    let folder = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let home_fd = open(home, folder, Mode::empty())
-        .with_context(|| format!("cannot open {}", home.display()))?;
-    if make {
-        match mkdirat(&home_fd, FOLDER, Mode::S_IRWXU) {
-            Ok(()) | Err(Errno::EEXIST) => {}
-            Err(error) => return Err(error).context("cannot make .postgresql in the home"),
-        }
-    }
-    match openat(&home_fd, FOLDER, folder | OFlag::O_NOFOLLOW, Mode::empty()) {
-        Ok(found) => Ok(Some(found)),
-        Err(Errno::ENOENT) => Ok(None),
-        Err(Errno::ELOOP | Errno::ENOTDIR) => {
-            bail!(
-                "{FOLDER} in {} is a link or no folder; hoop follows none",
-                home.display()
-            )
-        }
-        Err(error) => Err(error).context("cannot open .postgresql in the home"),
-    }
-}
-
-/// The file's text, empty if there is none, and the mode to keep.
-fn read(folder: &OwnedFd) -> Result<(String, Mode)> {
-    // Non-blocking: a pipe that lies there in its place must not hold us.
-    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-    let file = match openat(folder, FILE, flags, Mode::empty()) {
-        Ok(file) => File::from(file),
-        Err(Errno::ENOENT) => return Ok((String::new(), Mode::from_bits_truncate(0o644))),
-        Err(Errno::ELOOP) => bail!("it is a link; hoop follows none"),
-        Err(error) => return Err(error.into()),
-    };
-    let facts = file.metadata()?;
-    if !facts.is_file() || facts.len() > MAX_FILE {
-        bail!("it is no file of certificates");
-    }
-    let mut text = String::new();
-    file.take(MAX_FILE).read_to_string(&mut text)?;
-    Ok((text, Mode::from_bits_truncate(facts.mode() & 0o777)))
-}
-
-/// Replaces the file whole, or removes it where nothing is left: libpq fails on an empty one.
-fn write(folder: &OwnedFd, text: &str, mode: Mode) -> Result<()> {
-    if text.trim().is_empty() {
-        return match unlinkat(folder, FILE, UnlinkatFlags::NoRemoveDir) {
-            Err(error) if error != Errno::ENOENT => Err(error.into()),
-            _ => Ok(()),
-        };
-    }
-    let _ = unlinkat(folder, NEW_FILE, UnlinkatFlags::NoRemoveDir);
-    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW;
-    let mut file = File::from(openat(folder, NEW_FILE, flags | OFlag::O_CLOEXEC, mode)?);
-    file.write_all(text.as_bytes())?;
-    // Not left to the umask: the mode that the owner chose stays.
-    file.set_permissions(Permissions::from_mode(mode.bits()))?;
-    file.sync_all()?;
-    renameat(folder.as_fd(), NEW_FILE, folder.as_fd(), FILE)?;
     Ok(())
 }
 
@@ -327,7 +244,8 @@ fn appended(mut text: String, pem: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+    use std::path::Path;
 
     use super::*;
     use crate::forward::fixture::{config, resource};
@@ -354,7 +272,7 @@ mod tests {
         }
 
         fn file(&self) -> PathBuf {
-            self.home.path().join(FOLDER).join(FILE)
+            FILE.shown(self.home.path())
         }
 
         fn change(&self, remove: bool) -> Result<()> {
@@ -401,7 +319,7 @@ mod tests {
         let other = rcgen::CertificateParams::new(vec!["x".into()]).unwrap();
         let other = other.self_signed(&key).unwrap().pem();
         let before = format!("# the company's\r\n{other}# end, no newline");
-        std::fs::create_dir(homes.home.path().join(FOLDER)).unwrap();
+        std::fs::create_dir(homes.home.path().join(FILE.folder)).unwrap();
         std::fs::write(homes.file(), &before).unwrap();
         std::fs::set_permissions(homes.file(), PermissionsExt::from_mode(0o600)).unwrap();
         homes.change(false).unwrap();
@@ -424,11 +342,11 @@ mod tests {
         let elsewhere = tempfile::tempdir().unwrap();
         let victim = elsewhere.path().join("victim");
         std::fs::write(&victim, "untouched").unwrap();
-        symlink(elsewhere.path(), homes.home.path().join(FOLDER)).unwrap();
+        symlink(elsewhere.path(), homes.home.path().join(FILE.folder)).unwrap();
         let error = homes.change(false).unwrap_err();
         assert!(format!("{error:#}").contains("is a link"), "{error:#}");
-        std::fs::remove_file(homes.home.path().join(FOLDER)).unwrap();
-        std::fs::create_dir(homes.home.path().join(FOLDER)).unwrap();
+        std::fs::remove_file(homes.home.path().join(FILE.folder)).unwrap();
+        std::fs::create_dir(homes.home.path().join(FILE.folder)).unwrap();
         symlink(&victim, homes.file()).unwrap();
         for remove in [false, true] {
             let error = homes.change(remove).unwrap_err();

@@ -235,7 +235,8 @@ enum Reference {
 fn references(file: &raw::File) -> Vec<Spanned<Reference>> {
     let mut found = Vec::new();
     let mut certificates = |text: &Option<raw::Text>| {
-        if let Some(text) = text.as_ref().filter(|t| !is_pem(t.get_ref())) {
+        let file = |text: &&raw::Text| !is_pem(text.get_ref()) && text.get_ref() != MINTED;
+        if let Some(text) = text.as_ref().filter(file) {
             let reference = Reference::Certificates(text.get_ref().clone());
             found.push(Spanned::new(text.span(), reference));
         }
@@ -245,6 +246,7 @@ fn references(file: &raw::File) -> Vec<Spanned<Reference>> {
     }
     for resource in &file.resources {
         certificates(&resource.get_ref().ca);
+        certificates(&resource.get_ref().known_hosts);
         certificates(&resource.get_ref().login.get_ref().certificate);
     }
     let console = file.console.as_ref().map(Spanned::get_ref);
@@ -276,6 +278,15 @@ fn references(file: &raw::File) -> Vec<Spanned<Reference>> {
         let reference = Reference::Secret(secret.get_ref().clone());
         found.push(Spanned::new(secret.span(), reference));
     }
+    let answers = file.resources.iter().filter_map(|resource| {
+        let login = resource.get_ref().login.get_ref();
+        login.answers.as_ref()
+    });
+    for answer in answers.flatten() {
+        let secret = &answer.get_ref().answer;
+        let reference = Reference::Secret(secret.get_ref().clone());
+        found.push(Spanned::new(secret.span(), reference));
+    }
     for channel in &file.channels {
         let secret = &channel.get_ref().secret;
         let reference = Reference::Secret(secret.get_ref().clone());
@@ -303,6 +314,9 @@ fn of_console(file: &raw::File) -> Vec<&Spanned<SecretRef>> {
     let own = console.map(|console| [console.key.as_ref(), console.secret.as_ref()]);
     own.into_iter().flatten().flatten().collect()
 }
+
+/// The `certificate` of a login that hoop signs itself: no file.
+pub(super) const MINTED: &str = "minted";
 
 /// Whether a `ca` or `certificate` holds the certificate itself rather than a path.
 pub(super) fn is_pem(text: &str) -> bool {

@@ -22,6 +22,7 @@ pub(crate) mod glob;
 mod parse;
 mod problem;
 mod raw;
+mod ssh;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -29,6 +30,7 @@ mod token;
 
 pub use bundle::{BadBundle, Bundle};
 pub use problem::{ConfigError, Problem};
+pub use ssh::{Ssh, SshAnswer, SshClientUser, SshCredential, SshHostKeys, SshMinted};
 pub use token::{
     AssertionAudience, ClientAuth, Exec, Introspection, Kind, RequiredClaim, SigningAlgorithm,
     TokenSource,
@@ -252,6 +254,8 @@ pub struct Resource {
     pub agent_password: Option<Secret>,
     /// Largest whole message held in memory, in bytes. Default 64 MiB.
     pub max_message: usize,
+    /// Present exactly where `protocol = "ssh"`.
+    pub ssh: Option<Ssh>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -162,6 +162,10 @@ pub(super) struct Resource {
     pub allow_replication: Option<bool>,
     pub agent_password: Option<Spanned<SecretRef>>,
     pub max_message: Option<Spanned<Size>>,
+    pub host_keys: Option<Spanned<Vec<Text>>>,
+    pub host_ca: Option<Spanned<Vec<Text>>>,
+    pub known_hosts: Option<Text>,
+    pub trust_on_first_use: Option<Spanned<bool>>,
 }
 
 #[derive(serde::Deserialize)]
@@ -172,6 +176,26 @@ pub(super) struct Login {
     pub certificate: Option<Text>,
     pub key: Option<Spanned<SecretRef>>,
     pub database: Option<Text>,
+    pub minted: Option<Spanned<Minted>>,
+    pub agent: Option<Text>,
+    pub answers: Option<Vec<Spanned<StoredAnswer>>>,
+}
+
+/// What a certificate that hoop signs for a login says beside the account.
+#[derive(Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Minted {
+    pub lifetime: Option<Spanned<Span>>,
+    pub principals: Option<Spanned<Vec<Text>>>,
+    pub force_command: Option<Text>,
+    pub source_address: Option<Spanned<Vec<Text>>>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StoredAnswer {
+    pub prompt: Text,
+    pub answer: Spanned<SecretRef>,
 }
 
 #[derive(serde::Deserialize)]

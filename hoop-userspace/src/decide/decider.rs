@@ -259,7 +259,11 @@ impl Decider {
         let start = first + ran;
         let waiting = || question::waiting(request.units.get(start..).unwrap_or_default());
         let fingerprints: Vec<_> = waiting()
-            .map(|statement| likeness(&self.facts(statement.text).facts, statement.text))
+            .map(|waiting| match waiting.sql {
+                true => likeness(&self.facts(&waiting.text).facts, &waiting.text),
+                false if waiting.terminal => format!("=terminal={}", digest_of(&waiting.text)),
+                false => format!("={}", digest_of(&waiting.text)),
+            })
             .collect();
         let otherwise = ask
             .otherwise
@@ -286,6 +290,7 @@ impl Decider {
                 would_refuse: None,
             }),
             Asked::Sql(asked) => self.sql(subject, asked),
+            Asked::Ssh(asked) => self.ssh(subject, asked),
             Asked::FunctionCall { oid } => self.function_call(subject, *oid),
             Asked::Undecidable(why) => {
                 let words = words::undecidable(subject.identity.agent(), why);
@@ -558,7 +563,10 @@ fn likeness(facts: &Facts, text: &SqlText) -> String {
     if plain && !facts.opaque && facts.files.is_empty() && facts.programs.is_empty() {
         return facts.fingerprint.clone();
     }
+    format!("{}={}", facts.fingerprint, digest_of(text))
+}
+
+fn digest_of(text: &SqlText) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, text.text.as_bytes());
-    let hex = crate::hex::encode(digest);
-    format!("{}={hex}", facts.fingerprint)
+    crate::hex::encode(digest)
 }

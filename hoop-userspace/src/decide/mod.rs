@@ -15,6 +15,7 @@ mod outcome;
 mod question;
 mod shell;
 mod sql;
+mod ssh;
 mod subject;
 mod unseen;
 mod verdict;

@@ -65,6 +65,30 @@ impl Outcome {
         }
     }
 
+    /// Of what is no SQL: nothing is known of results.
+    pub(super) fn judged(verdict: Verdict, text: &Arc<SqlText>) -> Self {
+        let permitted = |rules| PermittedUnit {
+            statement: None,
+            rules,
+            runs: true,
+            would_refuse: None,
+        };
+        match verdict {
+            Verdict::Permit(rules) => Self::Permit(permitted(rules)),
+            Verdict::Ask {
+                rules,
+                demands,
+                otherwise,
+            } => Self::Ask(Ask {
+                permitted: permitted(rules),
+                demands,
+                otherwise,
+                asked: Some(text.clone()),
+            }),
+            Verdict::Refuse(words) => Self::refuse(words, Some(text.clone()), None),
+        }
+    }
+
     pub(super) fn refuse(
         words: Arc<Words>,
         asked: Option<Arc<SqlText>>,

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use ring::digest::{Context, SHA256};
+use smallvec::{SmallVec, smallvec};
 
 use crate::ask::Approval;
 use crate::ids::{Epochs, ExchangeId};
-use crate::terminate::{Asked, Parameter, Request, SqlAsked, SqlStep, SqlText, Unit};
+use crate::terminate::{Asked, Parameter, Request, SqlStep, SqlText, Unit};
 
 use super::{Code, Demand, Permitted, Refusal, Retry};
 
@@ -28,11 +29,15 @@ pub struct Question {
     pub(in crate::decide) digest: [u8; 32],
 }
 
-/// A statement that waits, with what was bound to it.
-#[derive(Clone, Copy, Debug)]
+/// A statement or command that waits, with what was bound to it.
+#[derive(Clone, Debug)]
 pub struct Waiting<'q> {
-    pub text: &'q Arc<SqlText>,
+    pub text: Arc<SqlText>,
     pub parameters: &'q [Parameter],
+    /// Statements are alike that differ in constants only. Of what is no SQL only the very same is.
+    pub sql: bool,
+    /// A command that is typed into: approved without a terminal, it is not approved with one.
+    pub terminal: bool,
 }
 
 impl Question {
@@ -119,27 +124,36 @@ impl Question {
     }
 }
 
-/// The statements among units that run something.
+/// What runs among units, as people are shown it.
 pub(super) fn waiting(units: &[Unit]) -> impl Iterator<Item = Waiting<'_>> {
-    units
-        .iter()
-        .filter_map(|unit| match &unit.asked {
-            Asked::Sql(asked) if asked.step != SqlStep::Prepare => Some(asked),
-            _ => None,
-        })
-        .flat_map(|asked: &SqlAsked| {
-            asked.candidates.iter().map(|text| Waiting {
-                text,
-                parameters: &asked.parameters,
-            })
-        })
+    units.iter().flat_map(|unit| -> SmallVec<[Waiting<'_>; 1]> {
+        match &unit.asked {
+            Asked::Sql(asked) if asked.step != SqlStep::Prepare => asked
+                .candidates
+                .iter()
+                .map(|text| Waiting {
+                    text: text.clone(),
+                    parameters: &asked.parameters,
+                    sql: true,
+                    terminal: false,
+                })
+                .collect(),
+            Asked::Ssh(asked) => smallvec![Waiting {
+                text: asked.text(),
+                parameters: &[],
+                sql: false,
+                terminal: asked.on_terminal(),
+            }],
+            _ => SmallVec::new(),
+        }
+    })
 }
 
 /// Whether a unit runs something, so that locks may be held once it was forwarded.
 pub(super) fn runs(unit: &Unit) -> bool {
     match &unit.asked {
         Asked::Sql(asked) => asked.step != SqlStep::Prepare,
-        Asked::FunctionCall { .. } => true,
+        Asked::FunctionCall { .. } | Asked::Ssh(_) => true,
         Asked::Undecidable(_) | Asked::Control => false,
     }
 }
@@ -152,6 +166,9 @@ pub(super) fn digest<'q>(statements: impl Iterator<Item = Waiting<'q>>) -> [u8; 
     };
     for statement in statements {
         put(statement.text.text.as_bytes());
+        if statement.terminal {
+            put(b"on a terminal");
+        }
         put(&(statement.parameters.len() as u64).to_be_bytes());
         for parameter in statement.parameters {
             // The same bytes are another value under another type, and may choose another function.

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::ids::{AgentName, ExchangeId};
+use crate::ids::{AgentName, ExchangeId, ResourceName};
 use crate::terminate::{SqlText, Undecidable};
 
 use super::masks::Escape;
@@ -244,6 +244,25 @@ pub(super) fn asking(agent: &AgentName, what: &str, demands: &[Arc<Demand>]) -> 
     }
 }
 
+/// A resource is reached by itself, where hoop sees what is done with it.
+pub(super) fn past_hoop(
+    agent: &AgentName,
+    host: &str,
+    to: &str,
+    port: u16,
+    resource: &ResourceName,
+) -> Words {
+    Words {
+        code: Code::Destination,
+        message: format!(
+            "{agent} may not connect from {host} to {to}:{port}: it is the resource {resource}, which hoop governs"
+        ),
+        rule: Some(Rule("hoop/governed".into())),
+        retry: Retry::Never,
+        hint: format!("connect to {to} itself, without {host} in between"),
+    }
+}
+
 pub(super) fn undecidable(agent: &AgentName, why: &Undecidable) -> Words {
     let (code, retry, hint) = match why {
         Undecidable::TooLarge { .. } => {
@@ -255,6 +274,11 @@ pub(super) fn undecidable(agent: &AgentName, why: &Undecidable) -> Words {
             "prepare it under a name of its own, by the protocol and not by SQL, or send the statement itself",
         ),
         Undecidable::NotUtf8 => (Code::Unparsable, Retry::Narrower, "send it in UTF-8"),
+        Undecidable::UnknownOperation(_) => (
+            Code::Unparsable,
+            Retry::Never,
+            "use the client's ordinary commands, without extensions of its own",
+        ),
     };
     Words {
         code,

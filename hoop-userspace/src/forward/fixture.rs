@@ -70,6 +70,7 @@ pub fn resource(name: &str, hosts: &[&str]) -> Resource {
         allow_replication: false,
         agent_password: None,
         max_message: 1 << 20,
+        ssh: None,
     }
 }
 

@@ -147,6 +147,36 @@ pub fn is_resource(resolver: &Resolver, config: &Config, address: SocketAddr) ->
         .any(|r| r.port == address.port() && has_address(resolver, r, ip))
 }
 
+/// The resource that a connection to this host would reach, whoever makes it: what an SSH server is
+/// asked to connect to. Names are compared, not looked up: they are the server's to resolve.
+pub fn reached<'c>(
+    resolver: &Resolver,
+    config: &'c Config,
+    host: &str,
+    port: u16,
+) -> Option<Target<'c>> {
+    let mut at_port = config.resources.iter().filter(|r| r.port == port);
+    if let Ok(address) = host.parse::<IpAddr>() {
+        let address = address.to_canonical();
+        let resource = at_port.find(|r| has_address(resolver, r, address))?;
+        return Some(Target {
+            resource,
+            name: label(resolver, resource, address, &[]),
+            addresses: vec![SocketAddr::new(address, port)],
+        });
+    }
+    let name = [host_name(host)?];
+    let resource = at_port.find(|r| observed_name(r, &name).is_some())?;
+    let [name] = name;
+    let mut addresses = with_port(&resolver.addresses(&name), port);
+    addresses.truncate(MAX_DIALED);
+    Some(Target {
+        resource,
+        name: Some(name),
+        addresses,
+    })
+}
+
 /// Several resources share the address, or the address is unknown: only one observed name of one
 /// resource may tell, and the server must prove it.
 fn narrow<'c>(

@@ -131,7 +131,7 @@ pub struct AgentStanding {
 }
 
 /// One captured connection; its socket travels beside it as SCM_RIGHTS.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Handover {
     /// Counts the keeper's accepted connections.
     pub connection: u64,

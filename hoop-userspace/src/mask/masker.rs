@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 
 use super::asking::{Asking, Missing};
@@ -19,7 +19,7 @@ use super::{Catalog, Masked, Rules, Span, loose, report, rewrite};
 use crate::config::How;
 use crate::decide::{Action, Derived, Facts, Output, Permitted, Statement as Defining, Unseen};
 use crate::ids::ExchangeId;
-use crate::terminate::{Columns, Part, PartKind, Replies};
+use crate::terminate::{Columns, Part, PartKind, Printed, Replies};
 
 /// Results whose plans are remembered: a pipeline seldom interleaves more.
 const PLANS: usize = 4;
@@ -137,6 +137,9 @@ impl Masker {
         let Some(rules) = self.next.take() else {
             return;
         };
+        self.sensor
+            .outputs
+            .change(self.rules.detection().map(|d| &**d));
         self.rules = rules;
         self.plans.clear();
         self.known.clear();
@@ -296,12 +299,48 @@ impl Masker {
         Masking::Done(masked)
     }
 
+    /// How many bytes at the end of what was printed wait for more.
+    pub fn held(&self) -> usize {
+        self.sensor.outputs.held()
+    }
+
+    /// What waits, masked as it is: nothing more came for a moment. `None` if nothing can go yet.
+    pub fn let_go(&mut self) -> Option<Masked> {
+        let (exchange, kind) = self.sensor.outputs.last()?;
+        let detection = self.rules.detection().map(|d| &**d);
+        let (out, values) = self.sensor.outputs.let_go(detection, false);
+        if out.is_empty() {
+            return None;
+        }
+        let replies = Replies {
+            parts: vec![Part {
+                exchange,
+                unit: 0,
+                end: out.len(),
+                kind: PartKind::Output(kind),
+            }],
+            wire: out.into(),
+        };
+        let mut masked = untouched(replies, None);
+        masked.values = values;
+        if self.observe {
+            // The client has it.
+            masked.wire = Bytes::new();
+        }
+        Some(masked)
+    }
+
     /// What the detectors find goes first; columns with a rule of their own are left to it.
     fn sense(&mut self, replies: Replies, prepared: &[Prepared]) -> (Replies, u64) {
         match self.rules.detection() {
             Some(detection) => {
                 let ruled = prepared.iter().map(|p| p.hows.as_deref());
                 self.sensor.sense(detection, replies, ruled)
+            }
+            None if self.sensor.outputs.holds() => {
+                // Found by detectors that hold no more.
+                let (out, values) = self.sensor.outputs.let_go(None, true);
+                (before(out, replies), values)
             }
             None => (replies, 0),
         }
@@ -362,6 +401,8 @@ impl Masker {
             (PartKind::Text, _) => touch < Touch::Table && !touched,
             (PartKind::Bulk, _) => NoRule::of(touch).is_some(),
             (PartKind::Loose, _) => false,
+            // No column rule is about them.
+            (PartKind::Output(_) | PartKind::File, _) => true,
             (PartKind::Columns(_) | PartKind::Control | PartKind::Done, _) => true,
         };
         Prepared {
@@ -380,7 +421,12 @@ impl Masker {
     ) -> Found {
         if matches!(
             part.kind,
-            PartKind::Columns(_) | PartKind::Loose | PartKind::Control | PartKind::Done
+            PartKind::Columns(_)
+                | PartKind::Loose
+                | PartKind::Output(_)
+                | PartKind::File
+                | PartKind::Control
+                | PartKind::Done
         ) {
             return Found::Nothing;
         }
@@ -568,7 +614,11 @@ impl Masker {
             }
             PartKind::Loose => loose::replace(bytes, out),
             PartKind::Bulk => self.bulk(part, bytes, prepared, catalog, out),
-            PartKind::Columns(_) | PartKind::Control | PartKind::Done => 0,
+            PartKind::Columns(_)
+            | PartKind::Output(_)
+            | PartKind::File
+            | PartKind::Control
+            | PartKind::Done => 0,
         }
     }
 
@@ -635,6 +685,17 @@ impl NoRule {
     }
 }
 
+/// Puts output in front of a batch.
+fn before(out: Vec<u8>, replies: Replies) -> Replies {
+    let length = out.len();
+    let mut parts = replies.parts;
+    parts.iter_mut().for_each(|part| part.end += length);
+    Replies {
+        wire: [&out, &*replies.wire].concat().into(),
+        parts,
+    }
+}
+
 /// Everything passes as it is: the bytes are not copied.
 fn untouched(replies: Replies, done: Option<ExchangeId>) -> Masked {
     let mut spans = SmallVec::new();
@@ -671,7 +732,8 @@ fn note(spans: &mut SmallVec<[Span; 4]>, part: &Part, end: usize) {
     let (rows, content) = match part.kind {
         PartKind::Rows { count, .. } => (count, true),
         PartKind::RowPiece { last, .. } => (u32::from(last), true),
-        PartKind::Bulk => (0, true),
+        PartKind::Bulk | PartKind::File => (0, true),
+        PartKind::Output(printed) => (0, printed != Printed::Terminal),
         _ => (0, false),
     };
     match spans.last_mut() {

@@ -6,6 +6,7 @@ use crate::config::{ColumnPattern, Config, How};
 use crate::ids::ResourceName;
 
 use super::catalog::{Catalog, Relation};
+use super::detect::{Detector, Kind as DetectorKind};
 use super::sensing::Detection;
 use super::views::Views;
 
@@ -19,6 +20,14 @@ pub struct Rules {
     /// What the columns of views are, by the catalogs that were last in use.
     views: Mutex<Vec<(Arc<Catalog>, Arc<Views>)>>,
 }
+
+/// What is masked on hosts without being asked for: what lets whoever reads it in elsewhere.
+const HOST_SECRETS: [DetectorKind; 4] = [
+    DetectorKind::PrivateKey,
+    DetectorKind::Jwt,
+    DetectorKind::ApiKey,
+    DetectorKind::ConnectionString,
+];
 
 /// Databases of one resource whose views are remembered.
 const VIEWS: usize = 8;
@@ -55,10 +64,20 @@ impl std::fmt::Debug for HashKey {
 impl Rules {
     pub fn new(config: &Config, resource: &ResourceName, key: &HashKey) -> Arc<Self> {
         let masks = config.masks.iter().filter(|m| m.resource == *resource);
+        let found = config.resources.iter().find(|r| r.name == *resource);
         let detectors = masks.clone().flat_map(|mask| {
             let detectors = mask.detect.iter().cloned();
             detectors.map(|detector| (detector, mask.how.clone()))
         });
+        let mut detectors: Vec<_> = detectors.collect();
+        if found.is_some_and(|r| r.ssh.is_some()) {
+            let named: Vec<_> = detectors.iter().map(|(d, _)| d.name().to_owned()).collect();
+            let own = HOST_SECRETS.map(Detector::Kind);
+            let own = own
+                .into_iter()
+                .filter(|d| !named.contains(&d.name().to_owned()));
+            detectors.extend(own.map(|detector| (detector, How::Redact)));
+        }
         let entries = masks.flat_map(|mask| {
             let inside = mask
                 .json
@@ -73,7 +92,6 @@ impl Rules {
                 how: how.clone(),
             })
         });
-        let found = config.resources.iter().find(|r| r.name == *resource);
         let max_row = found.map_or(0, |r| r.max_message);
         Arc::new(Self {
             entries: entries.collect(),

@@ -177,6 +177,23 @@ pub struct BulkNote<'b> {
     pub wire: Cut<'b>,
 }
 
+/// What went through a file that a request had opened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransferNote {
+    pub exchange: u64,
+    pub path: String,
+    pub read: FlowNote,
+    pub written: FlowNote,
+}
+
+/// One direction of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowNote {
+    pub bytes: u64,
+    /// SHA-256, where it went through whole and in order.
+    pub digest: Option<[u8; 32]>,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndNote {
     pub reason: String,

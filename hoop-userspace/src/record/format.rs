@@ -74,6 +74,8 @@ pub enum Kind {
     Answered = 11,
     /// The identity's token was renewed.
     Identity = 12,
+    /// What went through an open file.
+    Transfer = 13,
 }
 
 impl Kind {
@@ -81,7 +83,7 @@ impl Kind {
         use Kind::*;
         [
             Header, Permitted, Refused, Replies, Bulk, Cancel, End, Seal, Entry, Asked, Answered,
-            Identity,
+            Identity, Transfer,
         ]
         .into_iter()
         .find(|k| *k as u8 == byte)

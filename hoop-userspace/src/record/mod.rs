@@ -16,8 +16,9 @@ mod writer;
 
 pub use anchor::{Anchor, NoAnchor};
 pub use event::{
-    AnsweredNote, AskedNote, BulkNote, Cut, EndNote, FoundNote, Header, IdentityNote,
-    PermittedNote, RefusalNote, RenewedNote, RepliesNote, SealNote, SpanNote, UnitNote,
+    AnsweredNote, AskedNote, BulkNote, Cut, EndNote, FlowNote, FoundNote, Header, IdentityNote,
+    PermittedNote, RefusalNote, RenewedNote, RepliesNote, SealNote, SpanNote, TransferNote,
+    UnitNote,
 };
 pub use format::{Broken, Frame, Kind, Link, PREAMBLE, Step, Times, Walk};
 pub use ledger::{EXTENSION as LEDGER_EXTENSION, Ledger};

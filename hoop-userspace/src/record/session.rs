@@ -6,7 +6,10 @@ use smallvec::SmallVec;
 
 use super::Recorded;
 use super::encode::{self, BulkHead, CutHead, PermittedHead, RepliesHead, cut};
-use super::event::{AnsweredNote, AskedNote, EndNote, Header, RenewedNote, SealNote, SpanNote};
+use super::event::{
+    AnsweredNote, AskedNote, EndNote, FlowNote, Header, RenewedNote, SealNote, SpanNote,
+    TransferNote,
+};
 use super::format::Kind;
 use super::store::SealingKey;
 use super::writer::{RecordError, Writer};
@@ -15,7 +18,7 @@ use crate::decide::{Permitted, Refusal};
 use crate::identify::Identity;
 use crate::ids::ExchangeId;
 use crate::mask::{Detection, Masked};
-use crate::terminate::{Bulk, End, Stopped};
+use crate::terminate::{Bulk, End, Stopped, Transfer, Transferred};
 
 /// Bytes of one request that are kept. More is cut, and its length and digest noted.
 const REQUEST_BYTES: usize = 4 << 20;
@@ -38,6 +41,8 @@ pub struct SessionRecorder {
     result_bytes: usize,
     /// What requests hold that is not kept.
     detection: Option<Arc<Detection>>,
+    /// Its wire bytes are messages of SSH channels.
+    ssh: bool,
     /// The exchange whose rows came last, and how many of their bytes were kept.
     keeping: (u64, usize),
     totals: Totals,
@@ -66,6 +71,7 @@ impl SessionRecorder {
             durability: settings.durability,
             result_bytes: settings.result_bytes.min(MAX_RESULT_BYTES),
             detection: None,
+            ssh: header.protocol == "ssh",
             keeping: (0, 0),
             totals: Totals::default(),
             ended: false,
@@ -80,7 +86,10 @@ impl SessionRecorder {
     /// Records a request before it is forwarded.
     pub fn permitted(&mut self, permitted: Permitted) -> Result<Recorded<Permitted>, RecordError> {
         let detection = self.detection.as_deref();
-        let redacted = detection.and_then(|d| d.masked_request(permitted.wire()));
+        let redacted = detection.and_then(|d| match self.ssh {
+            true => d.masked_channel(permitted.wire()),
+            false => d.masked_request(permitted.wire()),
+        });
         let wire = redacted.as_deref().unwrap_or(permitted.wire());
         let head = PermittedHead::new(&permitted, wire, REQUEST_BYTES, detection);
         let kept = cut(wire, REQUEST_BYTES);
@@ -158,7 +167,10 @@ impl SessionRecorder {
     /// Records content that belongs to a permitted request: its size, and how it begins.
     pub fn bulk(&mut self, exchange: ExchangeId, bulk: &Bulk) -> Result<(), RecordError> {
         let detection = self.detection.as_deref();
-        let redacted = detection.and_then(|d| d.masked_cut(&bulk.wire));
+        let redacted = detection.and_then(|d| match self.ssh {
+            true => d.masked_channel(&bulk.wire),
+            false => d.masked_cut(&bulk.wire),
+        });
         let wire = redacted.as_ref().unwrap_or(&bulk.wire);
         let head = BulkHead {
             exchange: exchange.0,
@@ -178,6 +190,21 @@ impl SessionRecorder {
             expires: identity.expires(),
         };
         append(&mut self.writer, Kind::Identity, &note, &[])
+    }
+
+    /// Records what went through a file that is closed now.
+    pub fn transferred(&mut self, transfer: &Transfer) -> Result<(), RecordError> {
+        let flow = |flow: Transferred| FlowNote {
+            bytes: flow.bytes,
+            digest: flow.digest,
+        };
+        let note = TransferNote {
+            exchange: transfer.exchange.0,
+            path: transfer.path.to_string(),
+            read: flow(transfer.read),
+            written: flow(transfer.written),
+        };
+        append(&mut self.writer, Kind::Transfer, &note, &[])
     }
 
     pub fn cancel(&mut self, exchange: Option<ExchangeId>) -> Result<(), RecordError> {

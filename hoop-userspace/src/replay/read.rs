@@ -9,8 +9,8 @@ use serde::Deserialize;
 
 use crate::ids::SessionId;
 use crate::record::{Anchor, Broken, Frame, Kind, Link, PREAMBLE, Step, Times, Walk};
-use crate::record::{AnsweredNote, AskedNote, BulkNote, EndNote, Header};
-use crate::record::{PermittedNote, RefusalNote, RenewedNote, RepliesNote, SealNote};
+use crate::record::{AnsweredNote, AskedNote, BulkNote, EndNote, Header, PermittedNote};
+use crate::record::{RefusalNote, RenewedNote, RepliesNote, SealNote, TransferNote};
 
 /// Bytes read at once; a frame that is larger makes the buffer grow up to its own bound.
 const CHUNK: usize = 256 * 1024;
@@ -76,6 +76,7 @@ pub enum Told {
     Renewed(RenewedNote),
     Asked(AskedNote),
     Answered(AnsweredNote),
+    Transfer(TransferNote),
     End(EndNote),
     Seal(SealNote, SealState),
     /// A ledger's entry, as JSON.
@@ -232,6 +233,7 @@ impl Told {
             Kind::Identity => Told::Renewed(note(payload)?),
             Kind::Asked => Told::Asked(note(payload)?),
             Kind::Answered => Told::Answered(note(payload)?),
+            Kind::Transfer => Told::Transfer(note(payload)?),
             Kind::End => Told::End(note(payload)?),
             Kind::Seal => {
                 let seal: SealNote = note(payload)?;

@@ -3,8 +3,11 @@
 //! What a recording says came from an agent or a server: whatever could move the cursor, hide text
 //! or begin a line of its own is taken out of it.
 
+use super::host::{Flow, HostEvent};
 use super::story::{Event, Line, Refused, Report, Statement};
 
+/// Lines shown of what is printed or typed at once.
+const LINES: usize = 40;
 /// Rows shown of one batch.
 const ROWS: usize = 20;
 /// Characters shown of one value.
@@ -112,6 +115,7 @@ impl Transcript {
                 page.line('=', &format!("{state} by key {key}"));
             }
             Event::Entry { entry } => page.line(' ', &entry.to_string()),
+            Event::Host(event) => host(page, event),
         }
     }
 
@@ -199,6 +203,77 @@ fn answer(page: &mut Page<'_>, event: &Event) {
             false => format!(": {}", person.reason),
         };
         page.more(&format!("by {}{reason}", person.who));
+    }
+}
+
+fn host(page: &mut Page<'_>, event: &HostEvent) {
+    match event {
+        HostEvent::Output {
+            stream,
+            text,
+            truncated,
+            masked,
+            ..
+        } => {
+            let mark = if *stream == "stderr" { '!' } else { '<' };
+            lines(page, mark, text);
+            if *truncated {
+                page.more("… not all of it was kept");
+            }
+            if *masked > 0 {
+                page.more(&format!("({masked} masked)"));
+            }
+        }
+        HostEvent::Input {
+            text, truncated, ..
+        } => {
+            lines(page, '>', text);
+            if *truncated {
+                page.more("… not all of it was kept");
+            }
+        }
+        HostEvent::Resize { columns, rows } => {
+            page.line('>', &format!("terminal of {columns} by {rows}"));
+        }
+        HostEvent::Signal { signal } => page.line('>', &format!("signal {signal}")),
+        HostEvent::Exit { status, signal, .. } => {
+            let how = match (status, signal) {
+                (Some(status), _) => format!("exit status {status}"),
+                (None, Some(signal)) => format!("ended by signal {signal}"),
+                (None, None) => "ended".into(),
+            };
+            page.line('<', &how);
+        }
+        HostEvent::Transfer {
+            path,
+            read,
+            written,
+            ..
+        } => {
+            for (verb, flow) in [("read", read), ("written", written)] {
+                flowed(page, path, verb, flow);
+            }
+        }
+    }
+}
+
+fn flowed(page: &mut Page<'_>, path: &str, verb: &str, flow: &Flow) {
+    if flow.bytes > 0 {
+        page.line('=', &format!("{path}: {} bytes {verb}", flow.bytes));
+        if let Some(digest) = &flow.sha256 {
+            page.more(&format!("sha256 {digest}"));
+        }
+    }
+}
+
+fn lines(page: &mut Page<'_>, mark: char, text: &str) {
+    let mut all = text.lines();
+    for line in all.by_ref().take(LINES) {
+        page.line(mark, line);
+    }
+    let rest = all.count();
+    if rest > 0 {
+        page.more(&format!("… and {rest} more lines"));
     }
 }
 

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::host::{self, HostEvent};
 use super::read::{Recorded, SealState, Told};
 use super::summary::{at, rfc3339};
 use crate::record::{Cut, FoundNote, PermittedNote, RefusalNote, RepliesNote};
@@ -118,6 +119,9 @@ pub enum Event {
     Entry {
         entry: Value,
     },
+    /// Of a session on a host.
+    #[serde(untagged)]
+    Host(HostEvent),
 }
 
 /// Who answered, and why.
@@ -129,7 +133,7 @@ pub struct Person {
 
 #[derive(Clone, Debug, Serialize)]
 pub struct Statement {
-    /// `simple`, `prepare` or `run`.
+    /// `simple`, `prepare` or `run`; of SSH `exec`, `shell`, `subsystem`, `connect` or `sftp`.
     pub step: &'static str,
     pub text: String,
     /// As bound: text, `\x…` for binary, null.
@@ -164,6 +168,8 @@ pub struct Story {
     portals: HashMap<Bytes, (String, Vec<Option<String>>)>,
     /// Formats of the result that was described last: rows may come in a later batch.
     binary: Vec<bool>,
+    /// The session was SSH.
+    host: bool,
 }
 
 /// Names that a hostile recording may make this remember.
@@ -174,7 +180,14 @@ impl Story {
         let at = at(i128::from(recorded.times.at) * 1000);
         let elapsed_us = recorded.times.since;
         let events = match recorded.told {
-            Told::Header(header) => vec![Event::Session(session(&header))],
+            Told::Header(header) => {
+                self.host = header.protocol == "ssh";
+                vec![Event::Session(session(&header))]
+            }
+            Told::Permitted(note) if self.host => {
+                let terminal = host::terminal(&note.wire.kept).map(Event::Host);
+                terminal.into_iter().chain([self.request(&note)]).collect()
+            }
             Told::Permitted(note) => vec![self.request(&note)],
             Told::Refused(note) => {
                 vec![Event::Refusal {
@@ -182,7 +195,10 @@ impl Story {
                     refused: refused(note),
                 }]
             }
+            Told::Replies(note) if self.host => host::replies(&note),
             Told::Replies(note) => self.replies(&note),
+            Told::Bulk(note) if self.host => host::bulk(&note),
+            Told::Transfer(note) => vec![Event::Host(host::transfer(note))],
             Told::Bulk(note) => {
                 vec![Event::Bulk {
                     exchange: note.exchange,
@@ -253,7 +269,10 @@ impl Story {
         Event::Request {
             exchange: note.exchange,
             verdict: "allow",
-            statements: self.statements(&note.wire),
+            statements: match self.host {
+                true => host::statements(&note.wire.kept),
+                false => self.statements(&note.wire),
+            },
             rules,
             would_refuse: would_refuse.map(refused),
             found: note.units.iter().filter_map(|u| u.found.clone()).collect(),

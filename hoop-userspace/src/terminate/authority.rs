@@ -84,7 +84,9 @@ pub struct Destinations {
 impl Destinations {
     pub fn of(config: &Config) -> Self {
         let mut all = Self::default();
-        for host in config.resources.iter().flat_map(|r| &r.hosts) {
+        // SSH has authorities of its own.
+        let tls = config.resources.iter().filter(|r| r.ssh.is_none());
+        for host in tls.flat_map(|r| &r.hosts) {
             match host {
                 Host::Name(name) => all.names.extend(host_name(name)),
                 Host::Net(net) => all.nets.push(net.trunc()),

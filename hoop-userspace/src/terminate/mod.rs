@@ -8,6 +8,7 @@
 
 pub mod authority;
 pub mod postgres;
+pub mod ssh;
 pub mod tls;
 
 use std::future::Future;
@@ -17,7 +18,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::decide::{Permitted, Refusal};
-use crate::ids::ExchangeId;
+use crate::ids::{ExchangeId, ResourceName};
 use crate::mask::Masked;
 use crate::record::Recorded;
 
@@ -123,6 +124,8 @@ pub enum Event {
     Replies(Replies),
     /// The client asked to cancel what runs now, if anything does.
     Cancel(Option<ExchangeId>),
+    /// A file was closed that had been open for reading or writing.
+    Transferred(Transfer),
     HalfClosed(Side),
     /// Both sides are done.
     Closed,
@@ -160,6 +163,8 @@ pub enum Asked {
     FunctionCall {
         oid: u32,
     },
+    /// What an SSH client asks for on one channel.
+    Ssh(SshAsked),
     /// What cannot be decided, whatever the policy says.
     Undecidable(Undecidable),
     /// Nothing that needs a decision: Sync, Flush, Describe, Close, an empty query.
@@ -179,6 +184,120 @@ pub enum Undecidable {
     /// The parser would read another text than the server.
     #[error("the statement is not valid UTF-8")]
     NotUtf8,
+    /// An SFTP request that hoop does not know, or one for a file that nobody opened.
+    #[error("hoop does not know what {0} does")]
+    UnknownOperation(String),
+}
+
+/// What an SSH client asks for.
+#[derive(Debug)]
+pub enum SshAsked {
+    /// A command for the shell of the login.
+    Exec {
+        text: Arc<SqlText>,
+        /// It runs on a terminal, which the client types into: a pager that starts there runs what
+        /// is typed.
+        terminal: bool,
+    },
+    /// An interactive shell: what is typed into it is recorded and not decided.
+    Shell,
+    /// A program that the server knows by this name. SFTP is none of these: its requests are
+    /// decided one by one.
+    Subsystem(Arc<str>),
+    /// Something done to files: a request of SFTP, or a copy by scp's old protocol.
+    Files(FilesAsked),
+    /// A connection from the server to somewhere (RFC 4254, 7.2).
+    Connect {
+        host: Arc<str>,
+        port: u16,
+        /// The resource that it would reach, past hoop.
+        governed: Option<ResourceName>,
+    },
+}
+
+impl SshAsked {
+    /// Whether it is a command that the client types into.
+    pub fn on_terminal(&self) -> bool {
+        matches!(self, Self::Exec { terminal: true, .. })
+    }
+
+    /// What is asked for as one text, which people are shown: a command as it was sent, all else in
+    /// words. Two requests with equal texts ask for the same, but for [`Self::on_terminal`].
+    pub fn text(&self) -> Arc<SqlText> {
+        SqlText::hashed(match self {
+            Self::Exec { text, .. } => return text.clone(),
+            Self::Shell => "interactive shell".to_owned(),
+            Self::Subsystem(name) => format!("subsystem {name:?}"),
+            Self::Connect { host, port, .. } => format!("connect {host}:{port}"),
+            Self::Files(asked) => {
+                let paths = asked.paths.iter().map(|path| quoted(path));
+                let verb = match asked.action {
+                    FileAction::ReadWrite => "read and write",
+                    action => action.as_str(),
+                };
+                let words: Vec<_> = std::iter::once(verb.to_owned()).chain(paths).collect();
+                words.join(" ")
+            }
+        })
+    }
+}
+
+/// As it is where nothing in it could be taken for its end.
+fn quoted(path: &str) -> String {
+    match path
+        .chars()
+        .all(|c| !c.is_whitespace() && !c.is_control() && c != '"')
+    {
+        true => path.to_owned(),
+        false => format!("{path:?}"),
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct FilesAsked {
+    pub action: FileAction,
+    /// As far as the request tells: absolute, without `.` and `..`. Symbolic links of the server
+    /// are not followed.
+    pub paths: SmallVec<[Arc<str>; 2]>,
+}
+
+/// What is done to a file or folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FileAction {
+    /// Its content is read.
+    Read,
+    /// It is made, or its content changes.
+    Write,
+    /// Both, on one open file.
+    ReadWrite,
+    List,
+    /// Something about it is told: size, owner, where a link leads.
+    Stat,
+    /// Owner, mode, times or size are set.
+    SetStat,
+    Remove,
+    MakeFolder,
+    RemoveFolder,
+    Rename,
+    Link,
+}
+
+impl FileAction {
+    /// `context.verb` of a policy.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write | Self::ReadWrite => "write",
+            Self::List => "list",
+            Self::Stat => "stat",
+            Self::SetStat => "setstat",
+            Self::Remove => "remove",
+            Self::MakeFolder => "mkdir",
+            Self::RemoveFolder => "rmdir",
+            Self::Rename => "rename",
+            Self::Link => "link",
+        }
+    }
 }
 
 /// Statement text that is prepared or run.
@@ -210,6 +329,19 @@ pub struct SqlText {
     pub hash: u64,
 }
 
+impl SqlText {
+    /// Equal texts have equal hashes, in every session.
+    pub fn hashed(text: impl Into<Box<str>>) -> Arc<Self> {
+        let text = text.into();
+        let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+        let first = digest.as_ref().first_chunk::<8>();
+        Arc::new(Self {
+            hash: first.map_or(0, |bytes| u64::from_be_bytes(*bytes)),
+            text,
+        })
+    }
+}
+
 /// A bound parameter. `None` is SQL NULL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parameter {
@@ -227,6 +359,24 @@ pub struct Bulk {
     pub wire: Bytes,
     /// The last of its request.
     pub end: bool,
+}
+
+/// What went through one open file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transfer {
+    /// The request that opened it.
+    pub exchange: ExchangeId,
+    pub path: Arc<str>,
+    pub read: Transferred,
+    pub written: Transferred,
+}
+
+/// One direction of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Transferred {
+    pub bytes: u64,
+    /// SHA-256, where it went through from beginning to end in order.
+    pub digest: Option<[u8; 32]>,
 }
 
 /// Leave to send more of one forwarded request. Made by [`Protocol::forward`] alone.
@@ -294,12 +444,26 @@ pub enum PartKind {
     Text,
     /// Opaque content: COPY data. `unit`'s facts say whether it may pass.
     Bulk,
+    /// What a program prints: messages of [`crate::wire::ssh::channel`].
+    Output(Printed),
+    /// Content of a file that the client was permitted to read, in such messages.
+    File,
     /// A value that the server sent outside any result: a notification's payload.
     Loose,
     /// A fixed shape without content of its own: completion tags, state, acknowledgements.
     Control,
     /// The same, and the exchange is over.
     Done,
+}
+
+/// What the output of a program is, which decides how it is masked and how much of it is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Printed {
+    /// A terminal's: with escape sequences, and kept whole.
+    Terminal,
+    Text,
+    /// A protocol of its own, such as rsync's: lengths must stay what they are.
+    Framed,
 }
 
 /// The columns of a result.

@@ -2,4 +2,5 @@
 
 pub mod postgres;
 pub mod scram;
+pub mod ssh;
 pub mod tls;

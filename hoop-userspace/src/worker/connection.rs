@@ -26,18 +26,20 @@ use crate::ids::{Epochs, SessionId};
 use crate::mask::Catalog;
 use crate::record::{Header, IdentityNote, RecordError, SessionRecorder};
 use crate::session::{self, activity::Watched};
-use crate::terminate::postgres::{Arrived, Session, Startup, Terms};
-use crate::terminate::{End, Stopped};
+use crate::terminate::postgres::{Arrived, Startup, Terms};
+use crate::terminate::ssh::Room;
+use crate::terminate::{End, Protocol, Stopped};
 
 /// A client of an unconfigured destination that says nothing for this long is not waited for.
 const FIRST_WORDS: Duration = Duration::from_secs(2);
 
 /// A connection and what is known of it before it says a word.
-struct Connection {
-    shared: Arc<Shared>,
-    rules: Arc<Rules>,
-    handover: Handover,
-    session: SessionId,
+pub(super) struct Connection {
+    pub(super) shared: Arc<Shared>,
+    pub(super) rules: Arc<Rules>,
+    pub(super) handover: Handover,
+    pub(super) session: SessionId,
+    pub(super) room: Room,
 }
 
 /// Serves one connection to its end.
@@ -55,17 +57,18 @@ pub async fn serve(
         Err(error) => return tracing::warn!(%error, "a socket from the keeper is unusable"),
     };
     let rules = shared.rules();
-    let connection = Connection {
+    let connection = Arc::new(Connection {
         shared,
         rules,
         handover,
         session,
-    };
+        room: Room::default(),
+    });
     connection.route(stream).await;
 }
 
 impl Connection {
-    async fn route(&self, stream: TcpStream) {
+    async fn route(self: &Arc<Self>, stream: TcpStream) {
         let config = self.rules.config.clone();
         let named = self.handover.agent.as_ref();
         let Some(agent) = named.and_then(|name| config.agents.iter().find(|a| a.name == *name))
@@ -82,7 +85,14 @@ impl Connection {
             _ if agent.mode == Mode::Discover => {
                 Box::pin(self.relay(stream, agent, &Pass::Destination(destination))).await;
             }
-            Route::Resource(target) => self.resource(stream, agent, &target).await,
+            Route::Resource(target) => match target.resource.protocol {
+                ProtocolKind::Postgres => self.resource(stream, agent, &target).await,
+                ProtocolKind::Ssh => {
+                    // Keystrokes wait for nothing.
+                    let _ = stream.set_nodelay(true);
+                    self.ssh(stream, agent, &target).await;
+                }
+            },
             Route::Egress(pass) => Box::pin(self.relay(stream, agent, &pass)).await,
             Route::Refused(why) if agent.mode == Mode::Observe => {
                 tracing::info!(%why, agent = %agent.name, "would have been refused");
@@ -96,10 +106,6 @@ impl Connection {
     }
 
     async fn resource(&self, stream: TcpStream, agent: &Agent, target: &Target<'_>) {
-        if target.resource.protocol == ProtocolKind::Ssh {
-            let refusal = refusals::not_terminated(target.resource.name.as_str());
-            return self.turn_away(stream, Some(agent), refusal).await;
-        }
         // What happens once is boxed: a task is as large as the largest thing that it may hold, for
         // as long as the session lives.
         let Some(startup) = Box::pin(self.meet(stream, agent, target)).await else {
@@ -261,14 +267,15 @@ impl Connection {
         }
     }
 
-    async fn run(
+    /// Runs a session under its identity's watch; returns why it ended.
+    pub(super) async fn run<P: Protocol>(
         &self,
-        session: Session,
+        session: P,
         context: session::Context,
         live: LiveSession,
         ends: &watch::Sender<Option<End>>,
         watching: impl Future<Output = Infallible>,
-    ) {
+    ) -> End {
         let (id, agent) = (live.session, live.agent.clone());
         let _place = self.shared.live.enter(live, ends.clone());
         tracing::info!(session = %id, %agent, "session begins");
@@ -278,10 +285,11 @@ impl Connection {
             never = watching => match never {},
         };
         tracing::info!(session = %id, ?end, "session ended");
+        end
     }
 
     /// Ends the session when its identity does; notes when it holds by grace alone.
-    async fn watch(
+    pub(super) async fn watch(
         &self,
         agent: &Agent,
         watching: Option<Watching>,
@@ -352,7 +360,7 @@ impl Connection {
         std::future::pending().await
     }
 
-    fn claim(&self, agent: &Agent) -> Claim {
+    pub(super) fn claim(&self, agent: &Agent) -> Claim {
         Claim {
             agent: agent.name.clone(),
             cgroup: self.handover.process.cgroup.clone(),
@@ -360,7 +368,7 @@ impl Connection {
         }
     }
 
-    async fn identify(&self, agent: &Agent) -> Result<Proved, IdentityError> {
+    pub(super) async fn identify(&self, agent: &Agent) -> Result<Proved, IdentityError> {
         let (token, cgroup) = (&self.handover.token, &self.handover.process.cgroup);
         self.shared
             .identify(agent, token, cgroup, Occasion::Opening)
@@ -441,7 +449,7 @@ impl Connection {
         }
     }
 
-    fn header(
+    pub(super) fn header(
         &self,
         agent: Option<&Agent>,
         identity: &Result<Proved, IdentityError>,
@@ -653,7 +661,7 @@ async fn refuse(startup: Box<Startup>, mut recorder: SessionRecorder, refusal: R
     ended(&mut recorder, end);
 }
 
-fn ended(recorder: &mut SessionRecorder, end: &End) {
+pub(super) fn ended(recorder: &mut SessionRecorder, end: &End) {
     if let Err(error) = recorder.ended(end, Stopped::Idle) {
         tracing::error!(%error, "the end of a session could not be recorded");
     }

@@ -14,6 +14,7 @@ pub mod privileges;
 mod refusals;
 mod rules;
 pub mod seccomp;
+mod ssh;
 mod threads;
 
 use std::collections::HashMap;
@@ -228,11 +229,11 @@ impl Worker<'_> {
 
     fn connection(&mut self, handover: Handover, socket: OwnedFd) {
         let stream = TcpStream::from(socket);
-        let Some(shared) = self
-            .shared
-            .clone()
-            .filter(|_| self.connections.len() < MAX_CONNECTIONS)
-        else {
+        let taken = self.shared.clone().and_then(|shared| {
+            let slot = shared.connections.clone().try_acquire_owned().ok()?;
+            Some((shared, slot))
+        });
+        let Some((shared, slot)) = taken else {
             refusals::reset(&stream);
             let detail = match &self.shared {
                 Some(_) => format!("{} connections at once", self.connections.len()),
@@ -245,7 +246,10 @@ impl Worker<'_> {
             refusals::reset(&stream);
             return tracing::error!("the system has no randomness; a connection was reset");
         };
-        let serving = connection::serve(shared, handover, session, stream);
+        let serving = async move {
+            let _slot = slot;
+            connection::serve(shared, handover, session, stream).await;
+        };
         let task = self.threads.spawn(serving, &mut self.connections);
         self.sessions.insert(task.id(), session);
     }

@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::decide::{Code, Refusal, Retry};
+use crate::forward::ssh::SshError;
 use crate::forward::{ForwardError, Unroutable};
 use crate::handover::Handover;
 use crate::identify::IdentityError;
@@ -38,19 +39,25 @@ pub fn unroutable(why: &Unroutable) -> Refusal {
     refusal(Code::Destination, Retry::Never, why.to_string(), hint)
 }
 
-/// Policies for its commands can be tried already.
-pub fn not_terminated(resource: &str) -> Refusal {
-    let message = format!("{resource} is reached by SSH, which this version does not pass on");
-    let hint = "nothing was forwarded; `hoop policy test --exec` shows what the policies would say";
-    refusal(Code::Unavailable, Retry::Never, message, hint)
-}
-
 pub fn upstream(error: &ForwardError) -> Refusal {
     if matches!(error, ForwardError::Parameter(_)) {
         let hint = "connect without it, or have an operator set it for the server's login";
         return refusal(Code::NotPermitted, Retry::Never, error.to_string(), hint);
     }
     let hint = "the server behind hoop does not take the connection; the address, the credential or the server needs an operator";
+    refusal(Code::Unavailable, Retry::Again, error.to_string(), hint)
+}
+
+/// The same of a server that is reached by SSH.
+pub fn host(error: &SshError) -> Refusal {
+    let hint = match error {
+        SshError::Host(_) => {
+            "an operator must say by which key this server is known (host_keys, host_ca or known_hosts); if its key was changed on purpose, the old one must go"
+        }
+        _ => {
+            "the server behind hoop does not take the connection; the address, the credential or the server needs an operator"
+        }
+    };
     refusal(Code::Unavailable, Retry::Again, error.to_string(), hint)
 }
 

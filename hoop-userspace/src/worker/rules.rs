@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::console::Listener;
 use super::identity::Identities;
@@ -13,7 +13,7 @@ use crate::ask::Asker;
 use crate::config::{Config, Resource};
 use crate::decide::{DecideError, Decider};
 use crate::forward::postgres::Catalogs;
-use crate::forward::{Connector, Resolver};
+use crate::forward::{Connector, Resolver, ssh};
 use crate::handover::FromWorker;
 use crate::identify::{Verifier, VerifierError};
 use crate::ids::ResourceName;
@@ -24,6 +24,7 @@ use crate::session::activity::Activities;
 use crate::terminate::End;
 use crate::terminate::authority::{Authority, AuthorityError, Destinations};
 use crate::terminate::postgres::{AgentPassword, Cancels};
+use crate::terminate::ssh::keys::{KeyError as SshKeyError, Keys as SshKeys};
 use crate::terminate::tls::Offers;
 
 #[derive(Debug, thiserror::Error)]
@@ -38,12 +39,20 @@ pub enum RulesError {
     Record(#[from] RecordError),
     #[error(transparent)]
     Key(#[from] KeyError),
+    #[error(transparent)]
+    SshKeys(#[from] SshKeyError),
     #[error("the agent_password of {resource} cannot be used: {why}")]
     AgentPassword { resource: ResourceName, why: String },
     #[error("[console] cannot be served: {0}")]
     Console(String),
     #[error("{0} cannot change in a reload: restart hoop")]
     Fixed(&'static str),
+}
+
+/// What SSH needs beside.
+pub struct Ssh {
+    pub keys: Arc<SshKeys>,
+    pub connector: ssh::Connector,
 }
 
 /// The worker's parts. What outlives a reload is here; what it replaces is in [`Rules`].
@@ -53,12 +62,15 @@ pub struct Shared {
     pub catalogs: Catalogs,
     pub offers: Offers,
     pub cancels: Cancels,
+    pub ssh: Ssh,
     pub store: Arc<Store>,
     pub live: Live,
     pub identities: Identities,
     pub tell: mpsc::Sender<FromWorker>,
     pub asker: Asker,
     pub activities: Activities,
+    /// Connections that may still begin, those within others as well.
+    pub connections: Arc<Semaphore>,
     console: Listener,
     hash_key: HashKey,
     stopping: watch::Sender<bool>,
@@ -119,12 +131,18 @@ impl Shared {
         let authority = Authority::open(&config.worker.state, &Destinations::of(&config))?;
         let resolver = Resolver::new(&config);
         let connector = Arc::new(Connector::new(resolver.clone()));
+        let keys = Arc::new(SshKeys::open(&config.worker.state)?);
+        let ssh = Ssh {
+            connector: ssh::Connector::new(resolver.clone(), keys.clone(), &config.worker.state),
+            keys,
+        };
         let shared = Self {
             resolver: resolver.clone(),
             catalogs: Catalogs::new(connector.clone()),
             connector,
             offers: Offers::new(Arc::new(authority)),
             cancels: Cancels::default(),
+            ssh,
             store: Store::open(
                 &config.record,
                 SealingKey::open(&config.worker.state.join(SealingKey::FILE))?,
@@ -137,6 +155,7 @@ impl Shared {
             tell,
             asker,
             activities: Activities::default(),
+            connections: Arc::new(Semaphore::new(super::MAX_CONNECTIONS)),
             books: Mutex::default(),
             rules: watch::Sender::new(Arc::new(rules)),
         };

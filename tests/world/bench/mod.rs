@@ -6,6 +6,7 @@
 mod load;
 mod memory;
 mod routes;
+mod ssh;
 mod table;
 
 use std::time::{Duration, Instant};
@@ -26,7 +27,7 @@ pub struct Arguments {
     /// How long each load runs over each route
     #[arg(long)]
     seconds: Option<u32>,
-    /// Only loads whose names hold this; `memory` and `1 GB` are two more
+    /// Only loads whose names hold this; `memory`, `1 GB` and `ssh` are three more
     #[arg(long)]
     load: Vec<String>,
     /// Only these routes
@@ -61,12 +62,16 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     interrupt.end_process(place.janitor());
     let at_rest = idle::Resource::of(&place);
     place.set_hosts(&(routes::hosts(&place) + &at_rest.hosts))?;
-    let settings = Settings {
+    let mut settings = Settings {
         upstream_tls: "disable",
         log: "warn",
         more: routes::resource(&place) + &at_rest.config,
+        ssh: Some(r#"{ user = "deploy", key = { file = "FOLDER/sshd/login" } }"#),
         ..Settings::default()
     };
+    settings
+        .policies
+        .push(("ssh.cedar", ssh::POLICY.to_owned()));
     let world = World::start_in(place, settings)?;
     fill(&world, &plan).context("cannot prepare pgbench's tables")?;
     let mut routes = routes::start(&world)?;
@@ -82,6 +87,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     if wanted(memory::LARGE) {
         text += &memory::large(&world)?;
+    }
+    if wanted(ssh::NAME) {
+        text += &ssh::run(&world, &plan)?;
     }
     println!("{text}");
     let file = hoop_tests::target()?.join("bench.md");

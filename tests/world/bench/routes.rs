@@ -53,7 +53,7 @@ impl Route {
 }
 
 const SERVER: u8 = 10;
-const RELAY: u8 = 30;
+pub const RELAY: u8 = 30;
 const POOLER: u8 = 31;
 const TLS_POOLER: u8 = 32;
 /// Nothing listens there: hoop's resources are dialled elsewhere.
@@ -124,9 +124,12 @@ fn relay(world: &World) -> Result<()> {
     let config = world.place.path("haproxy.cfg");
     let text = format!(
         "global\n  maxconn 1000\n  nbthread 2\ndefaults\n  mode tcp\n  timeout connect 5s\n  \
-         timeout client 300s\n  timeout server 300s\nlisten db\n  bind {}:5432\n  server db {}:5432\n",
-        world.place.address(RELAY),
+         timeout client 300s\n  timeout server 300s\nlisten db\n  bind {relay}:5432\n  server db {}:5432\n\
+         listen ssh\n  bind {relay}:{}\n  server ssh {}:22\n",
         world.place.address(SERVER),
+        super::ssh::RELAY_PORT,
+        world.place.address(hoop_tests::sshd::ADDRESS),
+        relay = world.place.address(RELAY),
     );
     std::fs::write(&config, text)?;
     world.place.make_cgroup("relay")?;

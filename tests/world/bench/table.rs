@@ -127,7 +127,7 @@ fn heading(text: &mut String, columns: impl Iterator<Item = impl std::fmt::Displ
     text.push('\n');
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
+pub(super) fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)

@@ -19,6 +19,7 @@ mod approvals;
 mod console;
 mod mask;
 mod resource;
+mod ssh;
 mod token;
 
 /// Whether a secret or file that the bundle lacks is still to be reported.

@@ -25,6 +25,10 @@ impl Parser<'_> {
 
     fn resource(&mut self, raw: &raw::Resource) -> Resource {
         self.name(&raw.name, "a resource");
+        if raw.protocol == ProtocolKind::Ssh {
+            return self.ssh_resource(raw);
+        }
+        self.no_ssh(raw);
         let tls = raw.tls.unwrap_or(UpstreamTls::VerifyFull);
         if let Some(ca) = raw.ca.as_ref().filter(|_| tls == UpstreamTls::Disable) {
             self.problems.add_with_fix(
@@ -54,10 +58,11 @@ impl Parser<'_> {
             allow_replication: raw.allow_replication.unwrap_or(false),
             agent_password: raw.agent_password.as_ref().and_then(|p| self.secret(p)),
             max_message,
+            ssh: None,
         }
     }
 
-    fn port(&mut self, raw: &raw::Resource) -> u16 {
+    pub(super) fn port(&mut self, raw: &raw::Resource) -> u16 {
         let Some(written) = &raw.port else {
             return default_port(raw.protocol);
         };
@@ -68,7 +73,7 @@ impl Parser<'_> {
         *written.get_ref()
     }
 
-    fn hosts(&mut self, raw: &Spanned<Vec<raw::Text>>) -> Vec<Host> {
+    pub(super) fn hosts(&mut self, raw: &Spanned<Vec<raw::Text>>) -> Vec<Host> {
         let list = raw.get_ref();
         if list.is_empty() || list.len() > MAX_HOSTS {
             let what = format!("give 1 to {MAX_HOSTS} hosts: names, addresses, networks");

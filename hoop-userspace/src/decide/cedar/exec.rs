@@ -107,7 +107,8 @@ impl ExecInquiry<'_> {
                 (id, "run", true)
             }
             ExecObject::File(file) => {
-                attributes.extend([text("path", &file.path)]);
+                let secret = RestrictedExpression::new_bool(file.secret);
+                attributes.extend([text("path", &file.path), ("secret".into(), secret)]);
                 let id = uid("File", &join(&[query.resource, query.host, &file.path]))?;
                 (id, file.verb.as_str(), file.exact)
             }

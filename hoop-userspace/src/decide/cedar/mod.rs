@@ -4,12 +4,14 @@ mod demanding;
 mod entities;
 mod evaluate;
 mod exec;
+mod host;
 mod load;
 mod places;
 
 pub(super) use entities::Place;
 pub(super) use evaluate::{Answer, Query, join};
 pub(super) use exec::{ExecObject, ExecQuery};
+pub(super) use host::{HostObject, HostQuery};
 pub use load::{PACKS, PolicyProblem, SCHEMA};
 
 use std::collections::HashMap;

@@ -67,6 +67,9 @@ pub struct FileAccess {
     pub path: String,
     /// It is this path and no other, symbolic links apart.
     pub exact: bool,
+    /// Reading it may show a secret.
+    #[serde(skip)]
+    pub secret: bool,
 }
 
 /// What is done to a file.

@@ -81,6 +81,7 @@ impl Walk<'_> {
             verb,
             path: shown,
             exact: path.exact && !recursive,
+            secret: places.secret(path, recursive),
         };
         if !run.files.contains(&access) {
             run.files.push(access);

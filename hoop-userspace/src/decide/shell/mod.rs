@@ -24,6 +24,7 @@ mod tests;
 
 pub use facts::{FileAccess, FileVerb, ShellCommand, ShellFacts, ShellFlag, Stdin};
 
+use field::{Path, Piece};
 use programs::Programs;
 use walk::Walk;
 
@@ -38,6 +39,20 @@ impl Shell {
         Self {
             programs: Programs::new(),
         }
+    }
+
+    /// Whether reading the file at this path may show a secret. The path is from the top, or from
+    /// the login's home by `~`.
+    pub(super) fn is_secret(&self, path: &str) -> bool {
+        let text = |text: &str| Piece::Text(text.to_owned());
+        let home = path.strip_prefix('~');
+        let home = home.filter(|rest| rest.is_empty() || rest.starts_with('/'));
+        let pieces = match home {
+            Some(rest) => vec![Piece::Home(String::new()), text(rest)],
+            None => vec![text(path)],
+        };
+        let path = Path::new(&[], &pieces);
+        self.programs.places.secret(&path, false)
     }
 
     /// Never fails: what cannot be understood is `ssh:unknown`. With a terminal, programs that then

@@ -8,6 +8,7 @@ mod masks;
 mod objects;
 mod policies;
 mod requests;
+mod ssh;
 mod statements;
 mod words;
 

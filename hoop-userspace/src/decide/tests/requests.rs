@@ -143,7 +143,10 @@ fn questions_come_when_it_runs() {
         panic!("{asked:?}")
     };
     assert_eq!(before.wire().len(), 10);
-    let texts: Vec<_> = question.waiting().map(|w| &*w.text.text).collect();
+    let texts: Vec<_> = question
+        .waiting()
+        .map(|w| w.text.text.to_string())
+        .collect();
     assert_eq!(texts, ["DELETE FROM a"]);
     let [demand] = &question.demands()[..] else {
         panic!("{question:?}")

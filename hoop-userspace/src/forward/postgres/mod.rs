@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::relay::{RelayError, dial};
-use super::resolve::{Resolver, with_port};
+use super::resolve::Resolver;
 use super::route::Target;
 use crate::terminate::postgres::{CancelTarget, Upstream};
 
@@ -128,7 +128,11 @@ impl Connector {
         let mut startup = vec![("user", login.user.as_str()), ("database", database)];
         startup.extend(parameters);
 
-        let addresses = self.addresses(target).await?;
+        let addresses = super::addresses(&self.resolver, target).await;
+        let addresses = addresses.map_err(|source| ForwardError::Resolve {
+            name: upstream_name(target),
+            source,
+        })?;
         let stream = dial(&addresses).await.map_err(|error| match error {
             RelayError::Dial { address, source } => ForwardError::Dial { address, source },
             other => ForwardError::Io(io::Error::other(other)),
@@ -151,19 +155,9 @@ impl Connector {
             },
         ))
     }
+}
 
-    async fn addresses(&self, target: &Target<'_>) -> Result<Vec<SocketAddr>, ForwardError> {
-        let Some((host, port)) = &target.resource.upstream else {
-            return Ok(target.addresses.clone());
-        };
-        if let Ok(address) = host.parse() {
-            return Ok(vec![SocketAddr::new(address, *port)]);
-        }
-        let found = self.resolver.resolve(host).await;
-        let found = found.map_err(|source| ForwardError::Resolve {
-            name: host.clone(),
-            source,
-        })?;
-        Ok(with_port(&found, *port))
-    }
+fn upstream_name(target: &Target<'_>) -> String {
+    let upstream = target.resource.upstream.as_ref();
+    upstream.map_or_else(String::new, |(host, _)| host.clone())
 }

@@ -10,6 +10,7 @@ mod copy;
 mod forms;
 mod json;
 mod messages;
+mod output;
 mod requests;
 mod rows;
 mod value;
@@ -29,6 +30,7 @@ use crate::config::How;
 use crate::terminate::{Columns, Part, PartKind, Replies};
 use copy::Copying;
 use forms::Plan;
+pub(super) use output::Outputs;
 
 /// Results whose plans are remembered.
 const PLANS: usize = 4;
@@ -159,6 +161,7 @@ pub(super) struct Sensor {
     /// Pieces of one large row, and whether more of them are to come.
     row: Vec<u8>,
     within: bool,
+    pub outputs: Outputs,
 }
 
 impl Sensor {
@@ -186,7 +189,15 @@ impl Sensor {
         for (part, ruled) in replies.parts.iter().zip(ruled) {
             let bytes = replies.wire.get(from..part.end).unwrap_or_default();
             from = part.end;
-            match self.part(detection, part, bytes, ruled) {
+            let sensed = match &part.kind {
+                // Much of it comes at once: it is not copied to be looked at.
+                PartKind::Output(kind) => {
+                    let wire = replies.wire.slice_ref(bytes);
+                    self.outputs.sense(detection, part, *kind, wire)
+                }
+                _ => self.part(detection, part, bytes, ruled),
+            };
+            match sensed {
                 Sensed::Same => rewriting.keep(bytes),
                 Sensed::Other(other, values) => rewriting.put(&other, values),
             }
@@ -245,6 +256,13 @@ impl Sensor {
                 }
             }
             PartKind::Bulk => self.copying.sense(detection, bytes),
+            PartKind::File => detection.file(bytes),
+            // What was printed before stands before it.
+            PartKind::Control | PartKind::Done if self.outputs.holds() => {
+                let (mut out, values) = self.outputs.let_go(Some(detection), true);
+                out.extend_from_slice(bytes);
+                Sensed::Other(out, values)
+            }
             PartKind::Text => messages::report(detection, bytes),
             // An error that hoop made itself quotes what it refuses.
             PartKind::Control if bytes.first() == Some(&b'E') => messages::report(detection, bytes),

@@ -766,3 +766,20 @@ async fn a_decision_waits_for_a_change_of_its_own_session() {
     ];
     assert_eq!(order, expected);
 }
+
+/// On a busy machine the rest of a value may have been there in time, and nobody had looked.
+#[tokio::test]
+async fn what_has_come_goes_before_what_is_held_back_but_not_for_ever() {
+    let mut until = Box::pin(tokio::time::sleep(HELD_BACK));
+    until.as_mut().await;
+    let mut printing = Some(Printing { until, turns: 0 });
+    let mut came = 0;
+    loop {
+        tokio::select! {
+            biased;
+            () = printed(&mut printing) => break,
+            () = std::future::ready(()) => came += 1,
+        }
+    }
+    assert_eq!(came, TURNS);
+}

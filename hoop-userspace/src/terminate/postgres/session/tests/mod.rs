@@ -121,6 +121,7 @@ where
                 Ok(())
             }
             Event::HalfClosed(_) | Event::Closed => break Ok(End::Finished),
+            Event::Transferred(_) => unreachable!("PostgreSQL transfers no files"),
         };
         if let Err(error) = step {
             break Err(error);
