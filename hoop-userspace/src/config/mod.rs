@@ -252,6 +252,9 @@ pub struct Resource {
     pub agent_password: Option<Secret>,
     /// Largest whole message held in memory, in bytes. Default 64 MiB.
     pub max_message: usize,
+    /// Whether the server may be asked to plan a statement that people are asked about, on hoop's own
+    /// connection. Default false: planning evaluates functions that are declared immutable.
+    pub estimate: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -162,6 +162,7 @@ pub(super) struct Resource {
     pub allow_replication: Option<bool>,
     pub agent_password: Option<Spanned<SecretRef>>,
     pub max_message: Option<Spanned<Size>>,
+    pub estimate: Option<bool>,
 }
 
 #[derive(serde::Deserialize)]

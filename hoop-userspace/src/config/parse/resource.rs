@@ -54,6 +54,7 @@ impl Parser<'_> {
             allow_replication: raw.allow_replication.unwrap_or(false),
             agent_password: raw.agent_password.as_ref().and_then(|p| self.secret(p)),
             max_message,
+            estimate: raw.estimate.unwrap_or(false),
         }
     }
 
