@@ -68,7 +68,7 @@ impl Question {
 
     /// The statement, if it is one plain query or change of rows that nothing was bound to and no
     /// unseen code runs in: what a server may be asked to plan.
-    pub fn plannable(&self) -> Option<&str> {
+    pub fn plannable(&self) -> Option<Arc<SqlText>> {
         const PLAIN: [&str; 5] = ["SELECT", "INSERT", "UPDATE", "DELETE", "MERGE"];
         let mut waiting = self.waiting();
         let (only, None) = (waiting.next()?, waiting.next()) else {
@@ -84,7 +84,7 @@ impl Question {
             [statement] => PLAIN.contains(&statement.verb.0),
             _ => false,
         };
-        (plain && !facts.opaque && only.parameters.is_empty()).then_some(&*only.text.text)
+        (plain && only.sql && !facts.opaque && only.parameters.is_empty()).then_some(only.text)
     }
 
     /// The same for questions whose statements differ in constants only.

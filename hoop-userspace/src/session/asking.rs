@@ -106,7 +106,7 @@ impl<P: Protocol> Session<P> {
         };
         let digest = *question.digest();
         let plannable = question.plannable();
-        let estimate = plannable.and_then(|statement| self.catalogs.estimate(statement));
+        let estimate = plannable.and_then(|statement| self.catalogs.estimate(&statement.text));
         self.asked = Some(Asked {
             estimate,
             pending: self.asker.ask(asking, digest, self.rules.remind),

@@ -90,10 +90,7 @@ impl<'a> Inquiry<'a> {
         let mut worst = None;
         let mut permitted = false;
         for schema in self.policies.places(&access.object) {
-            let answer = match self.ask_in(access, context.clone(), schema) {
-                Ok(answer) => answer,
-                Err(error) => Answer::Error(None, error.to_string()),
-            };
+            let answer = or_error(self.ask_in(access, context.clone(), schema));
             permitted |= matches!(answer, Answer::Permit(_) | Answer::Ask(..));
             worst = Some(match worst {
                 Some(worst) => severer(worst, answer),
@@ -222,6 +219,11 @@ impl Policies {
             (true, _) => Answer::Permit(rules),
         }
     }
+}
+
+/// What cannot be asked is an error, and so refused.
+pub(super) fn or_error(answer: Result<Answer, Unaskable>) -> Answer {
+    answer.unwrap_or_else(|error| Answer::Error(None, error.to_string()))
 }
 
 /// Classes of objects that lie in schemas; others belong to the database or the server.

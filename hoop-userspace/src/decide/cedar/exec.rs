@@ -9,7 +9,7 @@ use crate::decide::{Activity, FileAccess, ShellCommand, ShellFacts, ShellFlag};
 use crate::identify::Identity;
 
 use super::entities::{self, Unaskable, entity, escape, join, set, text, uid};
-use super::evaluate::{activity, process};
+use super::evaluate::{activity, or_error, process};
 use super::{Answer, Policies};
 
 pub(super) const UNKNOWN: &str = "ssh:unknown";
@@ -37,11 +37,6 @@ pub(in crate::decide) enum ExecObject<'f> {
     /// The program that it is.
     Program(&'f str),
     File(&'f FileAccess),
-}
-
-/// What cannot be asked is an error, and so refused.
-fn or_error(answer: Result<Answer, Unaskable>) -> Answer {
-    answer.unwrap_or_else(|error| Answer::Error(None, error.to_string()))
 }
 
 /// A text being put to the policies.

@@ -11,7 +11,7 @@ use crate::decide::ssh::HostAction;
 use crate::identify::Identity;
 
 use super::entities::{self, Unaskable, entity, escape, join, text, uid};
-use super::evaluate::{activity, process};
+use super::evaluate::{activity, or_error, process};
 use super::{Answer, Policies};
 
 /// Who asks, and of which host.
@@ -49,10 +49,7 @@ impl Policies {
         verb: &str,
         object: &HostObject,
     ) -> Answer {
-        match self.put(query, action, verb, object) {
-            Ok(response) => self.answer(false, &response),
-            Err(error) => Answer::Error(None, error.to_string()),
-        }
+        or_error(self.put(query, action, verb, object))
     }
 
     fn put(
@@ -61,7 +58,7 @@ impl Policies {
         action: HostAction,
         verb: &str,
         object: &HostObject,
-    ) -> Result<cedar_policy::Response, Unaskable> {
+    ) -> Result<Answer, Unaskable> {
         let broken = |e: &dyn std::fmt::Display| Unaskable(e.to_string());
         let (principal, mut all) = entities::agent(query.identity)?;
         let resource = uid("Resource", &escape(query.resource))?;
@@ -99,9 +96,7 @@ impl Policies {
             .clone()
             .add_entities(all, None)
             .map_err(|e| broken(&e))?;
-        Ok(self
-            .authorizer
-            .is_authorized(&request, &self.set, &entities))
+        Ok(self.judge(false, &request, &entities))
     }
 }
 
