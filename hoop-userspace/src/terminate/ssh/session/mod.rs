@@ -196,9 +196,10 @@ impl Session {
     }
 
     /// The client closes the channel. Once both sides have said all, it does so before it has heard
-    /// how the command ended, which it still waits for.
+    /// how the command ended, which it still waits for: from the server, or in what is on its way.
     fn closed(&mut self) {
-        if self.input_ended && self.output_ended && self.runs() {
+        let ends = self.runs() || matches!(self.state, State::Over);
+        if self.input_ended && self.output_ended && ends {
             self.leaving = Some(Box::pin(tokio::time::sleep(ENDING)));
         } else {
             self.client_gone = true;
