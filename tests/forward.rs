@@ -137,6 +137,19 @@ async fn scram_without_tls_and_with_cached_keys() {
 }
 
 #[tokio::test]
+async fn what_the_server_notices_during_login_is_kept() {
+    let server = Server::shared();
+    let resource = resource(&server, "scram");
+    let long = ("application_name".to_owned(), "x".repeat(65));
+    let startup = Startup::new("postgres", &[long], false).expect("harmless");
+    let upstream = connector().connect(&target(&resource), &startup).await;
+    let upstream = upstream.expect("logged in");
+    assert_eq!(upstream.leftover.first(), Some(&b'N'));
+    let text = String::from_utf8_lossy(&upstream.leftover).into_owned();
+    assert!(text.contains("will be truncated"), "{text}");
+}
+
+#[tokio::test]
 async fn md5_and_cleartext_over_tls() {
     let server = Server::shared();
     connect(&resource(&server, "md5"))

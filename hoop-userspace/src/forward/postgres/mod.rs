@@ -90,6 +90,9 @@ impl Connector {
     ) -> Result<Upstream, ForwardError> {
         let passed = startup.passed()?;
         let (channel, opened) = self.log_in(target, &startup.database, &passed).await?;
+        // The client hears them as the session's first messages, masked and recorded as any other.
+        let mut leftover = opened.greeting.noticed;
+        leftover.extend_from_slice(&channel.input);
         Ok(Upstream {
             stream: channel.stream,
             parameters: opened.greeting.parameters,
@@ -99,7 +102,7 @@ impl Connector {
                 pid: opened.greeting.pid,
                 key: opened.greeting.key,
             },
-            leftover: channel.input,
+            leftover,
         })
     }
 
