@@ -24,6 +24,8 @@ pub enum Data {
     Sessions,
     /// One recording, from an event on.
     Session,
+    /// What it looked like on the terminal.
+    Cast,
     Policy,
     Masks,
     Audit,
@@ -42,6 +44,7 @@ impl Asked<'_> {
             Data::Question => self.question().await,
             Data::Sessions => self.sessions(),
             Data::Session => self.session().await,
+            Data::Cast => self.cast().await,
             Data::Policy => Ok(policy(&self.site.config)),
             Data::Masks => Ok(masks(&self.site.config)),
             Data::Audit => {

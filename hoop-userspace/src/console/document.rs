@@ -144,6 +144,14 @@ fn said(to: To) -> (&'static str, Value, &'static [(&'static str, &'static str)]
                     "the number of events to leave out: `next` of the page before",
                 )],
             ),
+            Data::Cast => (
+                "What one recording's terminal showed: asciicast (version 2), a page of its events",
+                named("Cast"),
+                &[(
+                    "from",
+                    "the number of events to leave out: `next` of the page before",
+                )],
+            ),
             Data::Policy => ("The policies that are in force", named("Policies"), &[]),
             Data::Masks => ("The masks that are in force", named("Masks"), &[]),
             Data::Audit => (
@@ -301,6 +309,17 @@ fn schemas() -> Value {
                 "problem": perhaps(),
             }),
             &["session", "events", "from", "next", "over", "problem"],
+        ),
+        "Cast": object(
+            json!({
+                "session": text(), "version": number(), "width": number(), "height": number(),
+                "timestamp": number(), "command": perhaps(),
+                // [seconds, "o" or "r", text]
+                "events": { "type": "array", "items": { "type": "array" } },
+                "from": number(), "next": { "type": ["integer", "null"] }, "over": truth(),
+                "problem": perhaps(),
+            }),
+            &["session", "version", "width", "height", "timestamp", "events", "from", "next", "over", "problem"],
         ),
         "Policies": object(
             json!({ "packs": list(), "files": list(), "agents": texts(), "resources": texts() }),

@@ -35,6 +35,8 @@ pub enum To {
     Changes,
     /// A session's recording, as it grows.
     Follow,
+    /// What its terminal shows, as it is printed.
+    Watch,
     /// Slack's buttons.
     Slack,
     /// What issuers report; the worker's.
@@ -58,6 +60,8 @@ pub enum SignIn {
 pub enum Asset {
     Style,
     Script,
+    Terminal,
+    Player,
     Icon,
 }
 
@@ -100,6 +104,12 @@ pub const ROUTES: &[Route] = &[
     get("/sessions", Needs::See, To::Page(Page::Sessions)),
     get("/sessions/{session}", Needs::See, To::Page(Page::Session)),
     get("/sessions/{session}/follow", Needs::See, To::Follow),
+    get("/sessions/{session}/watch", Needs::See, To::Watch),
+    get(
+        "/sessions/{session}/transcript",
+        Needs::See,
+        To::Page(Page::Transcript),
+    ),
     post(
         "/sessions/{session}/kill",
         Needs::Administer,
@@ -147,6 +157,16 @@ pub const ROUTES: &[Route] = &[
         Needs::Nothing,
         To::Asset(Asset::Script),
     ),
+    get(
+        "/assets/terminal.js",
+        Needs::Nothing,
+        To::Asset(Asset::Terminal),
+    ),
+    get(
+        "/assets/player.js",
+        Needs::Nothing,
+        To::Asset(Asset::Player),
+    ),
     get("/favicon.ico", Needs::Nothing, To::Asset(Asset::Icon)),
     post("/slack/interact", Needs::Nothing, To::Slack),
     get("/events/{issuer}/hook", Needs::Nothing, To::Issuer),
@@ -176,6 +196,11 @@ pub const ROUTES: &[Route] = &[
         "/api/v1/sessions/{session}",
         Needs::See,
         To::Data(Data::Session),
+    ),
+    get(
+        "/api/v1/sessions/{session}/cast",
+        Needs::See,
+        To::Data(Data::Cast),
     ),
     get("/api/v1/policy", Needs::See, To::Data(Data::Policy)),
     post("/api/v1/policy/test", Needs::See, To::Call(Act::TryPolicy)),

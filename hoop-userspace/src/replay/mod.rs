@@ -7,7 +7,7 @@ mod show;
 mod story;
 mod summary;
 
-pub use cast::Cast;
+pub use cast::{Cast, What, characters};
 pub use host::HostEvent;
 pub use read::{Reader, Recorded, ReplayError, SealState, Tampered, Told, Verified, verify};
 pub use show::Transcript;

@@ -34,6 +34,7 @@ pub fn session(asked: &Asked<'_>, session: &Value) -> Markup {
         }
         (header(session))
         @if !over { (steering(asked, &id, is_frozen(session))) }
+        (super::player::player(session, &id))
         section aria-labelledby="timeline" {
             h2 id="timeline" { "What happened" }
             @if from > 0 {
@@ -52,6 +53,7 @@ pub fn session(asked: &Asked<'_>, session: &Value) -> Markup {
 }
 
 fn header(session: &Value) -> Markup {
+    let host = word(session, "/header/protocol") == "ssh";
     let fact = |name: &str, path: &str| {
         let value = word(session, path);
         html! { @if !value.is_empty() { dt { (name) } dd { (value) } } }
@@ -63,7 +65,7 @@ fn header(session: &Value) -> Markup {
             (fact("Identity", "/header/identity/subject"))
             (fact("Not identified", "/header/identity/why"))
             (fact("Client", "/header/identity/client_id"))
-            (fact("Database", "/header/database"))
+            (fact(if host { "Host" } else { "Database" }, "/header/database"))
             (fact("Logged in as", "/header/login"))
             (fact("Destination", "/header/destination"))
             (fact("Program", "/header/process/executable"))
@@ -189,7 +191,8 @@ fn body(line: &Value, kind: &str) -> Markup {
             @if is(line, "/good") { "Sealed by key " } @else { strong.warn { "The seal does not fit" } " of key " }
             code { (cut(&word(line, "/key"), 16)) }
         },
-        _ => html! { code { (visible(&line.to_string())) } },
+        _ => super::host::event(line, kind)
+            .unwrap_or_else(|| html! { code { (visible(&line.to_string())) } }),
     }
 }
 

@@ -226,6 +226,8 @@ impl Index {
             }
             Told::End(end) => entry.end = self.names.number(&end.kind),
             Told::Seal(..) => entry.sealed = true,
+            // What follows is told by the protocol that it names.
+            Told::Header(_) => {}
             _ => return,
         }
         for line in story.tell(event) {

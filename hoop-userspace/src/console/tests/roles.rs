@@ -15,6 +15,8 @@ const ANYBODY: &[&str] = &[
     "GET /sign-in/callback",
     "GET /assets/style.css",
     "GET /assets/console.js",
+    "GET /assets/terminal.js",
+    "GET /assets/player.js",
     "GET /favicon.ico",
     // Proved by what they bring.
     "POST /slack/interact",
