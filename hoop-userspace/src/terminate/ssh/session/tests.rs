@@ -51,9 +51,10 @@ async fn channel() -> (Session, russh::Channel<client::Msg>, impl Sized) {
             .await
             .unwrap();
         assert!(agent.authenticate_none("deploy").await.unwrap().success());
-        agent
+        // A handle is a future itself.
+        (agent,)
     };
-    let (mut met, agent) = tokio::join!(meet(ours), logging_in);
+    let (mut met, (agent,)) = tokio::join!(meet(ours), logging_in);
     let opened = agent.channel_open_session().await.unwrap();
     let opening = met.openings.recv().await.unwrap();
 
@@ -62,9 +63,9 @@ async fn channel() -> (Session, russh::Channel<client::Msg>, impl Sized) {
     let logging_in = async {
         let mut handle = client::connect_stream(config, theirs, back).await.unwrap();
         assert!(handle.authenticate_none("hoop").await.unwrap().success());
-        handle
+        (handle,)
     };
-    let (server, handle) = tokio::join!(meet(ours), logging_in);
+    let (server, (handle,)) = tokio::join!(meet(ours), logging_in);
     let session = Session::new(opening, Arc::new(upstream(handle)));
     (session, opened, (met, agent, server))
 }
