@@ -129,7 +129,7 @@ fn statements(n: u32) -> [String; 3] {
             "SELECT id, note FROM public.orders_{} WHERE customer = {customer}",
             n % 7
         ),
-        format!("UPDATE public.users SET seen = now() WHERE id = {customer}"),
+        format!("INSERT INTO public.visits (at, customer) VALUES (now(), {customer})"),
         "SELECT count(*) FROM audit.events WHERE at > '2026-01-01'".to_owned(),
     ]
 }
@@ -378,5 +378,24 @@ fn asking(n: u32) -> Asking {
             break_glass: Vec::new(),
         }],
         in_transaction: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(folder: &Path) -> usize {
+        let entries = std::fs::read_dir(folder).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        paths.map(|p| if p.is_dir() { files(&p) } else { 1 }).sum()
+    }
+
+    #[test]
+    fn a_short_past_is_made_of_what_hoop_itself_permits_and_writes() {
+        let state = tempfile::tempdir().unwrap();
+        let past = make(state.path(), 40).unwrap();
+        assert_eq!(files(&state.path().join("recordings")), 40);
+        assert!(!past.session.is_empty() && !past.question.is_empty());
     }
 }
