@@ -58,8 +58,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let past = past.map_err(|why| anyhow!("no past: {why}"))?;
     eprintln!("they were, in {:.0?}", began.elapsed());
     let mut give = Command::new("chown");
+    // What the worker goes on with.
     give.args(["-R", "nobody:"])
-        .arg(place.path("state/recordings"));
+        .arg(place.path("state/recordings"))
+        .arg(place.path("state/seal.pub"));
     hoop_tests::run(&mut give, "", hoop_tests::PATIENCE)?.ok()?;
     let settings = Settings {
         log: "info",
