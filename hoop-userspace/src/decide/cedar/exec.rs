@@ -8,7 +8,7 @@ use crate::attribute::Process;
 use crate::decide::{Activity, FileAccess, ShellCommand, ShellFacts, ShellFlag};
 use crate::identify::Identity;
 
-use super::entities::{self, Unaskable, entity, escape, join, set, text, uid};
+use super::entities::{self, Unaskable, entity, join, set, text, uid};
 use super::evaluate::{activity, or_error, process};
 use super::{Answer, Policies};
 
@@ -54,16 +54,8 @@ impl Policies {
         query: ExecQuery<'a>,
     ) -> Result<ExecInquiry<'a>, Unaskable> {
         let (principal, mut all) = entities::agent(query.identity)?;
-        let resource = uid("Resource", &escape(query.resource))?;
-        let named = HashMap::from([text("name", query.resource)]);
-        all.push(entity(resource.clone(), named, HashSet::new())?);
-        let host = uid("Host", &join(&[query.resource, query.host]))?;
-        let attributes = HashMap::from([
-            text("name", query.host),
-            text("resource", query.resource),
-            text("login", query.login),
-        ]);
-        all.push(entity(host.clone(), attributes, HashSet::from([resource]))?);
+        let (host, around) = entities::host(query.resource, query.host, query.login)?;
+        all.extend(around);
         let entities = self.actions.clone().add_entities(all, None);
         Ok(ExecInquiry {
             policies: self,

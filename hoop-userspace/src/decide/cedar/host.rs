@@ -10,7 +10,7 @@ use crate::decide::Activity;
 use crate::decide::ssh::HostAction;
 use crate::identify::Identity;
 
-use super::entities::{self, Unaskable, entity, escape, join, text, uid};
+use super::entities::{self, Unaskable, entity, join, text, uid};
 use super::evaluate::{activity, or_error, process};
 use super::{Answer, Policies};
 
@@ -61,16 +61,8 @@ impl Policies {
     ) -> Result<Answer, Unaskable> {
         let broken = |e: &dyn std::fmt::Display| Unaskable(e.to_string());
         let (principal, mut all) = entities::agent(query.identity)?;
-        let resource = uid("Resource", &escape(query.resource))?;
-        let named = HashMap::from([text("name", query.resource)]);
-        all.push(entity(resource.clone(), named, HashSet::new())?);
-        let host = uid("Host", &join(&[query.resource, query.host]))?;
-        let attributes = HashMap::from([
-            text("name", query.host),
-            text("resource", query.resource),
-            text("login", query.login),
-        ]);
-        all.push(entity(host.clone(), attributes, HashSet::from([resource]))?);
+        let (host, around) = entities::host(query.resource, query.host, query.login)?;
+        all.extend(around);
         let subject = match object {
             HostObject::File { path, secret } => {
                 let file = uid("File", &join(&[query.resource, query.host, path]))?;
