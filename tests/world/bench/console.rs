@@ -8,6 +8,7 @@
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,8 @@ pub struct Arguments {
 /// What a page may take, and the start.
 const PAGE: Duration = Duration::from_millis(50);
 const START: Duration = Duration::from_millis(100);
+/// Within which a killed process ends.
+const GONE: Duration = Duration::from_secs(10);
 /// How often the console's process is ended. It is started at once only if it has lived a while.
 const STARTS: usize = 5;
 const LIVED: Duration = Duration::from_secs(11);
@@ -164,6 +167,11 @@ fn starts(
         let pid = world.daemon.console()?;
         world.daemon.signal(pid, Signal::SIGKILL)?;
         let began = Instant::now();
+        // Until it is gone, it may still take the connection.
+        while Path::new(&format!("/proc/{pid}")).exists() {
+            ensure!(began.elapsed() < GONE, "the killed console is still there");
+            std::thread::sleep(Duration::from_micros(200));
+        }
         browser.connect(listen)?;
         let status = browser.ask("GET", "/sign-in", None)?.0;
         starts.push(began.elapsed());
