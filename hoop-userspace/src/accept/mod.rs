@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use hoop_common::{FlowKey, Origin};
 use nix::sys::socket::{Backlog, setsockopt, sockopt};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
 use crate::capture::{self, Capture, CaptureError, kernel_address, sys};
@@ -83,13 +83,33 @@ pub enum NotCaptured {
     Ended,
 }
 
-/// All listeners; dropping it closes them.
+/// All listeners, and what they accept; dropping it closes them.
 pub struct Listeners {
+    doors: Arc<Doors>,
+    accepted: mpsc::Receiver<Accepted>,
+}
+
+/// The listeners, for whoever opens and shuts them.
+pub struct Doors {
     capture: Arc<Capture>,
     port: u16,
-    accepted: mpsc::Receiver<Accepted>,
     queue: mpsc::Sender<Accepted>,
     namespaces: Mutex<HashMap<u64, Namespace>>,
+    shut: watch::Sender<bool>,
+}
+
+/// A listener as another build takes it over: with its mark, and with who waits to be accepted.
+pub struct Adopted {
+    pub listener: TcpListener,
+    /// See [`Carried::inode`].
+    pub inode: Option<u64>,
+}
+
+/// A listener that is to be taken over.
+pub struct Carried {
+    pub listener: Arc<tokio::net::TcpListener>,
+    /// The inode of its namespace; `None` for the daemon's own.
+    pub inode: Option<u64>,
 }
 
 /// What is kept of one namespace that is served.
@@ -97,7 +117,7 @@ struct Namespace {
     tasks: Vec<AbortHandle>,
     /// The inode of the namespace; `None` for the daemon's own, which is served for ever.
     inode: Option<u64>,
-    ports: Vec<SocketAddr>,
+    listeners: Vec<Arc<tokio::net::TcpListener>>,
 }
 
 impl Drop for Namespace {
@@ -108,7 +128,15 @@ impl Drop for Namespace {
 
 impl Drop for Listeners {
     fn drop(&mut self) {
-        self.namespaces().clear();
+        self.doors.namespaces().clear();
+    }
+}
+
+impl std::ops::Deref for Listeners {
+    type Target = Doors;
+
+    fn deref(&self) -> &Doors {
+        &self.doors
     }
 }
 
@@ -116,22 +144,78 @@ impl Listeners {
     /// Listens in the daemon's own namespace, and forgets the listeners of earlier daemons. Must
     /// be called within a tokio runtime.
     pub fn bind(capture: &Arc<Capture>, config: &config::Capture) -> Result<Self, AcceptError> {
+        Self::adopt(capture, config, Vec::new())
+    }
+
+    /// The same with listeners that another build has handed on. They go on as they are: the kernel
+    /// programs know them by the nonce that this [`Capture`] has taken over, so there is no moment
+    /// without one. What is no listener on loopback is left out.
+    pub fn adopt(
+        capture: &Arc<Capture>,
+        config: &config::Capture,
+        adopted: Vec<Adopted>,
+    ) -> Result<Self, AcceptError> {
         let (queue, accepted) = mpsc::channel(QUEUE);
-        let listeners = Self {
+        let doors = Arc::new(Doors {
             capture: capture.clone(),
             port: config.port,
-            accepted,
             queue,
             namespaces: Mutex::default(),
-        };
-        listeners.serve(open(config.port)?, None)?;
+            shut: watch::Sender::new(false),
+        });
+        let mut namespaces: HashMap<u64, (Option<u64>, Vec<TcpListener>)> = HashMap::new();
+        for Adopted { listener, inode } in adopted {
+            match listens(&listener) {
+                Ok(cookie) => {
+                    let namespace = namespaces.entry(cookie).or_insert((inode, Vec::new()));
+                    namespace.1.push(listener);
+                }
+                Err(error) => tracing::error!(%error, "a listener cannot be taken over"),
+            }
+        }
+        let own = namespaces.values().any(|(inode, _)| inode.is_none());
+        for (inode, listeners) in namespaces.into_values() {
+            doors.serve(listeners, inode)?;
+        }
+        if !own {
+            doors.serve(open(config.port)?, None)?;
+        }
         capture.forget_namespace(None)?;
-        Ok(listeners)
+        Ok(Self { doors, accepted })
+    }
+
+    pub fn doors(&self) -> Arc<Doors> {
+        self.doors.clone()
     }
 
     /// The next connection. Cancel-safe.
     pub async fn accept(&mut self) -> Result<Accepted, AcceptError> {
         self.accepted.recv().await.ok_or(AcceptError::Closed)
+    }
+}
+
+impl Doors {
+    /// Whether connections are accepted; those that are not wait in the kernel.
+    pub fn set_shut(&self, shut: bool) {
+        self.shut.send_replace(shut);
+    }
+
+    /// Whether every door is shut, and what was accepted has been taken.
+    pub fn is_idle(&self) -> bool {
+        *self.shut.borrow() && self.queue.capacity() == self.queue.max_capacity()
+    }
+
+    /// What another build is to take over.
+    pub fn carried(&self) -> Vec<Carried> {
+        let namespaces = self.namespaces();
+        let carried = namespaces.values().flat_map(|namespace| {
+            let listeners = namespace.listeners.iter();
+            listeners.map(|listener| Carried {
+                listener: listener.clone(),
+                inode: namespace.inode,
+            })
+        });
+        carried.collect()
     }
 
     /// Listens in the network namespace that a connection came from, as reported by the kernel.
@@ -185,7 +269,8 @@ impl Listeners {
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.namespaces()
             .values()
-            .flat_map(|namespace| namespace.ports.clone())
+            .flat_map(|namespace| &namespace.listeners)
+            .filter_map(|listener| listener.local_addr().ok())
             .collect()
     }
 
@@ -193,7 +278,7 @@ impl Listeners {
         let mut namespace = Namespace {
             tasks: Vec::new(),
             inode,
-            ports: Vec::new(),
+            listeners: Vec::new(),
         };
         let mut cookie = 0;
         for listener in listeners {
@@ -202,9 +287,18 @@ impl Listeners {
             self.capture.listen_marked(&listener)?;
             let listener = tokio::net::TcpListener::from_std(listener)
                 .map_err(|source| AcceptError::Listen { address, source })?;
-            let door = door(self.capture.clone(), listener, cookie, self.queue.clone());
-            namespace.tasks.push(tokio::spawn(door).abort_handle());
-            namespace.ports.push(address);
+            let listener = Arc::new(listener);
+            let door = Door {
+                capture: self.capture.clone(),
+                listener: listener.clone(),
+                netns_cookie: cookie,
+                queue: self.queue.clone(),
+                shut: self.shut.subscribe(),
+            };
+            namespace
+                .tasks
+                .push(tokio::spawn(door.serve()).abort_handle());
+            namespace.listeners.push(listener);
         }
         self.namespaces().insert(cookie, namespace);
         Ok(())
@@ -249,23 +343,54 @@ fn listen(address: IpAddr, port: u16) -> Result<TcpListener, AcceptError> {
     Ok(listener)
 }
 
-/// Accepts for as long as the keeper wants connections.
-async fn door(
+/// The namespace of a listener on loopback; an error if it is none.
+fn listens(listener: &TcpListener) -> io::Result<u64> {
+    let address = listener.local_addr()?;
+    if !address.ip().is_loopback() || !rustix::net::sockopt::socket_acceptconn(listener)? {
+        return Err(io::Error::other(format!(
+            "{address} does not listen on loopback"
+        )));
+    }
+    listener.set_nonblocking(true)?;
+    sys::netns_cookie(listener.as_fd())
+}
+
+struct Door {
     capture: Arc<Capture>,
-    listener: tokio::net::TcpListener,
+    listener: Arc<tokio::net::TcpListener>,
     netns_cookie: u64,
     queue: mpsc::Sender<Accepted>,
-) {
-    loop {
-        // The place in the queue first: what cannot be handed on stays in the backlog.
-        let Ok(place) = queue.reserve().await else {
-            return;
-        };
-        match listener.accept().await {
-            Ok((stream, peer)) => place.send(identify(&capture, stream, peer, netns_cookie)),
-            Err(error) => {
-                tracing::warn!(%error, "a connection cannot be accepted");
-                tokio::time::sleep(BREATH).await;
+    shut: watch::Receiver<bool>,
+}
+
+impl Door {
+    /// Accepts for as long as the keeper wants connections.
+    async fn serve(mut self) {
+        loop {
+            if self.shut.wait_for(|shut| !*shut).await.is_err() {
+                return;
+            }
+            // The place in the queue first: what cannot be handed on stays in the backlog.
+            let place = tokio::select! {
+                place = self.queue.reserve() => match place {
+                    Ok(place) => place,
+                    Err(_) => return,
+                },
+                _ = self.shut.wait_for(|shut| *shut) => continue,
+            };
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                // Whoever shut it sees by the place that nothing is accepted any more.
+                _ = self.shut.wait_for(|shut| *shut) => continue,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    place.send(identify(&self.capture, stream, peer, self.netns_cookie));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection cannot be accepted");
+                    tokio::time::sleep(BREATH).await;
+                }
             }
         }
     }

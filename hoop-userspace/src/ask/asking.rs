@@ -145,7 +145,7 @@ pub struct Said {
 }
 
 /// Bytes of a question on its way to the keeper; what the packet holds besides is small.
-const MAX_PACKED: usize = 56 << 10;
+const MAX_PACKED: usize = 112 << 10;
 
 /// A question that people cannot be shown whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -197,7 +197,7 @@ impl Asking {
             in_transaction,
         };
         // It crosses to the keeper in one packet, or it could not be put at all.
-        let packed = postcard::to_stdvec(&asking).map_or(usize::MAX, |packed| packed.len());
+        let packed = crate::handover::packed_length(&asking);
         if packed > MAX_PACKED {
             return Err(TooLong::Statements(packed));
         }

@@ -5,12 +5,13 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
 use super::asking::{Answer, Asking, Heard, Said, Ticket, Withdrawn};
 use super::case::{Case, Entry, Standing, State, Verdict};
 use crate::decide::Scope;
-use crate::ids::{AgentName, QuestionId};
+use crate::ids::{AgentName, QuestionId, SessionId};
 
 /// Questions that are open or approved at once, of one agent and of all.
 const MAX_OF_AGENT: usize = 2000;
@@ -47,6 +48,15 @@ pub struct Step {
 struct Waiter {
     question: QuestionId,
     until: OffsetDateTime,
+}
+
+/// A client that waits, for the keeper that takes over from this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    pub ticket: Ticket,
+    pub question: QuestionId,
+    #[serde(with = "time::serde::rfc3339")]
+    pub until: OffsetDateTime,
 }
 
 pub struct Desk {
@@ -200,18 +210,23 @@ impl Desk {
         step
     }
 
-    /// The worker ended, and with it every session.
-    pub fn worker_gone(&mut self, now: OffsetDateTime) -> Step {
+    /// A worker ended, and with it these clients and these sessions.
+    pub fn worker_gone(
+        &mut self,
+        now: OffsetDateTime,
+        tickets: &[Ticket],
+        sessions: &HashSet<SessionId>,
+    ) -> Step {
         let mut step = Step::default();
-        let tickets: Vec<Ticket> = self.waiters.keys().copied().collect();
         for ticket in tickets {
-            let more = self.withdraw(now, ticket, Withdrawn::Stopped);
+            let more = self.withdraw(now, *ticket, Withdrawn::Stopped);
             step.entries.extend(more.entries);
         }
         let of_sessions: Vec<QuestionId> = self
             .cases
             .values()
             .filter(|c| c.standing.state == State::Approved && c.asking.scope() == Scope::Session)
+            .filter(|c| sessions.contains(&c.asking.session))
             .map(|c| c.id)
             .collect();
         for id in of_sessions {
@@ -222,6 +237,38 @@ impl Desk {
             self.settle(id, standing, None, &mut step);
         }
         step
+    }
+
+    /// Who waits now, for whoever takes over.
+    pub fn held(&self) -> Vec<Held> {
+        let held = self.waiters.iter().map(|(ticket, waiter)| Held {
+            ticket: *ticket,
+            question: waiter.question,
+            until: waiter.until,
+        });
+        held.collect()
+    }
+
+    /// Takes over a client that waits. Says whether there is a question that it can wait for.
+    pub fn hold(&mut self, held: Held) -> bool {
+        let Some(case) = self.get_mut(held.question) else {
+            return false;
+        };
+        if case.standing.state != State::Pending || case.waiting.contains(&held.ticket) {
+            return false;
+        }
+        case.waiting.push(held.ticket);
+        let until = held.until.min(case.until);
+        let question = held.question;
+        self.waiters.insert(held.ticket, Waiter { question, until });
+        true
+    }
+
+    /// The sessions for which something is asked or approved.
+    pub fn sessions(&self) -> HashSet<SessionId> {
+        let live = self.live.values().flatten();
+        let live = live.filter_map(|id| self.cases.get(id));
+        live.map(|case| case.asking.session).collect()
     }
 
     /// When [`Desk::expire`] has something to do next.

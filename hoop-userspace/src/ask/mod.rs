@@ -21,7 +21,7 @@ pub use asker::{Approval, Asker, News, Outcome, Pending, Under};
 pub use asking::{Answer, Asking, Caller, Heard, Said, Shown, Ticket, ToDesk, TooLong, Withdrawn};
 pub use case::{Case, Entry, Standing, State, Verdict, Vote};
 pub use count::missing;
-pub use desk::{Desk, Step, Terms};
+pub use desk::{Desk, Held, Step, Terms};
 pub use log::{ApprovalLog, LogError};
 pub use notice::Happened;
 pub use voting::{Ballot, VoteError, Voter};

@@ -1,5 +1,6 @@
 //! The desk alone, told the time, and the worker's end with a keeper that is played.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration as Wait;
 
@@ -485,7 +486,8 @@ fn a_log_makes_the_same_desk_again() {
     log.extend(vote(&mut desk, 1, "ada"));
     log.extend(vote(&mut desk, 2, "ada"));
     log.extend(vote(&mut desk, 2, "bob"));
-    log.extend(desk.worker_gone(NOW).entries);
+    let tickets = [Ticket(1), Ticket(2)];
+    log.extend(desk.worker_gone(NOW, &tickets, &HashSet::new()).entries);
     // As it is written.
     let written = log
         .iter()
@@ -715,4 +717,72 @@ fn sorted(desk: &Desk) -> Vec<Arc<Case>> {
     let mut cases: Vec<_> = desk.cases().cloned().collect();
     cases.sort_by_key(|case| case.age());
     cases
+}
+
+#[test]
+fn who_waits_is_taken_over_and_answered() {
+    let rule = demand(&[&["dba"]], 1);
+    let mut before = asked(&rule);
+    put(&mut before, 2, asking("DELETE 2", &rule));
+    let held = before.held();
+    assert_eq!(held.len(), 2);
+    // The next keeper's, from the log.
+    let mut after = Desk::new(TERMS);
+    let written = before.carried().into_iter();
+    let written = written.map(|entry| serde_json::to_string(&entry).unwrap());
+    after.restore(written.map(|line| serde_json::from_str::<Entry>(&line).unwrap()));
+    assert_eq!(after.pending(), 2);
+    for held in &held {
+        assert!(after.hold(*held));
+        assert!(!after.hold(*held), "twice");
+    }
+    let unknown = Held {
+        question: id(99),
+        ..held[0]
+    };
+    assert!(!after.hold(unknown));
+    let step = after.vote(NOW, id(1), approve("ada", &["dba"])).unwrap();
+    assert!(matches!(
+        &step.say[..],
+        [Heard::Answered {
+            ticket: Ticket(1),
+            answer: Answer::Approved { .. },
+            ..
+        }]
+    ));
+    assert_eq!(state(&after, 1), State::Used);
+    // Nobody waits for what was answered.
+    assert!(
+        !after.hold(
+            held.iter()
+                .copied()
+                .find(|h| h.ticket == Ticket(1))
+                .unwrap()
+        )
+    );
+    assert_eq!(after.held().len(), 1);
+}
+
+#[test]
+fn a_worker_takes_only_its_own_clients_and_sessions_along() {
+    let rule = Demand {
+        scope: Scope::Session,
+        ..demand(&[&["dba"]], 1)
+    };
+    let mut desk = asked(&rule);
+    let other = Asking {
+        session: SessionId::from([2; 16]),
+        ..asking("DELETE 2", &rule)
+    };
+    put(&mut desk, 2, other);
+    for number in [1, 2] {
+        desk.vote(NOW, id(number), approve("ada", &["dba"]))
+            .unwrap();
+    }
+    let first = SessionId::from([1; 16]);
+    assert_eq!(desk.sessions().len(), 2);
+    desk.worker_gone(NOW, &[Ticket(1)], &HashSet::from([first]));
+    assert_eq!(state(&desk, 1), State::Expired);
+    assert_eq!(state(&desk, 2), State::Approved);
+    assert_eq!(desk.sessions(), HashSet::from([SessionId::from([2; 16])]));
 }

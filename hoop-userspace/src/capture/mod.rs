@@ -36,7 +36,8 @@ pub use links::HookHealth;
 pub struct Capture {
     slice: PathBuf,
     pins: pins::Pins,
-    /// What this daemon's listeners carry; a new one for each start.
+    /// What this daemon's listeners carry: a new one for each start, and the same after an upgrade,
+    /// which goes on with the listeners.
     nonce: u64,
     flows: MapData,
     inner: Mutex<Inner>,
@@ -58,6 +59,16 @@ impl Capture {
     /// Loads the programs and attaches them to the slice, taking over what an earlier daemon
     /// pinned; on return every hook is attached, or this fails.
     pub fn load(config: &config::Capture) -> Result<Self, CaptureError> {
+        Self::load_with(config, nonce()?)
+    }
+
+    /// The same for listeners that are taken over, which carry this nonce.
+    pub fn take_over(config: &config::Capture, nonce: u64) -> Result<Self, CaptureError> {
+        // 0 is what every other socket has.
+        Self::load_with(config, if nonce == 0 { self::nonce()? } else { nonce })
+    }
+
+    fn load_with(config: &config::Capture, nonce: u64) -> Result<Self, CaptureError> {
         let slice = slice_path(config)?;
         let opened = links::Slice::open(&slice)?;
         if !object::embedded() {
@@ -66,7 +77,7 @@ impl Capture {
         probe::kernel()?;
         let pins = pins::Pins::at(&config.pins);
         pins.make()?;
-        let mut object = object::load(&pins.maps())?;
+        let mut object = object::load(Some(&pins.maps()))?;
         object::log_lines(&mut object);
         let links = links::Links::establish(&object, &opened, pins.links())?;
         pins.remove_others()?;
@@ -80,7 +91,7 @@ impl Capture {
         let capture = Self {
             slice,
             pins,
-            nonce: nonce()?,
+            nonce,
             flows: raw_flows,
             inner: Mutex::new(Inner {
                 links,
@@ -96,6 +107,20 @@ impl Capture {
         };
         capture.set_resolvers(&config.resolvers)?;
         Ok(capture)
+    }
+
+    /// Whether this kernel takes this build's programs, with the maps that are pinned where they
+    /// are of this layout. Attaches and pins nothing.
+    pub fn rehearse(config: &config::Capture) -> Result<(), CaptureError> {
+        links::Slice::open(&slice_path(config)?)?;
+        probe::kernel()?;
+        let maps = pins::Pins::at(&config.pins).maps();
+        object::load(object::are_pinned(&maps).then_some(&maps)).map(drop)
+    }
+
+    /// What the listeners carry.
+    pub fn nonce(&self) -> u64 {
+        self.nonce
     }
 
     /// Removes all links and maps that any version pinned: governance ends.

@@ -1,6 +1,6 @@
 //! The kernel object: embedded when it was built, and loaded with its maps reopened from pins.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use aya::programs::Program;
 use aya::{Ebpf, EbpfError, EbpfLoader};
@@ -29,19 +29,27 @@ pub fn embedded() -> bool {
     !OBJECT.is_empty()
 }
 
-/// Loads every program; maps that are pinned in `maps` are reopened, others made and pinned.
-pub fn load(maps: &Path) -> Result<Ebpf, CaptureError> {
+/// Whether all maps are pinned there.
+pub fn are_pinned(maps: &Path) -> bool {
+    MAPS.iter().all(|name| maps.join(name).exists())
+}
+
+/// Loads every program; maps that are pinned in `maps` are reopened, others made and pinned. Without
+/// a folder all are made, and gone with what is returned.
+pub fn load(maps: Option<&PathBuf>) -> Result<Ebpf, CaptureError> {
     if !embedded() {
         return Err(CaptureError::NoObject);
     }
     let mut loader = EbpfLoader::new();
-    for name in MAPS {
-        loader.map_pin_path(name, maps.join(name));
+    if let Some(maps) = maps {
+        for name in MAPS {
+            loader.map_pin_path(name, maps.join(name));
+        }
     }
     let mut object = loader.load(OBJECT).map_err(|source| match source {
         EbpfError::MapError(source) => CaptureError::Maps {
             source,
-            folder: maps.to_owned(),
+            folder: maps.cloned().unwrap_or_default(),
         },
         source => CaptureError::Object(source),
     })?;

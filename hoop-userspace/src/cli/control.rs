@@ -1,6 +1,7 @@
 //! Asking the running daemon.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Result;
 
@@ -19,11 +20,17 @@ pub struct DaemonArg {
 
 impl DaemonArg {
     pub fn ask(&self, ask: &Ask) -> Result<serde_json::Value> {
-        let folder = self
-            .runtime
-            .clone()
-            .unwrap_or_else(|| runtime_of(&self.config.config));
-        Ok(control::ask(&folder, ask)?)
+        Ok(control::ask(&self.folder(), ask)?)
+    }
+
+    /// The same, waiting so long for the answer.
+    pub fn ask_within(&self, ask: &Ask, patience: Duration) -> Result<serde_json::Value> {
+        Ok(control::ask_within(&self.folder(), ask, patience)?)
+    }
+
+    fn folder(&self) -> PathBuf {
+        let named = self.runtime.clone();
+        named.unwrap_or_else(|| runtime_of(&self.config.config))
     }
 }
 

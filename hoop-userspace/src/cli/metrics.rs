@@ -56,6 +56,18 @@ fn text(status: &Status) -> String {
         "Workers that died",
         status.worker.restarts,
     );
+    page.one(
+        "hoop_retiring_workers",
+        "gauge",
+        "Workers from before an upgrade that still have sessions",
+        status.retiring.len() as u64,
+    );
+    page.one(
+        "hoop_retiring_sessions",
+        "gauge",
+        "Sessions in them",
+        status.retiring.iter().map(|w| w.sessions as u64).sum(),
+    );
     let c = &status.counters;
     page.some(
         "hoop_connections_total",

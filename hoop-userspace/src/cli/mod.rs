@@ -26,6 +26,7 @@ mod since;
 mod status;
 mod trust;
 mod trust_ssh;
+mod upgrade;
 mod verify;
 mod whoami;
 mod worker;
@@ -77,6 +78,8 @@ enum Command {
     Approvals(approvals::Args),
     /// Sign in at the console as the account that runs this
     Console(console::Args),
+    /// Have another build take over from the running daemon, without ending a session
+    Upgrade(upgrade::Args),
     /// Start a program by hand in an agent's cgroup
     Exec(exec::Args),
     /// Give clients the CA that vouches for hoop, and take it back
@@ -126,6 +129,7 @@ pub fn main() -> ExitCode {
         Command::Events(args) => events::run(args),
         Command::Approvals(args) => approvals::run(args),
         Command::Console(args) => console::run(args),
+        Command::Upgrade(args) => upgrade::run(args),
         Command::Exec(args) => exec::run(args),
         Command::Trust(args) => trust::run(args),
         Command::Capture(args) => capture::run(args),

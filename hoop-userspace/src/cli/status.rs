@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::control::DaemonArg;
 use crate::keeper::control::Ask;
-use crate::keeper::status::{IdentityStatus, Status, SuspendedStatus, stamp};
+use crate::keeper::status::{IdentityStatus, RetiringStatus, Status, SuspendedStatus, stamp};
 use anyhow::{Context, Result};
 
 #[derive(clap::Args)]
@@ -35,6 +35,11 @@ pub fn run(args: Args) -> Result<ExitCode> {
 
 fn text(status: &Status) -> String {
     let mut lines = vec![head(status)];
+    if let Some(upgrade) = &status.upgrade {
+        let at = stamp(upgrade.at);
+        lines.push(format!("upgraded  {at} from hoop {}", upgrade.from));
+    }
+    lines.extend(status.retiring.iter().map(retiring));
     match &status.reload.error {
         None => lines.push(format!(
             "config    {} (epoch {}, {})",
@@ -111,6 +116,17 @@ fn text(status: &Status) -> String {
         c.accepted, c.handed_over, c.no_origin, c.busy, c.kernel_refused,
     ));
     lines.join("\n") + "\n"
+}
+
+fn retiring(worker: &RetiringStatus) -> String {
+    format!(
+        "retiring  worker {} of hoop {} since {}: {} sessions, ended at {} at the latest",
+        worker.pid,
+        worker.version,
+        stamp(worker.since),
+        worker.sessions,
+        stamp(worker.until),
+    )
 }
 
 fn suspended(suspended: &SuspendedStatus) -> String {

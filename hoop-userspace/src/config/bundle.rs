@@ -40,7 +40,7 @@ pub struct Bundle {
 
 /// A message from the keeper was no bundle.
 #[derive(Debug, thiserror::Error)]
-#[error("the configuration from the keeper does not decode: are both processes the same build?")]
+#[error("the configuration from the keeper does not decode: it is of another build")]
 pub struct BadBundle;
 
 impl Bundle {
@@ -101,11 +101,11 @@ impl Bundle {
             resolvers: self.resolvers.clone(),
         };
         // Plain data serialises into memory without fail; an empty message would be refused.
-        Zeroizing::new(postcard::to_stdvec(&wire).unwrap_or_default())
+        Zeroizing::new(serde_json::to_vec(&wire).unwrap_or_default())
     }
 
     pub fn from_wire(bytes: &[u8]) -> Result<Self, BadBundle> {
-        let wire: Wire = postcard::from_bytes(bytes).map_err(|_| BadBundle)?;
+        let wire: Wire = serde_json::from_slice(bytes).map_err(|_| BadBundle)?;
         Ok(Self {
             path: wire.path,
             text: wire.text,
@@ -216,7 +216,8 @@ fn is_secret(reference: &Reference) -> bool {
     matches!(reference, Reference::Secret(_))
 }
 
-/// The wire form: secrets in the clear, hence no `Debug`.
+/// The wire form: secrets in the clear, hence no `Debug`. A worker of another build may read it: what
+/// is added has a default there, and what is not known is passed over.
 #[derive(Serialize, Deserialize)]
 struct Wire {
     path: PathBuf,

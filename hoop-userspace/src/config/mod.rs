@@ -457,4 +457,6 @@ pub struct Worker {
     pub runtime: PathBuf,
     /// How long sessions may go on after a stop was asked for. Default 30 s.
     pub drain: Duration,
+    /// How long sessions may go on in the worker before an upgrade. Default 24 h, at most 7 days.
+    pub retire: Duration,
 }

@@ -284,6 +284,7 @@ pub(super) struct Worker {
     pub state: Option<Text>,
     pub runtime: Option<Text>,
     pub drain: Option<Spanned<Span>>,
+    pub retire: Option<Spanned<Span>>,
 }
 
 /// Where a secret is kept: never in this file.

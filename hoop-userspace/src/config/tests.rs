@@ -74,6 +74,7 @@ fn the_example_of_the_manual() {
     assert_eq!(config.capture.attach, "agents.slice");
     assert_eq!(config.record.durability, Durability::Kernel);
     assert_eq!(config.worker.drain, Duration::from_secs(30));
+    assert_eq!(config.worker.retire, Duration::from_secs(24 * 3600));
     assert!(!format!("{config:?}").contains("s3cret"));
 }
 
@@ -175,6 +176,7 @@ fn bounds() {
         ("audience = \"api://hoop\"", "audience = \"\""),
         ("audience", "skew = \"301s\"\naudience"),
         ("[policy]", "[worker]\ndrain = \"2h\"\n[policy]"),
+        ("[policy]", "[worker]\nretire = \"169h\"\n[policy]"),
         ("[policy]", "[worker]\nstate = \"relative\"\n[policy]"),
         ("[policy]", "[capture]\nresolvers = [\"dns\"]\n[policy]"),
         ("[policy]", "[capture]\nattach = \"*\"\n[policy]"),

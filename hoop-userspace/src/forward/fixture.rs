@@ -42,6 +42,7 @@ pub fn config(resources: Vec<Resource>) -> Config {
             state: "/nonexistent".into(),
             runtime: "/nonexistent".into(),
             drain: Duration::ZERO,
+            retire: Duration::ZERO,
         },
     }
 }

@@ -4,6 +4,10 @@
 //! ended. What is too large for one packet (a configuration with its policies) goes as a sealed
 //! anonymous file. Only the worker accepts descriptors: a file that the keeper were made to read
 //! could block it, so the worker's messages are inline or not at all.
+//!
+//! Messages are JSON, because a worker of an earlier build may be at the other end: names tell what
+//! is there, what a reader does not know is passed over, and a kind of message that it does not know
+//! is an error of its own ([`ChannelError::Misunderstood`]), after which the next can be read.
 
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut, Read, Seek, Write};
@@ -23,8 +27,9 @@ use tokio::io::Interest;
 use tokio::net::UnixStream;
 use zeroize::{Zeroize, Zeroizing};
 
-/// Bytes of a message that travel in the packet itself.
-pub const INLINE: usize = 64 * 1024;
+/// Bytes of a message that travel in the packet itself. Kept: a reader of another build has room for
+/// so many.
+pub const INLINE: usize = 128 * 1024;
 /// Bytes of a message in all.
 pub const MAX_MESSAGE: usize = 64 * 1024 * 1024;
 
@@ -36,8 +41,12 @@ const IN_FILE: u8 = 1;
 pub enum ChannelError {
     #[error("the socket between keeper and worker failed: {0}")]
     Io(#[from] io::Error),
-    #[error("a message between keeper and worker could not be encoded or decoded: {0}")]
-    Encoding(#[from] postcard::Error),
+    #[error("a message between keeper and worker could not be encoded")]
+    Encoding,
+    /// It is of another build, or damaged; what it is called, as far as that can be told. What it
+    /// holds is not repeated: a token may be in it.
+    #[error("a message between keeper and worker is not understood: {0}")]
+    Misunderstood(String),
     #[error("a message between keeper and worker has {0} bytes, which is more than is accepted")]
     TooLarge(usize),
     #[error("a message between keeper and worker is malformed: {0}")]
@@ -140,6 +149,12 @@ impl Channel {
     }
 }
 
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
 /// A message ready to be sent. Tokens and credentials are in it, so it is wiped afterwards.
 struct Packed {
     packet: Zeroizing<Vec<u8>>,
@@ -148,7 +163,8 @@ struct Packed {
 
 impl Packed {
     fn new<T: Serialize>(message: &T, may_use_file: bool) -> Result<Self, ChannelError> {
-        let packet = Zeroizing::new(postcard::to_extend(message, vec![IN_PACKET])?);
+        let mut packet = Zeroizing::new(vec![IN_PACKET]);
+        serde_json::to_writer(&mut *packet, message).map_err(|_| ChannelError::Encoding)?;
         if packet.len() <= INLINE {
             return Ok(Self { packet, file: None });
         }
@@ -213,7 +229,7 @@ fn unpack<T: DeserializeOwned>(
     mut descriptors: Vec<OwnedFd>,
 ) -> Result<(T, Option<OwnedFd>), ChannelError> {
     let message = match packet.split_first() {
-        Some((&IN_PACKET, body)) => postcard::from_bytes(body)?,
+        Some((&IN_PACKET, body)) => decode(body)?,
         Some((&IN_FILE, _)) => {
             let file = descriptors
                 .pop()
@@ -222,11 +238,33 @@ fn unpack<T: DeserializeOwned>(
             File::from(file)
                 .take(MAX_MESSAGE as u64)
                 .read_to_end(&mut body)?;
-            postcard::from_bytes(&body)?
+            decode(&body)?
         }
         _ => return Err(ChannelError::Malformed("unknown form")),
     };
     Ok((message, descriptors.pop()))
+}
+
+fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, ChannelError> {
+    serde_json::from_slice(body).map_err(|error| {
+        let kind = match error.classify() {
+            serde_json::error::Category::Data => "of another build",
+            _ => "damaged",
+        };
+        ChannelError::Misunderstood(format!("{} ({kind})", name(body)))
+    })
+}
+
+/// What a message calls itself: `{"Name":…` or `"Name"`.
+fn name(body: &[u8]) -> String {
+    let letters = body.iter().skip_while(|b| !b.is_ascii_alphanumeric());
+    let letters = letters.take_while(|b| b.is_ascii_alphanumeric() || **b == b'_');
+    letters.take(40).map(|b| char::from(*b)).collect()
+}
+
+/// Bytes of a message as it travels.
+pub fn packed_length<T: Serialize>(message: &T) -> usize {
+    serde_json::to_vec(message).map_or(usize::MAX, |packed| packed.len())
 }
 
 #[cfg(test)]
@@ -247,15 +285,38 @@ mod tests {
     async fn small_and_large_messages_arrive_with_their_descriptor() {
         let (keeper, worker) = ends();
         for length in [0, 1, INLINE - 8, INLINE, 3_000_000] {
-            let message = vec![7_u8; length];
+            let message = "7".repeat(length);
             let file = memfd_create("other", MemfdFlags::CLOEXEC).unwrap();
             keeper.send(&message, Some(file.as_fd())).await.unwrap();
-            let (got, descriptor) = worker.receive::<Vec<u8>>().await.unwrap().unwrap();
+            let (got, descriptor) = worker.receive::<String>().await.unwrap().unwrap();
             assert_eq!(got, message);
             let ours = rustix::fs::fstat(&file).unwrap();
             let theirs = rustix::fs::fstat(descriptor.unwrap()).unwrap();
             assert_eq!((ours.st_dev, ours.st_ino), (theirs.st_dev, theirs.st_ino));
         }
+    }
+
+    #[tokio::test]
+    async fn what_another_build_says_is_passed_over_and_the_next_is_read() {
+        use crate::handover::{FromWorker, ToWorker};
+        let (keeper, worker) = ends();
+        let later = serde_json::json!({ "Beam": { "up": "tok-en" } });
+        worker.send(&later, None).await.unwrap();
+        let session = [0; 16];
+        let said = serde_json::json!({ "Steered": {
+            "session": session, "found": true, "by": "a field of a later build",
+        }});
+        worker.send(&said, None).await.unwrap();
+        let error = keeper.receive::<FromWorker>().await.err().unwrap();
+        assert!(
+            matches!(&error, ChannelError::Misunderstood(what) if what == "Beam (of another build)")
+        );
+        assert!(!error.to_string().contains("tok-en"));
+        let (message, _) = keeper.receive::<FromWorker>().await.unwrap().unwrap();
+        assert!(matches!(message, FromWorker::Steered { found: true, .. }));
+        keeper.send(&"Warp", None).await.unwrap();
+        let error = worker.receive::<ToWorker>().await.err().unwrap();
+        assert!(error.to_string().contains("Warp"), "{error}");
     }
 
     #[tokio::test]
@@ -279,7 +340,7 @@ mod tests {
             Err(ChannelError::Malformed(_))
         ));
         assert!(matches!(
-            worker.send(&vec![0_u8; INLINE + 1], None).await,
+            worker.send(&"0".repeat(INLINE), None).await,
             Err(ChannelError::TooLarge(_))
         ));
         assert!(file.as_raw_fd() > 2);

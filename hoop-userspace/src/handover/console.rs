@@ -13,7 +13,10 @@ use crate::ask::Verdict;
 #[derive(Serialize, Deserialize)]
 pub enum ToConsole {
     /// [`crate::config::Bundle::for_console`] in its wire form; at first and at every reload.
-    Configure { bundle: Vec<u8> },
+    Configure {
+        #[serde(with = "super::base64_text")]
+        bundle: Vec<u8>,
+    },
     /// A browser's connection; its socket is beside the message.
     Connection,
     /// The answer to [`FromConsole`]. What was opened is beside it.
@@ -125,6 +128,7 @@ pub enum Wish {
     Slack {
         timestamp: String,
         signature: String,
+        #[serde(with = "super::base64_text")]
         body: Vec<u8>,
     },
     /// Names of recordings that began at or after the one named.

@@ -1,9 +1,16 @@
 //! What the keeper tells the worker: the bundle of configuration at start and reload, and one
-//! [`Handover`] beside each socket. The two processes share a binary, so the encoding
-//! (postcard over a Unix seqpacket socket) needs no versions.
+//! [`Handover`] beside each socket.
+//!
+//! The two may be of two builds: after an upgrade the worker before goes on with its sessions under
+//! the keeper after. So the messages are JSON over a Unix seqpacket socket, by names that are kept.
+//! A field that is added later has a default (`#[serde(default)]`), one that is not known is passed
+//! over, and a message that is not known is logged and left; a field or a message is never given
+//! another meaning. `golden.jsonl` holds what was once said, and a test that it is still understood.
 
 mod channel;
 pub mod console;
+#[cfg(test)]
+mod golden_tests;
 
 use std::net::SocketAddr;
 use std::time::SystemTime;
@@ -17,13 +24,17 @@ use crate::config::{Kind, Mode};
 use crate::identify::{Counts, Suspension, Suspensions};
 use crate::ids::{AgentName, ResourceName, SessionId};
 
-pub use channel::{Channel, ChannelError, MAX_MESSAGE, Side, pair};
+pub use channel::{Channel, ChannelError, MAX_MESSAGE, Side, packed_length, pair};
 
 /// What the keeper says.
 #[derive(Serialize, Deserialize)]
 pub enum ToWorker {
     /// The configuration, at first and at every reload: [`crate::config::Bundle`] in its wire form.
-    Configure { epoch: u64, bundle: Vec<u8> },
+    Configure {
+        epoch: u64,
+        #[serde(with = "base64_text")]
+        bundle: Vec<u8>,
+    },
     /// A connection to take over; its socket is beside the message.
     Connection(Box<Handover>),
     /// A connection of the console's process, which passes on what issuers report; its socket is
@@ -47,6 +58,11 @@ pub enum ToWorker {
     Heard(Heard),
     /// Take nothing new, let sessions finish until the deadline, in milliseconds, then end them and exit.
     Drain { within: u64 },
+    /// Another worker takes what is new. Go on with the sessions that there are until the last has
+    /// ended, or until the deadline, in milliseconds; then exit.
+    Retire { within: u64 },
+    /// A client cancels what a session does, that another worker does not have.
+    Cancel(Cancel),
 }
 
 /// What the worker says. Each fits into one packet: the keeper takes nothing larger.
@@ -78,12 +94,24 @@ pub enum FromWorker {
     },
     /// A question for people, or one taken back.
     Question(ToDesk),
+    /// A client cancels what a session does that is not here: a worker that retires may have it.
+    Cancel(Cancel),
     /// Something that belongs into the keeper's ledger, because no session's recording has it.
     Event {
         kind: String,
         detail: String,
         session: Option<SessionId>,
     },
+}
+
+/// PostgreSQL's CancelRequest, as an agent's client sent it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cancel {
+    /// Who asks: nobody cancels another agent's work.
+    pub agent: AgentName,
+    pub pid: u32,
+    #[serde(with = "base64_text")]
+    pub key: Vec<u8>,
 }
 
 /// One message to one channel.
@@ -181,5 +209,24 @@ impl std::fmt::Debug for TokenText {
             Self::Assertion(_) => f.write_str("Assertion(…)"),
             Self::Missing(why) => write!(f, "Missing({why:?})"),
         }
+    }
+}
+
+/// Bytes in JSON.
+pub(crate) mod base64_text {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use serde::{Deserialize, Deserializer, Serializer};
+    use zeroize::Zeroizing;
+
+    pub fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&Zeroizing::new(STANDARD.encode(bytes)))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        let text = Zeroizing::<String>::deserialize(deserializer)?;
+        STANDARD
+            .decode(text.as_bytes())
+            .map_err(|_| serde::de::Error::custom("not base64"))
     }
 }

@@ -16,7 +16,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::{SigSet, Signal, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use time::OffsetDateTime;
@@ -144,6 +144,25 @@ impl Drop for Running {
     }
 }
 
+/// A program inherits what signals its thread blocks, and this one is not to block any.
+struct Unblocked(Option<SigSet>);
+
+impl Unblocked {
+    fn new() -> Self {
+        let before = SigSet::thread_get_mask().ok();
+        let _ = SigSet::empty().thread_set_mask();
+        Self(before)
+    }
+}
+
+impl Drop for Unblocked {
+    fn drop(&mut self) {
+        if let Some(before) = &self.0 {
+            let _ = before.thread_set_mask();
+        }
+    }
+}
+
 /// Runs it to its end. Its errors are left unread: they could hold the token.
 fn run(exec: &Exec) -> Result<Zeroizing<Vec<u8>>, String> {
     let (program, arguments) = exec
@@ -151,6 +170,7 @@ fn run(exec: &Exec) -> Result<Zeroizing<Vec<u8>>, String> {
         .split_first()
         .ok_or_else(|| "its token command is empty".to_owned())?;
     let by = Instant::now() + exec.timeout;
+    let unblocked = Unblocked::new();
     let child = Command::new(program)
         .args(arguments)
         .env_clear()
@@ -162,6 +182,7 @@ fn run(exec: &Exec) -> Result<Zeroizing<Vec<u8>>, String> {
         .stderr(Stdio::null())
         .spawn()
         .map_err(|error| format!("the token command {program} cannot be started: {error}"))?;
+    drop(unblocked);
     let mut running = Running::new(child)?;
     let Some(out) = running.child.stdout.take() else {
         return Err(format!("the token command {program} has no output"));

@@ -9,18 +9,20 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 use ring::rand::{SecureRandom, SystemRandom};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::accounts::{Accounts, unnamed};
+use super::askers::Askers;
 use super::courier::Courier;
 use super::journal::{Entry as Noted, Journal};
 use super::lock;
 use super::people::{self, Peer};
 use super::supervise::Worker;
-use crate::ask::{Answer, ApprovalLog, Asking, Ballot, Case, Desk, Entry, Happened, Heard};
+use crate::ask::{Answer, ApprovalLog, Asking, Ballot, Case, Desk, Entry, Happened, Heard, Held};
 use crate::ask::{State, Step};
 use crate::ask::{Terms, Ticket, ToDesk, Verdict, VoteError, Voter, missing};
 use crate::config::{Config, OnHangup};
@@ -36,11 +38,23 @@ const MAX_WAITING: usize = 1024;
 /// Characters of a statement in a list.
 const LISTED: usize = 200;
 
-/// What the supervisor passes on.
+/// What is passed on of workers, by their process ids.
 pub enum ForDesk {
-    Said(ToDesk),
-    /// The worker ended, and every session with it.
-    WorkerGone,
+    Said(u32, ToDesk),
+    /// The worker ended, and its sessions with it.
+    WorkerGone(u32),
+    /// Take nothing more until the receiver resolves: another build takes over. What was taken is
+    /// written and said before it is answered.
+    Pause(oneshot::Sender<Carried>, oneshot::Receiver<()>),
+}
+
+/// Who waits, and for what, for the keeper that takes over.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Carried {
+    pub held: Vec<Held>,
+    pub askers: Askers,
+    /// Questions that are not put yet: the name of an account is looked up for them.
+    pub asked: Vec<(u32, ToDesk)>,
 }
 
 /// Cheap to clone behind an [`Arc`]; one for the keeper.
@@ -53,6 +67,8 @@ pub struct Clerk {
     /// A deadline may be nearer than it was.
     changed: Notify,
     outbox: mpsc::UnboundedSender<Written>,
+    /// Which worker's each client is.
+    askers: Mutex<Askers>,
     accounts: Accounts,
     /// Counts what became different, for whoever shows it.
     changes: watch::Sender<u64>,
@@ -82,16 +98,20 @@ struct Written {
 }
 
 impl Clerk {
-    /// Opens the log in the keeper's folder, and takes over what goes on.
+    /// Opens the log in the keeper's folder, and takes over what goes on; the clients that wait too,
+    /// where the keeper before was this process.
     pub fn open(
         folder: &Path,
         config: Arc<Config>,
         worker: Worker,
         journal: Arc<Journal>,
         courier: Arc<Courier>,
+        carried: &Carried,
     ) -> Result<(Self, Outbox), RecordError> {
         let mut desk = Desk::new(terms(&config));
         let (log, problem) = ApprovalLog::open(folder, &ledgers(folder), &mut desk)?;
+        let lost = carried.held.iter().filter(|held| !desk.hold(**held));
+        let lost: Vec<Ticket> = lost.map(|held| held.ticket).collect();
         if let Some(problem) = problem {
             journal.write(&Noted::Approvals {
                 problem: problem.to_string(),
@@ -111,12 +131,21 @@ impl Clerk {
             changed: Notify::new(),
             outbox,
             changes: watch::Sender::default(),
+            askers: Mutex::new(carried.askers.clone()),
             accounts: Accounts::default(),
         };
+        for ticket in lost {
+            // As after a log that cannot be believed.
+            let why = "the question was lost when hoop was upgraded: send it again";
+            clerk.send(
+                Box::pin(std::future::ready(Ok(()))),
+                vec![unavailable(ticket, why)],
+            );
+        }
         Ok((clerk, Outbox(written)))
     }
 
-    /// Serves the worker, and ends what nobody answers, for as long as the keeper lives.
+    /// Serves the workers, and ends what nobody answers, for as long as the keeper lives.
     pub async fn serve(self: Arc<Self>, mut asked: mpsc::Receiver<ForDesk>, outbox: Outbox) {
         // Apart, so that the disk and the worker's socket hold up nothing here.
         tokio::spawn(self.clone().say(outbox));
@@ -128,7 +157,8 @@ impl Clerk {
             // Whether it is written the outbox learns, and nothing here depends on it.
             let _ = tokio::select! {
                 message = asked.recv() => match message {
-                    Some(ForDesk::Said(ToDesk::Ask { ticket, asking })) => match self.owners(&asking) {
+                    Some(ForDesk::Said(from, said)) if !self.belongs(from, &said) => continue,
+                    Some(ForDesk::Said(_, ToDesk::Ask { ticket, asking })) => match self.owners(&asking) {
                         Some(owners) => self.ask(ticket, asking, owners),
                         None if waiting.len() >= MAX_WAITING => {
                             let why = "too many questions wait for the names of accounts";
@@ -144,17 +174,25 @@ impl Clerk {
                             continue;
                         }
                     },
-                    Some(ForDesk::Said(ToDesk::Estimated { ticket, rows })) => {
+                    Some(ForDesk::Said(_, ToDesk::Estimated { ticket, rows })) => {
                         self.change(|desk, _| Ok(desk.estimated(ticket, rows)))
                     }
-                    Some(ForDesk::Said(ToDesk::Withdraw { ticket, how })) => match waiting.remove(&ticket) {
+                    Some(ForDesk::Said(_, ToDesk::Withdraw { ticket, how })) => match waiting.remove(&ticket) {
                         // Nobody has been asked yet, and nobody will be.
                         Some(_) => continue,
                         None => self.change(|desk, now| Ok(desk.withdraw(now, ticket, how))),
                     },
-                    Some(ForDesk::WorkerGone) => {
-                        waiting.clear();
-                        self.change(|desk, now| Ok(desk.worker_gone(now)))
+                    Some(ForDesk::WorkerGone(pid)) => {
+                        let (tickets, sessions) = lock(&self.askers).gone(pid);
+                        waiting.retain(|ticket, _| !tickets.contains(ticket));
+                        self.change(|desk, now| Ok(desk.worker_gone(now, &tickets, &sessions)))
+                    }
+                    Some(ForDesk::Pause(told, go_on)) => {
+                        let carried = self.carry(&waiting).await;
+                        if told.send(carried).is_ok() {
+                            let _ = go_on.await;
+                        }
+                        continue;
                     }
                     None => return,
                 },
@@ -168,6 +206,43 @@ impl Clerk {
                 () = at(deadline) => self.change(|desk, now| Ok(desk.expire(now))),
                 () = self.changed.notified() => continue,
             };
+        }
+    }
+
+    /// Whether it is the worker's to say. A ticket of another's it cannot know but by guessing.
+    fn belongs(&self, from: u32, said: &ToDesk) -> bool {
+        let mut askers = lock(&self.askers);
+        let belongs = match said {
+            ToDesk::Ask { ticket, asking } => askers.asks(from, *ticket, asking),
+            ToDesk::Estimated { ticket, .. } => askers.worker_of(*ticket) == Some(from),
+            ToDesk::Withdraw { ticket, .. } => askers.withdraws(from, *ticket),
+        };
+        if askers.are_many() {
+            askers.keep_sessions(&self.books().desk.sessions());
+        }
+        if !belongs {
+            tracing::debug!(from, "a worker speaks of a client that it does not have");
+        }
+        belongs
+    }
+
+    /// What the next keeper needs, once all that was changed is written and said.
+    async fn carry(&self, waiting: &HashMap<Ticket, Box<Asking>>) -> Carried {
+        let (durable, held): (Durable, _) = {
+            let books = self.books();
+            (Box::pin(books.log.durable()), books.desk.held())
+        };
+        // Behind everything that is to be said.
+        let _ = self.send(durable, Vec::new()).await;
+        let askers = lock(&self.askers).clone();
+        let asked = waiting.iter().filter_map(|(ticket, asking)| {
+            let (ticket, asking) = (*ticket, asking.clone());
+            Some((askers.worker_of(ticket)?, ToDesk::Ask { ticket, asking }))
+        });
+        Carried {
+            held,
+            asked: asked.collect(),
+            askers,
         }
     }
 
@@ -415,10 +490,10 @@ impl Clerk {
         }
     }
 
-    /// For each change in turn: waits for the disk, then tells the worker.
+    /// For each change in turn: waits for the disk, then tells the workers.
     async fn say(self: Arc<Self>, mut outbox: Outbox) {
-        // Takes nothing any more, and is being replaced.
-        let mut deaf: Option<Arc<Channel>> = None;
+        // Take nothing any more, and are being replaced.
+        let mut deaf: Vec<Arc<Channel>> = Vec::new();
         while let Some(Written {
             durable,
             mut say,
@@ -432,27 +507,37 @@ impl Clerk {
                 why
             });
             for heard in say {
-                let Some(channel) = self.worker.now().ready else {
-                    break;
-                };
-                if deaf
-                    .as_ref()
-                    .is_some_and(|deaf| Arc::ptr_eq(deaf, &channel))
-                {
-                    break;
-                }
-                let message = ToWorker::Heard(heard);
-                let sent = tokio::time::timeout(SAID_WITHIN, channel.send(&message, None)).await;
-                if !matches!(sent, Ok(Ok(()))) {
-                    // Its clients end with it; the questions stay as they are.
-                    let why = "it could not be told about a question".to_owned();
-                    self.worker.replace(channel.clone(), why).await;
-                    deaf = Some(channel);
+                for channel in self.ears_for(&heard) {
+                    if deaf.iter().any(|deaf| Arc::ptr_eq(deaf, &channel)) {
+                        continue;
+                    }
+                    let message = ToWorker::Heard(heard.clone());
+                    let sending = channel.send(&message, None);
+                    if !matches!(tokio::time::timeout(SAID_WITHIN, sending).await, Ok(Ok(()))) {
+                        // Its clients end with it; the questions stay as they are.
+                        let why = "it could not be told about a question".to_owned();
+                        self.worker.replace(channel.clone(), why).await;
+                        deaf.push(channel);
+                    }
                 }
             }
+            let living = self.worker.channels();
+            deaf.retain(|deaf| living.iter().any(|channel| Arc::ptr_eq(deaf, channel)));
             // Whoever voted may have gone.
             let _ = done.send(outcome);
         }
+    }
+
+    /// Whoever has the client, or for a revocation everybody: what runs under it may be anywhere.
+    fn ears_for(&self, heard: &Heard) -> Vec<Arc<Channel>> {
+        let mut askers = lock(&self.askers);
+        let pid = match heard {
+            Heard::Asked { ticket, .. } => askers.worker_of(*ticket),
+            Heard::Answered { ticket, .. } => askers.answered(*ticket),
+            Heard::Revoked { .. } => return self.worker.channels(),
+        };
+        let channel = pid.and_then(|pid| self.worker.channel_to(pid));
+        channel.into_iter().collect()
     }
 
     fn fail(&self, why: &str) {

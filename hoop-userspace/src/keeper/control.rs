@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::gate::Gate;
 use super::people::Peer;
 use crate::ask::Verdict;
 use nix::unistd::{Uid, User, chown};
@@ -84,6 +85,13 @@ pub enum Ask {
     },
     /// A code for the account that asks, to sign in at the console with.
     ConsoleLogin,
+    /// Has another build take over in place. The answer comes from that build.
+    Upgrade {
+        /// The program; `None`: the one that the daemon was started from, as it is there now.
+        to: Option<PathBuf>,
+        /// Only whether it could.
+        check: bool,
+    },
 }
 
 /// What is answered.
@@ -97,6 +105,10 @@ pub enum Answer {
 /// Whoever answers; the keeper.
 pub trait Answers: Send + Sync + 'static {
     fn answer(&self, ask: Ask, peer: Peer) -> impl Future<Output = Answer> + Send;
+
+    /// [`Ask::Upgrade`], which takes longer than anybody else is waited for. Whoever asks is answered
+    /// over the connection, by this build or by the next.
+    fn upgrade(&self, to: Option<PathBuf>, check: bool, peer: Peer, client: UnixStream);
 }
 
 /// Makes the socket, replacing what an earlier keeper left.
@@ -112,23 +124,54 @@ pub fn listen(folder: &Path, worker: &User) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Serves the socket for as long as the keeper lives.
-pub async fn serve(listener: UnixListener, own: Vec<Uid>, answers: Arc<impl Answers>) {
+/// Goes on with a listener that the keeper before had.
+pub fn take_over(listener: std::os::unix::net::UnixListener) -> io::Result<UnixListener> {
+    listener.set_nonblocking(true)?;
+    UnixListener::from_std(listener)
+}
+
+/// Writes one answer; the client may have gone.
+pub async fn answer(mut client: UnixStream, answer: &Answer) {
+    let written = async {
+        let mut line = serde_json::to_vec(answer)?;
+        line.push(b'\n');
+        client.write_all(&line).await?;
+        client.shutdown().await
+    };
+    let written: Result<io::Result<()>, _> = tokio::time::timeout(PATIENCE, written).await;
+    if !matches!(written, Ok(Ok(()))) {
+        tracing::debug!("whoever asked for an upgrade has gone");
+    }
+}
+
+/// Serves the socket for as long as the keeper lives; while the gate is shut, what comes waits.
+pub async fn serve(
+    listener: Arc<UnixListener>,
+    own: Vec<Uid>,
+    answers: Arc<impl Answers>,
+    gate: Gate,
+) {
     let places = Arc::new(tokio::sync::Semaphore::new(AT_ONCE));
     let own: Arc<[Uid]> = own.into();
     loop {
         let Ok(place) = places.clone().acquire_owned().await else {
             return;
         };
-        match listener.accept().await {
+        gate.open().await;
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = gate.shut() => continue,
+        };
+        match accepted {
             Ok((stream, _)) => {
                 let (answers, own) = (answers.clone(), own.clone());
+                let entered = gate.enter();
                 tokio::spawn(async move {
                     let served = tokio::time::timeout(PATIENCE, one(stream, &own, &*answers));
                     if let Ok(Err(error)) = served.await {
                         tracing::debug!(%error, "a control connection failed");
                     }
-                    drop(place);
+                    drop((place, entered));
                 });
             }
             Err(error) => {
@@ -151,7 +194,12 @@ async fn one(stream: UnixStream, own: &[Uid], answers: &impl Answers) -> io::Res
         }
         Ok(ask) => {
             let (uid, pid) = (peer.uid(), peer.pid());
-            answers.answer(ask, Peer { uid, pid }).await
+            let peer = Peer { uid, pid };
+            if let Ask::Upgrade { to, check } = ask {
+                answers.upgrade(to, check, peer, stream.into_inner());
+                return Ok(());
+            }
+            answers.answer(ask, peer).await
         }
         Err(error) => Answer::Error(format!("not a request: {error}")),
     };
@@ -178,16 +226,25 @@ pub enum AskError {
 
 /// Asks the daemon whose runtime folder this is.
 pub fn ask(folder: &Path, ask: &Ask) -> Result<Value, AskError> {
+    ask_within(folder, ask, PATIENCE)
+}
+
+/// The same, waiting so long for the answer.
+pub fn ask_within(folder: &Path, ask: &Ask, patience: Duration) -> Result<Value, AskError> {
     use std::io::{BufRead, Write};
     let path = folder.join(SOCKET);
     let mut stream = std::os::unix::net::UnixStream::connect(&path)
         .map_err(|source| AskError::Connect { path, source })?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(patience))?;
     let mut line = serde_json::to_vec(ask)?;
     line.push(b'\n');
     stream.write_all(&line)?;
     let mut answer = String::new();
     std::io::BufReader::new(stream).read_line(&mut answer)?;
+    if answer.is_empty() {
+        let ended = "it ended before it answered; its log says why (`journalctl -u hoop`)";
+        return Err(AskError::Answer(io::Error::other(ended)));
+    }
     match serde_json::from_str(&answer)? {
         Answer::Ok(value) => Ok(value),
         Answer::Error(text) => Err(AskError::Refused(text)),
@@ -201,6 +258,12 @@ mod tests {
     struct Echo;
 
     impl Answers for Echo {
+        fn upgrade(&self, to: Option<PathBuf>, _: bool, _: Peer, client: UnixStream) {
+            tokio::spawn(async move {
+                answer(client, &Answer::Error(format!("no upgrade to {to:?}"))).await;
+            });
+        }
+
         async fn answer(&self, ask: Ask, _: Peer) -> Answer {
             match ask {
                 Ask::Kill { session, .. } => Answer::Error(format!("no session {session}")),
@@ -215,9 +278,10 @@ mod tests {
         let listener = UnixListener::bind(folder.path().join(SOCKET)).unwrap();
         // The tests' own account stands for an operator, another for the worker.
         tokio::spawn(serve(
-            listener,
+            Arc::new(listener),
             vec![Uid::from_raw(4_000_000)],
             Arc::new(Echo),
+            Gate::default(),
         ));
         let path = folder.path().to_owned();
         let (status, kill) = tokio::task::spawn_blocking(move || {
@@ -225,6 +289,12 @@ mod tests {
                 session: "x".into(),
                 reason: String::new(),
             };
+            let upgrade = Ask::Upgrade {
+                to: None,
+                check: false,
+            };
+            let refused = ask(&path, &upgrade).unwrap_err().to_string();
+            assert_eq!(refused, "no upgrade to None");
             (ask(&path, &Ask::Status), ask(&path, &kill))
         })
         .await
@@ -246,7 +316,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(folder.path().join(SOCKET)).unwrap();
         let own = vec![Uid::from_raw(4_000_000), Uid::current()];
-        tokio::spawn(serve(listener, own, Arc::new(Echo)));
+        tokio::spawn(serve(
+            Arc::new(listener),
+            own,
+            Arc::new(Echo),
+            Gate::default(),
+        ));
         let path = folder.path().to_owned();
         let asked = tokio::task::spawn_blocking(move || ask(&path, &Ask::Status))
             .await

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc};
 
 use super::console::button;
@@ -58,13 +59,36 @@ struct Known {
     problem: Option<String>,
 }
 
+/// What is still to be sent, for the keeper that takes over.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Carried {
+    /// Numbers go on from here, because answers to earlier ones may still come.
+    next: u64,
+    waiting: Vec<CarriedDelivery>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct CarriedDelivery {
+    delivery: Delivery,
+    attempts: usize,
+    /// Milliseconds until it is to be tried.
+    due: u64,
+    /// A worker has it.
+    sent: bool,
+}
+
 /// What the worker answers: the delivery's number, and why it failed.
 pub type Delivered = (u64, Option<String>);
 
 impl Courier {
-    pub fn new(config: Arc<Config>, worker: Worker, journal: Arc<Journal>) -> Self {
+    pub fn new(
+        config: Arc<Config>,
+        worker: Worker,
+        journal: Arc<Journal>,
+        carried: Carried,
+    ) -> Self {
         Self {
-            queue: Mutex::default(),
+            queue: Mutex::new(Queue::take_over(carried, Instant::now())),
             config: Mutex::new(config),
             worker,
             journal,
@@ -74,6 +98,11 @@ impl Courier {
 
     pub fn set_config(&self, config: Arc<Config>) {
         *lock(&self.config) = config;
+    }
+
+    /// What the keeper that takes over has to send.
+    pub fn carry(&self) -> Carried {
+        self.queue().carry(Instant::now())
     }
 
     /// Queues what happened for every channel.
@@ -175,6 +204,40 @@ impl Courier {
 }
 
 impl Queue {
+    fn carry(&self, now: Instant) -> Carried {
+        let waiting = self.waiting.values().map(|waiting| CarriedDelivery {
+            delivery: waiting.delivery.clone(),
+            attempts: waiting.attempts,
+            due: millis(waiting.due.saturating_duration_since(now)),
+            sent: waiting.sent.is_some(),
+        });
+        Carried {
+            next: self.next,
+            waiting: waiting.collect(),
+        }
+    }
+
+    fn take_over(carried: Carried, now: Instant) -> Self {
+        let mut queue = Self {
+            next: carried.next,
+            ..Self::default()
+        };
+        for carried in carried.waiting {
+            let longest = PAUSES.last().copied().unwrap_or_default();
+            let due = Duration::from_millis(carried.due).min(Duration::from_secs(longest));
+            let number = carried.delivery.number;
+            let waiting = Waiting {
+                delivery: carried.delivery,
+                attempts: carried.attempts,
+                due: now + due,
+                // Whoever has it may still answer.
+                sent: carried.sent.then_some(now),
+            };
+            queue.waiting.insert(number, waiting);
+        }
+        queue
+    }
+
     fn put(&mut self, mut delivery: Delivery) {
         self.next += 1;
         delivery.number = self.next;
@@ -264,9 +327,30 @@ impl Queue {
     }
 }
 
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_waits_is_taken_over_and_what_is_under_way_is_answered_to_the_next_keeper() {
+        let mut before = Queue::default();
+        before.put(delivery("ops"));
+        let now = Instant::now();
+        assert_eq!(before.ready(now).0.len(), 1);
+        before.put(delivery("ops"));
+        let carried = serde_json::to_string(&before.carry(now)).unwrap();
+        let mut after = Queue::take_over(serde_json::from_str(&carried).unwrap(), now);
+        // The first is the old worker's to answer, the second is to be sent.
+        let ready = after.ready(now).0;
+        assert_eq!(ready.iter().map(|d| d.number).collect::<Vec<_>>(), [2]);
+        assert_eq!(after.answered(1, None, now), None);
+        after.put(delivery("ops"));
+        assert_eq!(after.ready(now).0[0].number, 3);
+    }
 
     fn delivery(channel: &str) -> Delivery {
         Delivery {

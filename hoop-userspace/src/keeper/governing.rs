@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use hoop_common::Origin;
@@ -17,7 +17,7 @@ use super::journal::Entry;
 use super::seen::{Key, Row, Verdict};
 use super::status::Hook;
 use super::{KeeperError, Parts, lock};
-use crate::accept::{Accepted, Listeners};
+use crate::accept::{Accepted, Adopted, Doors, Listeners};
 use crate::attribute::cgroup2_mount;
 use crate::capture::{self, Capture, Events, Observed};
 use crate::config::Mode;
@@ -42,27 +42,46 @@ pub struct Governor {
     /// Connections from network namespaces that nobody listens in yet.
     foreign: mpsc::Sender<Origin>,
     stopping: watch::Sender<bool>,
+    doors: OnceLock<Arc<Doors>>,
+    handing: Arc<Handing>,
+}
+
+/// What the keeper before hands on: its listeners, and what they carry.
+pub struct Handed {
+    pub nonce: u64,
+    pub listeners: Vec<Adopted>,
+    /// Connections that it counted.
+    pub connections: u64,
 }
 
 impl Governor {
     /// On return every hook is attached and the listeners are there.
-    pub fn start(parts: Arc<Parts>) -> Result<Arc<Self>, KeeperError> {
+    pub fn start(parts: Arc<Parts>, handed: Option<Handed>) -> Result<Arc<Self>, KeeperError> {
         let config = parts.config();
-        let capture = Arc::new(Capture::load(&config.capture)?);
+        let capture = Arc::new(match &handed {
+            None => Capture::load(&config.capture)?,
+            Some(handed) => Capture::take_over(&config.capture, handed.nonce)?,
+        });
+        let connections = handed.as_ref().map_or(0, |handed| handed.connections);
         let watcher = Watcher::new(&cgroup2_mount(), &config.capture.attach)?;
         let (foreign, foreigners) = mpsc::channel(NAMESPACES_WAITING);
         let governor = Arc::new(Self {
             foreign,
+            handing: Arc::new(Handing::new(parts.clone(), connections)),
             parts,
             capture: capture.clone(),
             found: Mutex::default(),
             changed: Notify::new(),
             stopping: watch::Sender::new(false),
+            doors: OnceLock::new(),
         });
         // Before the first connection can come: an agent to be observed is not enforced for a moment.
         governor.look(&watcher);
         let events = capture.events()?;
-        let listeners = Listeners::bind(&capture, &config.capture)?;
+        let adopted = handed.map(|handed| handed.listeners).unwrap_or_default();
+        let listeners = Listeners::adopt(&capture, &config.capture, adopted)?;
+        // It was empty until now.
+        let _ = governor.doors.set(listeners.doors());
         tokio::spawn(governor.clone().follow(watcher));
         tokio::spawn(governor.clone().listen(events));
         tokio::spawn(governor.clone().keep_attached());
@@ -78,6 +97,31 @@ impl Governor {
         }
         self.set_modes();
         self.changed.notify_one();
+    }
+
+    /// Leaves what comes now in the kernel, to wait there, or takes it again.
+    pub fn set_shut(&self, shut: bool) {
+        if let Some(doors) = self.doors.get() {
+            doors.set_shut(shut);
+        }
+    }
+
+    /// Whether all that was accepted was taken, where the doors are shut.
+    pub fn is_idle(&self) -> bool {
+        self.doors.get().is_none_or(|doors| doors.is_idle())
+    }
+
+    pub fn doors(&self) -> Option<&Arc<Doors>> {
+        self.doors.get()
+    }
+
+    pub fn nonce(&self) -> u64 {
+        self.capture.nonce()
+    }
+
+    /// Connections that were counted.
+    pub fn connections(&self) -> u64 {
+        self.handing.connections()
     }
 
     /// Closes the listeners: what comes now is refused in the kernel.
@@ -301,7 +345,6 @@ impl Governor {
         mut listeners: Listeners,
         mut foreigners: mpsc::Receiver<Origin>,
     ) {
-        let handing = Arc::new(Handing::new(self.parts.clone()));
         let mut stopping = self.stopping.subscribe();
         let mut retiring = tokio::time::interval(RETIRING);
         loop {
@@ -323,7 +366,7 @@ impl Governor {
                     origin,
                     destination,
                 }) => {
-                    handing.take(Taken {
+                    self.handing.take(Taken {
                         stream,
                         origin,
                         destination,
@@ -348,6 +391,7 @@ impl Governor {
     }
 
     async fn serve_namespace(&self, listeners: &Listeners, origin: &Origin) {
+        let _entered = self.parts.gate.enter();
         match listeners.serve_namespace(origin).await {
             Ok(new) => tracing::info!(new, netns = origin.netns_cookie, "listening in a namespace"),
             Err(error) => tracing::warn!(%error, "connections from a namespace stay refused"),

@@ -45,12 +45,17 @@ pub struct Handing {
 }
 
 impl Handing {
-    pub fn new(parts: Arc<Parts>) -> Self {
+    /// Counts on from `connections`.
+    pub fn new(parts: Arc<Parts>, connections: u64) -> Self {
         Self {
             parts,
             places: Arc::new(Semaphore::new(AT_ONCE)),
-            count: AtomicU64::new(0),
+            count: AtomicU64::new(connections),
         }
+    }
+
+    pub fn connections(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
     }
 
     /// Takes one connection from here on, without waiting.
@@ -60,7 +65,9 @@ impl Handing {
             return self.turn_away(&taken, "too many connections wait");
         };
         let this = self.clone();
+        let entered = self.parts.gate.enter();
         tokio::spawn(async move {
+            let _entered = entered;
             if let Err(reason) = this.hand_over(&taken, place).await {
                 this.turn_away(&taken, reason);
             }
@@ -178,6 +185,7 @@ pub async fn answer_for_tokens(parts: Arc<Parts>, mut wanted: mpsc::Receiver<Wan
         };
         let parts = parts.clone();
         tokio::spawn(async move {
+            let _entered = want.entered;
             let reading = tokio::task::spawn_blocking(move || {
                 let _place = place;
                 let config = parts.config();

@@ -28,6 +28,31 @@ pub enum Entry {
     },
     Stopping,
     Stopped,
+    /// Somebody has another build take over in place.
+    UpgradeBegun {
+        from: &'static str,
+        to: String,
+        program: String,
+    },
+    /// It does not take over; nothing has changed.
+    UpgradeRefused {
+        program: String,
+        why: String,
+    },
+    /// This build has taken over.
+    Upgraded {
+        from: String,
+        to: &'static str,
+        program: String,
+        /// Workers that go on with their sessions, by their process ids.
+        retired: Vec<u32>,
+    },
+    /// A worker from before an upgrade has ended.
+    WorkerEnded {
+        pid: u32,
+        version: String,
+        why: String,
+    },
     /// Somebody connected to a capture listener past the hooks: reset.
     NoOrigin {
         peer: Option<SocketAddr>,
@@ -155,7 +180,8 @@ impl Entry {
             | Self::BreakGlass { .. }
             | Self::Approvals { .. }
             | Self::Channel { .. }
-            | Self::ConsoleDied { .. } => true,
+            | Self::ConsoleDied { .. }
+            | Self::UpgradeRefused { .. } => true,
             Self::Reload { error: problem, .. } | Self::Capture { problem, .. } => {
                 problem.is_some()
             }

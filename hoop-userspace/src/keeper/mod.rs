@@ -6,12 +6,14 @@
 
 pub mod accounts;
 mod approvals;
+mod askers;
 pub mod cgroups;
 mod child;
 mod console;
 pub mod control;
 pub mod courier;
 pub mod folders;
+mod gate;
 mod governing;
 mod handing;
 pub mod journal;
@@ -20,39 +22,52 @@ pub mod notify;
 pub mod people;
 mod questions;
 mod recent;
+mod retired;
 pub mod seen;
+mod signals;
 pub mod status;
 pub mod supervise;
 pub mod suspended;
+mod talk;
+pub mod upgrade;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Uid, User};
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::net::UnixStream;
+use tokio::sync::{Semaphore, mpsc};
+use zeroize::Zeroizing;
 
 use crate::accept::AcceptError;
 use crate::attribute::{Cgroups, cgroup2_mount};
 use crate::capture::CaptureError;
-use crate::config::{Bundle, Config, ConfigError};
+use crate::config::{BadBundle, Bundle, Config, ConfigError};
 use crate::identify::token::Tokens;
 use crate::record::{Ledger, RecordError};
 use crate::replay::ledgers;
 use crate::worker::privileges::{self, PrivilegeError};
-use approvals::Clerk;
+use approvals::{Clerk, ForDesk};
 use console::Console;
+use control::Answer;
 use courier::Courier;
+use gate::Gate;
 use governing::Governor;
 use journal::{Entry, Journal};
 use notify::Notify;
-use status::Reload;
+use retired::Retired;
+use signals::Signals;
+use status::{CountersStatus, Reload, UpgradeStatus};
 use supervise::{Candidate, Recipe, Worker};
 use suspended::Suspended;
+use talk::Ears;
+use upgrade::arrival::{self, Given, Taken};
+use upgrade::luggage::{Bag, Luggage, LuggageError};
 
 /// How the keeper was started.
 #[derive(Clone, Debug)]
@@ -60,6 +75,10 @@ pub struct Start {
     pub config: PathBuf,
     /// Passed on to each worker.
     pub worker_arguments: Vec<String>,
+    /// The file that this process was started from.
+    pub program: PathBuf,
+    /// Another build has become this one: what it hands over is on standard input.
+    pub takes_over: bool,
 }
 
 /// Why the keeper cannot start or go on.
@@ -94,6 +113,10 @@ pub enum KeeperError {
     WorkersGroup(String),
     #[error(transparent)]
     Suspended(#[from] suspended::SuspendedError),
+    #[error(transparent)]
+    Luggage(#[from] LuggageError),
+    #[error(transparent)]
+    Bundle(#[from] BadBundle),
     #[error("the keeper cannot start: {0}")]
     Io(#[from] std::io::Error),
 }
@@ -116,6 +139,13 @@ pub struct Parts {
     seen: Mutex<seen::Seen>,
     /// At the console.
     signed_in: Mutex<console::sessions::Sessions>,
+    gate: Gate,
+    desk: mpsc::Sender<ForDesk>,
+    /// The configuration in force, in its wire form, and its epoch.
+    bundle: Mutex<(u64, Zeroizing<Vec<u8>>)>,
+    /// One at a time.
+    upgrading: Arc<Semaphore>,
+    upgraded: Option<UpgradeStatus>,
 }
 
 /// Since the start; see [`status::CountersStatus`].
@@ -126,6 +156,28 @@ pub struct Counters {
     no_origin: AtomicU64,
     busy: AtomicU64,
     kernel_refused: AtomicU64,
+}
+
+impl Counters {
+    fn new(from: CountersStatus) -> Self {
+        Self {
+            accepted: from.accepted.into(),
+            handed_over: from.handed_over.into(),
+            no_origin: from.no_origin.into(),
+            busy: from.busy.into(),
+            kernel_refused: from.kernel_refused.into(),
+        }
+    }
+
+    fn status(&self) -> CountersStatus {
+        CountersStatus {
+            accepted: self.accepted.load(Ordering::Relaxed),
+            handed_over: self.handed_over.load(Ordering::Relaxed),
+            no_origin: self.no_origin.load(Ordering::Relaxed),
+            busy: self.busy.load(Ordering::Relaxed),
+            kernel_refused: self.kernel_refused.load(Ordering::Relaxed),
+        }
+    }
 }
 
 impl Parts {
@@ -151,10 +203,15 @@ pub fn run(start: &Start) -> Result<(), KeeperError> {
         return Err(KeeperError::NotRoot);
     }
     own_limits()?;
+    let received = match start.takes_over {
+        true => Some(arrival::received()?),
+        false => None,
+    };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .on_thread_start(signals::not_here)
         .build()?;
-    let ended = runtime.block_on(live(start.clone()));
+    let ended = runtime.block_on(live(start.clone(), received));
     // Reads of /proc that hang must not keep the process.
     runtime.shutdown_timeout(Duration::from_millis(500));
     ended
@@ -171,16 +228,28 @@ fn own_limits() -> std::io::Result<()> {
     Ok(nix::sys::prctl::set_dumpable(false)?)
 }
 
-async fn live(start: Start) -> Result<(), KeeperError> {
+async fn live(start: Start, received: Option<(Luggage, Bag)>) -> Result<(), KeeperError> {
     // Before anything else, so that no signal ends a half-started keeper.
     let mut signals = Signals::new()?;
     let notify = Notify::from_environment();
-    let bundle = Bundle::gather(&start.config)?;
+    let mut taken = match received {
+        Some((luggage, bag)) => Some(Taken::of(luggage, bag)?),
+        None => None,
+    };
+    let bundle = match taken
+        .as_mut()
+        .map(|taken| std::mem::take(&mut taken.bundle))
+    {
+        // As it was tried. A file that has changed since is for the next reload.
+        Some(wire) => Bundle::from_wire(&wire)?,
+        None => Bundle::gather(&start.config)?,
+    };
     let config = Config::from_bundle(&bundle)?;
     let account = privileges::account(&config.worker.user)?;
     folders::prepare(&config, &account)?;
-    let mut keeper = Keeper::open(start, config, &bundle, &account, notify).await?;
-    keeper.started();
+    let opened = Keeper::open(start, config, &bundle, &account, notify, taken);
+    let (mut keeper, client) = opened.await?;
+    keeper.started(client);
     keeper.until_told(&mut signals).await;
     keeper.stop(&mut signals).await;
     Ok(())
@@ -188,21 +257,25 @@ async fn live(start: Start) -> Result<(), KeeperError> {
 
 struct Keeper {
     console: Option<Console>,
+    control: Arc<tokio::net::UnixListener>,
     parts: Arc<Parts>,
     governor: Arc<Governor>,
     notify: Notify,
     epoch: u64,
+    upgrades: mpsc::Receiver<upgrade::Wanted>,
 }
 
 impl Keeper {
-    /// The worker comes first: what it does not take is not put into the kernel either.
+    /// The worker comes first: what it does not take is not put into the kernel either. Returns also
+    /// whoever waits for an upgrade, which this is then.
     async fn open(
         start: Start,
         config: Config,
         bundle: &Bundle,
         account: &User,
         notify: Notify,
-    ) -> Result<Self, KeeperError> {
+        taken: Option<Taken>,
+    ) -> Result<(Self, Option<UnixStream>), KeeperError> {
         let folder = config.worker.state.join(folders::KEEPER);
         let earlier = ledgers(&folder);
         let ledger = Ledger::open(&folder, "keeper")?;
@@ -210,27 +283,47 @@ impl Keeper {
         let recipe = Recipe {
             user: config.worker.user.clone(),
             arguments: start.worker_arguments.clone(),
+            restarts: taken.as_ref().map_or(0, |taken| taken.luggage.restarts),
         };
         let suspended = Arc::new(Suspended::open(&folder, journal.clone())?);
         let (wants, wanted) = mpsc::channel(64);
         let (desk, asked) = mpsc::channel(256);
         let (deliveries, delivered) = mpsc::channel(256);
-        let ears = supervise::Ears {
+        let gate = Gate::default();
+        let ears = Ears {
             wants,
-            desk,
+            desk: desk.clone(),
             deliveries,
+            journal: journal.clone(),
+            suspended: suspended.clone(),
+            gate: gate.clone(),
+            retired: Retired::default(),
         };
-        let worker = supervise::start(recipe, journal.clone(), suspended.clone(), ears);
         let config = Arc::new(config);
+        let mut handed = Given::of(taken, &config, &ears);
+        let worker = supervise::start(recipe, ears);
         // Before the first client can ask.
-        let courier = Courier::new(config.clone(), worker.clone(), journal.clone());
+        let sent = std::mem::take(&mut handed.courier);
+        let courier = Courier::new(config.clone(), worker.clone(), journal.clone(), sent);
         let courier = Arc::new(courier);
         tokio::spawn(courier.clone().serve(delivered));
         let (told, books) = (worker.clone(), journal.clone());
-        let (clerk, outbox) = Clerk::open(&folder, config.clone(), told, books, courier.clone())?;
+        let open = Clerk::open(
+            &folder,
+            config.clone(),
+            told,
+            books,
+            courier.clone(),
+            &handed.desk,
+        );
+        let (clerk, outbox) = open?;
         let clerk = Arc::new(clerk);
         tokio::spawn(clerk.clone().serve(asked, outbox));
-        let epoch = 1;
+        for (pid, said) in std::mem::take(&mut handed.desk.asked) {
+            // Gone only when the keeper is.
+            let _ = desk.send(ForDesk::Said(pid, said)).await;
+        }
+        let epoch = handed.epoch;
         worker
             .configure(candidate(epoch, bundle))
             .await
@@ -242,7 +335,7 @@ impl Keeper {
         };
         let parts = Arc::new(Parts {
             start,
-            since: SystemTime::now(),
+            since: handed.since,
             cgroups: Cgroups::new(cgroup2_mount()),
             worker,
             journal,
@@ -250,41 +343,51 @@ impl Keeper {
             tokens: Arc::default(),
             clerk,
             courier,
-            counters: Counters::default(),
+            counters: Counters::new(handed.counters),
             config: Mutex::new(config.clone()),
             reload: Mutex::new(reload),
-            names: Mutex::default(),
+            names: Mutex::new(std::mem::take(&mut handed.names)),
             seen: Mutex::default(),
-            signed_in: Mutex::default(),
+            signed_in: Mutex::new(std::mem::take(&mut handed.signed_in)),
+            gate: gate.clone(),
+            desk,
+            bundle: Mutex::new((epoch, bundle.to_wire())),
+            upgrading: Arc::new(Semaphore::new(1)),
+            upgraded: handed.upgraded.take(),
         });
         tokio::spawn(handing::answer_for_tokens(parts.clone(), wanted));
         let mut hoops = vec![account.uid];
         let page = match &config.console {
             None => None,
             Some(console) => {
-                // Now, because a process that cannot become it would die again and again.
-                let own = privileges::account(&console.user)?;
-                if own.uid == account.uid {
-                    return Err(KeeperError::SameAccount(console.user.clone()));
-                }
-                if people::is_in(&own, account.gid) {
-                    return Err(KeeperError::WorkersGroup(console.user.clone()));
-                }
-                hoops.push(own.uid);
-                let bound = console::bind(console.listen);
+                hoops.push(of_console(console, account)?);
+                let bound = match handed.console.take() {
+                    Some(listener) => console::take_over(listener),
+                    None => console::bind(console.listen),
+                };
                 Some(bound.map_err(|source| KeeperError::Console {
                     listen: console.listen,
                     source,
                 })?)
             }
         };
-        let listener = control::listen(&config.worker.runtime, account)?;
-        let governor = Governor::start(parts.clone())?;
+        let control = Arc::new(match handed.control.take() {
+            Some(listener) => control::take_over(listener)?,
+            None => control::listen(&config.worker.runtime, account)?,
+        });
+        let governor = Governor::start(parts.clone(), handed.governor.take())?;
+        let (upgrade, upgrades) = mpsc::channel(1);
         let answers = Arc::new(questions::Questions {
             parts: parts.clone(),
             governor: governor.clone(),
+            upgrades: upgrade,
         });
-        tokio::spawn(control::serve(listener, hoops, answers.clone()));
+        tokio::spawn(control::serve(
+            control.clone(),
+            hoops,
+            answers.clone(),
+            gate,
+        ));
         if page.is_some() {
             let recent = parts.journal.recent().clone();
             // Dropped: it is over when it is, and what it found is asked for.
@@ -293,19 +396,40 @@ impl Keeper {
             }));
         }
         let console = page.map(|page| Console::start(parts.clone(), answers, page, bundle));
-        Ok(Self {
+        let keeper = Self {
             console,
+            control,
             parts,
             governor,
             notify,
             epoch,
-        })
+            upgrades,
+        };
+        Ok((keeper, handed.client.take()))
     }
 
-    fn started(&self) {
-        self.parts.journal.write(&Entry::Started {
-            version: env!("CARGO_PKG_VERSION"),
-            config: self.parts.start.config.display().to_string(),
+    fn started(&self, client: Option<UnixStream>) {
+        let version = env!("CARGO_PKG_VERSION");
+        let (Some(client), Some(upgraded)) = (client, &self.parts.upgraded) else {
+            self.parts.journal.write(&Entry::Started {
+                version,
+                config: self.parts.start.config.display().to_string(),
+            });
+            return self.notify.ready(&self.line());
+        };
+        let program = self.parts.start.program.display().to_string();
+        let retired = self.parts.worker.retired().all();
+        let retired: Vec<u32> = retired.iter().map(|worker| worker.pid).collect();
+        let answer = Answer::Ok(serde_json::json!({
+            "from": upgraded.from, "to": version, "program": program, "upgraded": true,
+            "keeper": std::process::id(), "worker": self.parts.worker.now().pid, "retiring": retired,
+        }));
+        tokio::spawn(async move { control::answer(client, &answer).await });
+        self.parts.journal.write(&Entry::Upgraded {
+            from: upgraded.from.clone(),
+            to: version,
+            program,
+            retired,
         });
         self.notify.ready(&self.line());
     }
@@ -335,6 +459,11 @@ impl Keeper {
             tokio::select! {
                 _ = watchdog.tick() => self.notify.alive(),
                 _ = signals.hangup.recv() => self.reload().await,
+                Some(wanted) = self.upgrades.recv() => {
+                    if self.upgrade(wanted, signals).await {
+                        return;
+                    }
+                }
                 _ = signals.terminate.recv() => return,
                 _ = signals.interrupt.recv() => return,
             }
@@ -372,11 +501,8 @@ impl Keeper {
         });
         let gathered: Result<_, ConfigError> = gathered.await.map_err(|e| e.to_string())?;
         let (bundle, config) = gathered.map_err(|e| e.to_string())?;
-        fixed(&self.parts.config(), &config)?;
-        self.parts
-            .worker
-            .configure(candidate(epoch, &bundle))
-            .await?;
+        unchanged(&fixed(&self.parts.config()), &fixed(&config))?;
+        self.parts.worker.reload(candidate(epoch, &bundle)).await?;
         let config = Arc::new(config);
         self.parts.clerk.set_config(config.clone());
         self.parts.courier.set_config(config.clone());
@@ -384,6 +510,7 @@ impl Keeper {
             console.set_bundle(&bundle);
         }
         *lock(&self.parts.config) = config;
+        *lock(&self.parts.bundle) = (epoch, bundle.to_wire());
         self.governor.apply();
         Ok(())
     }
@@ -410,46 +537,49 @@ fn candidate(epoch: u64, bundle: &Bundle) -> Arc<Candidate> {
     })
 }
 
-/// What the kernel programs and the sockets were made with.
-fn fixed(now: &Config, next: &Config) -> Result<(), String> {
+/// What the kernel programs and the sockets were made with, by its name in the configuration.
+fn fixed(config: &Config) -> BTreeMap<String, String> {
+    let console = config.console.as_ref();
+    let listen = console.map_or_else(String::new, |console| console.listen.to_string());
+    let user = console.map_or_else(String::new, |console| console.user.clone());
     let fixed = [
-        (
-            "[capture] attach",
-            now.capture.attach == next.capture.attach,
-        ),
-        ("[capture] pins", now.capture.pins == next.capture.pins),
-        ("[capture] port", now.capture.port == next.capture.port),
-        (
-            "[console] listen",
-            now.console.as_ref().map(|c| c.listen) == next.console.as_ref().map(|c| c.listen),
-        ),
-        (
-            "[console] user",
-            now.console.as_ref().map(|c| &c.user) == next.console.as_ref().map(|c| &c.user),
-        ),
+        ("[capture] attach", config.capture.attach.clone()),
+        ("[capture] pins", config.capture.pins.display().to_string()),
+        ("[capture] port", config.capture.port.to_string()),
+        ("[console] listen", listen),
+        ("[console] user", user),
         (
             "[worker] runtime",
-            now.worker.runtime == next.worker.runtime,
+            config.worker.runtime.display().to_string(),
         ),
     ];
-    match fixed.into_iter().find(|(_, same)| !same) {
+    let fixed = fixed.into_iter();
+    fixed
+        .map(|(what, value)| (what.to_owned(), value))
+        .collect()
+}
+
+fn unchanged(
+    now: &BTreeMap<String, String>,
+    next: &BTreeMap<String, String>,
+) -> Result<(), String> {
+    match now
+        .iter()
+        .find(|(what, value)| next.get(*what) != Some(value))
+    {
         Some((what, _)) => Err(format!("{what} cannot change in a reload: restart hoop")),
         None => Ok(()),
     }
 }
 
-struct Signals {
-    hangup: Signal,
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            hangup: signal(SignalKind::hangup())?,
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
+/// The console's account; now, because a process that cannot become it would die again and again.
+fn of_console(console: &crate::config::Console, worker: &User) -> Result<Uid, KeeperError> {
+    let own = privileges::account(&console.user)?;
+    if own.uid == worker.uid {
+        return Err(KeeperError::SameAccount(console.user.clone()));
     }
+    if people::is_in(&own, worker.gid) {
+        return Err(KeeperError::WorkersGroup(console.user.clone()));
+    }
+    Ok(own.uid)
 }

@@ -27,7 +27,33 @@ impl Default for Names {
     }
 }
 
+/// What is remembered, for the keeper that takes over: an address, and its names with their ages in
+/// seconds, the latest first.
+pub type Carried = Vec<(IpAddr, Vec<(String, u64)>)>;
+
 impl Names {
+    pub fn carry(&self, now: Instant) -> Carried {
+        let addresses = self.by_address.iter().map(|(address, names)| {
+            let names = names.iter();
+            let names = names.map(|(name, at)| (name.clone(), now.duration_since(*at).as_secs()));
+            (*address, names.collect())
+        });
+        addresses.collect()
+    }
+
+    pub fn take_over(carried: Carried, now: Instant) -> Self {
+        let mut names = Self::default();
+        // The one looked at last comes first, and is to be forgotten last.
+        for (address, of_address) in carried.into_iter().rev() {
+            for (name, age) in of_address.into_iter().rev() {
+                if let Some(at) = now.checked_sub(Duration::from_secs(age)) {
+                    names.note(&name, &[address], at);
+                }
+            }
+        }
+        names
+    }
+
     pub fn note(&mut self, name: &str, addresses: &[IpAddr], now: Instant) {
         for address in addresses {
             let names = self
@@ -68,6 +94,9 @@ mod tests {
             names.of(address, start + REMEMBERED + Duration::from_secs(2)),
             ["b.example"]
         );
+        let carried = names.carry(start + REMEMBERED);
+        let mut next = Names::take_over(carried, start + REMEMBERED);
+        assert_eq!(next.of(address, start + REMEMBERED), ["b.example"]);
         let mapped: IpAddr = "::ffff:192.0.2.1".parse().unwrap();
         assert_eq!(names.of(mapped, start + REMEMBERED), ["b.example"]);
     }

@@ -38,7 +38,7 @@ pub enum NoPerson {
 
 /// An account of this host that somebody speaks with. What follows from it is looked up at every
 /// use: a reload, or a change of the host's groups, counts at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Account {
     /// For root: who became it, where that is known.
     pub uid: u32,

@@ -1,21 +1,23 @@
 //! Answers on the control socket.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use time::OffsetDateTime;
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
 
-use super::control::{Answer, Answers, Ask};
+use super::control::{self, Answer, Answers, Ask};
 use super::governing::Governor;
 use super::journal::Entry;
 use super::people::{self, Peer};
 use super::status::{
-    AgentStatus, ApprovalsStatus, CountersStatus, FrozenStatus, IdentityStatus, SessionStatus,
+    AgentStatus, ApprovalsStatus, FrozenStatus, IdentityStatus, RetiringStatus, SessionStatus,
     Status, SuspendedStatus, WorkerStatus,
 };
-use super::{Parts, lock};
+use super::{Parts, lock, upgrade};
 use crate::ask::Ballot;
 use crate::config::Mode;
 use crate::handover::{AgentStanding, Freeze, LiveSession};
@@ -28,6 +30,8 @@ const LONGEST_FREEZE: Duration = Duration::from_secs(24 * 60 * 60);
 pub struct Questions {
     pub parts: Arc<Parts>,
     pub governor: Arc<Governor>,
+    /// Builds that were found fit to take over.
+    pub upgrades: mpsc::Sender<upgrade::Wanted>,
 }
 
 impl Answers for Questions {
@@ -75,6 +79,7 @@ impl Answers for Questions {
                 Ok(value) => Answer::Ok(value),
                 Err(why) => Answer::Error(why),
             },
+            Ask::Upgrade { .. } => Answer::Error("an upgrade is answered apart".into()),
             Ask::Approvals { .. }
             | Ask::Approval { .. }
             | Ask::Vote { .. }
@@ -83,6 +88,23 @@ impl Answers for Questions {
                 Err(why) => Answer::Error(why),
             },
         }
+    }
+
+    fn upgrade(&self, to: Option<PathBuf>, check: bool, peer: Peer, client: UnixStream) {
+        let (parts, upgrades) = (self.parts.clone(), self.upgrades.clone());
+        // The gate must not wait for it, nor may whoever else asks.
+        tokio::spawn(async move {
+            match upgrade::prepare(&parts, to, check, peer).await {
+                Ok(upgrade::Prepared::Checked(answer)) => {
+                    control::answer(client, &Answer::Ok(answer)).await;
+                }
+                Ok(upgrade::Prepared::Ready(ready)) => {
+                    // Gone only when the keeper is.
+                    let _ = upgrades.send(upgrade::Wanted { ready, client }).await;
+                }
+                Err(why) => control::answer(client, &Answer::Error(why)).await,
+            }
+        });
     }
 }
 
@@ -319,7 +341,21 @@ impl Questions {
     pub async fn status(&self) -> Status {
         let parts = &self.parts;
         let config = parts.config();
-        let sessions = parts.worker.sessions().await;
+        let (mut sessions, of_retired) = parts.worker.sessions_by_worker().await;
+        let count = |pid: u32| {
+            let of_it = of_retired.iter().find(|(of, _)| *of == pid);
+            of_it.map_or(0, |(_, sessions)| sessions.len())
+        };
+        let retired = parts.worker.retired().all();
+        let retiring = retired.iter().map(|worker| RetiringStatus {
+            pid: worker.pid,
+            version: worker.version.clone(),
+            since: worker.since.into(),
+            until: worker.until.into(),
+            sessions: count(worker.pid),
+        });
+        let retiring = retiring.collect();
+        sessions.extend(of_retired.into_iter().flat_map(|(_, sessions)| sessions));
         let agents = parts.worker.agents().await;
         let now = parts.worker.now();
         let reload = lock(&parts.reload).clone();
@@ -340,6 +376,8 @@ impl Questions {
             approvals: ApprovalsStatus { pending, problem },
             channels,
             reload,
+            upgrade: parts.upgraded.clone(),
+            retiring,
             worker: WorkerStatus {
                 pid: now.pid,
                 ready,
@@ -350,7 +388,7 @@ impl Questions {
             agents: self.agents(agents.standings),
             identity: agents.counts,
             sessions: sessions.into_iter().map(session).collect(),
-            counters: self.counters(),
+            counters: parts.counters.status(),
         }
     }
 
@@ -388,17 +426,6 @@ impl Questions {
                 .collect(),
         };
         config.agents.iter().map(status).collect()
-    }
-
-    fn counters(&self) -> CountersStatus {
-        let counters = &self.parts.counters;
-        CountersStatus {
-            accepted: counters.accepted.load(Ordering::Relaxed),
-            handed_over: counters.handed_over.load(Ordering::Relaxed),
-            no_origin: counters.no_origin.load(Ordering::Relaxed),
-            busy: counters.busy.load(Ordering::Relaxed),
-            kernel_refused: counters.kernel_refused.load(Ordering::Relaxed),
-        }
     }
 }
 

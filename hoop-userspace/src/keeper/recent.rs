@@ -26,7 +26,7 @@ const MAX_ENTRY: usize = 4096;
 const CUT: usize = 400;
 
 /// What people did, and what changed by it.
-const OF_PEOPLE: [&str; 15] = [
+const OF_PEOPLE: [&str; 18] = [
     "admin",
     "signed_in",
     "kill",
@@ -37,6 +37,9 @@ const OF_PEOPLE: [&str; 15] = [
     "reload",
     "started",
     "stopping",
+    "upgrade_begun",
+    "upgrade_refused",
+    "upgraded",
     "break_glass",
     "approval_voted",
     "approval_settled",

@@ -20,7 +20,13 @@ pub struct Status {
     /// Nothing is wrong: every hook attached, the worker ready, the last reload taken.
     pub well: bool,
     pub reload: Reload,
+    /// Since the last upgrade in place, if there was one.
+    #[serde(default)]
+    pub upgrade: Option<UpgradeStatus>,
     pub worker: WorkerStatus,
+    /// Workers from before an upgrade, oldest first: they go on with their sessions.
+    #[serde(default)]
+    pub retiring: Vec<RetiringStatus>,
     /// The slice that the kernel programs govern, below the cgroup2 mount.
     pub attached_to: String,
     pub hooks: Vec<Hook>,
@@ -48,6 +54,26 @@ pub struct WorkerStatus {
     pub pid: Option<u32>,
     pub ready: bool,
     pub restarts: u64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct UpgradeStatus {
+    /// The version before.
+    pub from: String,
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RetiringStatus {
+    pub pid: u32,
+    pub version: String,
+    #[serde(with = "time::serde::rfc3339")]
+    pub since: OffsetDateTime,
+    /// When it ends what still goes on.
+    #[serde(with = "time::serde::rfc3339")]
+    pub until: OffsetDateTime,
+    pub sessions: usize,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -153,7 +179,7 @@ pub fn stamp(time: OffsetDateTime) -> String {
     whole.format(&Rfc3339).unwrap_or_default()
 }
 
-/// Since the keeper's start.
+/// Since the keeper's start; upgrades go on counting.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CountersStatus {
     /// Connections that arrived with an origin.

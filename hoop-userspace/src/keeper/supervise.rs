@@ -1,9 +1,9 @@
 //! The worker's life: started, configured, watched, and started again when it dies.
 //!
 //! The keeper holds the listeners meanwhile, so what an agent notices of a worker's death is the
-//! end of its sessions and a second's wait.
+//! end of its sessions and a second's wait. Workers from before an upgrade are [`super::retired`];
+//! whoever asks for sessions, or steers one, need not know which worker has it.
 
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,33 +12,22 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::approvals::ForDesk;
 use super::child;
-use super::courier::Delivered;
-use super::journal::{Entry, Journal};
-use super::suspended::Suspended;
-use crate::handover::{
-    AgentStanding, Channel, ChannelError, Freeze, FromWorker, LiveSession, ToWorker,
-};
-use crate::identify::{Counts, Suspensions};
-use crate::ids::{AgentName, SessionId};
+use super::journal::Entry;
+use super::retired::{self, Retired};
+pub use super::talk::{Agents, Candidate, Want, Wish};
+use super::talk::{Carried, Ears, Heard, Talk};
+use crate::handover::{Channel, Freeze, LiveSession};
+use crate::ids::SessionId;
 
-/// A worker that has not taken its configuration by then is killed.
-const CONFIGURED_WITHIN: Duration = Duration::from_secs(20);
 /// The pause before a worker is started again, doubled each time it dies young.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// A worker that lived this long did not die young.
 const GROWN_UP: Duration = Duration::from_secs(10);
 /// What a drained worker has beyond its deadline.
-const GRACE: Duration = Duration::from_secs(5);
-/// Sessions that are believed in one answer.
-const MAX_LISTED: usize = 100_000;
-
-/// A configuration on its way into force.
-pub struct Candidate {
-    pub epoch: u64,
-    /// [`crate::config::Bundle`] in its wire form.
-    pub bundle: zeroize::Zeroizing<Vec<u8>>,
-}
+pub const GRACE: Duration = Duration::from_secs(5);
+/// For a worker to answer.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(3);
 
 /// The worker as others see it.
 #[derive(Clone, Default)]
@@ -49,86 +38,59 @@ pub struct WorkerNow {
     pub restarts: u64,
 }
 
-/// What the rest of the keeper may ask of the worker.
+/// What the rest of the keeper may ask of the workers.
 #[derive(Clone)]
 pub struct Worker {
     now: watch::Receiver<WorkerNow>,
     wishes: mpsc::Sender<Wish>,
-}
-
-/// How the agents' identities stand, and what was counted.
-#[derive(Clone, Debug, Default)]
-pub struct Agents {
-    pub standings: Vec<AgentStanding>,
-    pub counts: Counts,
-}
-
-/// The worker asks what an agent's token source holds now; the answer goes to this channel.
-pub struct Want {
-    pub request: u64,
-    pub agent: AgentName,
-    pub channel: Arc<Channel>,
-}
-
-enum Wish {
-    Configure(Arc<Candidate>, oneshot::Sender<Result<(), String>>),
-    List(oneshot::Sender<Vec<LiveSession>>),
-    Agents(oneshot::Sender<Agents>),
-    Kill(SessionId, String, oneshot::Sender<bool>),
-    Freeze(SessionId, Freeze, oneshot::Sender<bool>),
-    Drain(Duration, oneshot::Sender<()>),
-    /// Ends the worker at this end of a channel, if it is still the one that lives.
-    Replace(Arc<Channel>, String),
+    retired: Retired,
 }
 
 /// How a worker is started.
 pub struct Recipe {
     pub user: String,
     pub arguments: Vec<String>,
+    /// Workers that died under the keeper before.
+    pub restarts: u64,
 }
 
-/// Who hears what the worker says beside its answers.
-pub struct Ears {
-    pub wants: mpsc::Sender<Want>,
-    pub desk: mpsc::Sender<ForDesk>,
-    pub deliveries: mpsc::Sender<Delivered>,
+/// Workers that read nothing more until this is dropped.
+pub struct Paused {
+    pub current: Carried,
+    pub retired: Vec<(Arc<retired::Retiree>, Carried)>,
+    _go_on: Vec<oneshot::Sender<()>>,
 }
 
 /// Starts supervising; the task ends after [`Worker::drain`].
-pub fn start(
-    recipe: Recipe,
-    journal: Arc<Journal>,
-    suspended: Arc<Suspended>,
-    ears: Ears,
-) -> Worker {
-    let (tell, now) = watch::channel(WorkerNow::default());
+pub fn start(recipe: Recipe, ears: Ears) -> Worker {
+    let (tell, now) = watch::channel(WorkerNow {
+        restarts: recipe.restarts,
+        ..WorkerNow::default()
+    });
     let (wishes, asked) = mpsc::channel(64);
-    let Ears {
-        wants,
-        desk,
-        deliveries,
-    } = ears;
+    let retired = ears.retired.clone();
     let supervisor = Supervisor {
         recipe,
-        journal,
-        desk,
-        deliveries,
         tell,
         asked,
         current: None,
-        suspended,
-        wants,
-        lists: Vec::new(),
-        agents: Vec::new(),
-        steered: Vec::new(),
+        ears,
     };
     tokio::spawn(supervisor.run());
-    Worker { now, wishes }
+    Worker {
+        now,
+        wishes,
+        retired,
+    }
 }
 
 impl Worker {
     pub fn now(&self) -> WorkerNow {
         self.now.borrow().clone()
+    }
+
+    pub fn retired(&self) -> &Retired {
+        &self.retired
     }
 
     /// The channel to a worker that takes connections, waiting for one for a while.
@@ -140,80 +102,184 @@ impl Worker {
 
     /// Offers a configuration. It is in force, for this worker and those after it, if it is taken.
     pub async fn configure(&self, candidate: Arc<Candidate>) -> Result<(), String> {
-        let answer = self.wish(|reply| Wish::Configure(candidate, reply)).await;
+        let answer = wish(&self.wishes, |reply| Wish::Configure(candidate, reply)).await;
         answer.unwrap_or_else(|| Err("no worker answers".into()))
     }
 
-    /// The sessions that go on now; none if no worker answers.
-    pub async fn sessions(&self) -> Vec<LiveSession> {
-        let asked = self.wish(Wish::List);
-        let answer = tokio::time::timeout(Duration::from_secs(3), asked).await;
-        answer.ok().flatten().unwrap_or_default()
+    /// The same for one that replaces another. A retired worker that does not take it too is ended:
+    /// its rules would be out of date.
+    pub async fn reload(&self, candidate: Arc<Candidate>) -> Result<(), String> {
+        self.configure(candidate.clone()).await?;
+        self.retired.configure(&candidate).await;
+        Ok(())
     }
 
-    /// How each agent's identity stands; nothing if no worker answers.
+    /// The sessions that go on now; none of a worker that does not answer.
+    pub async fn sessions(&self) -> Vec<LiveSession> {
+        let (own, of_retired) = self.sessions_by_worker().await;
+        let of_retired = of_retired.into_iter().flat_map(|(_, sessions)| sessions);
+        own.into_iter().chain(of_retired).collect()
+    }
+
+    /// The same, apart: of the worker, and of each that retires by its process id.
+    pub async fn sessions_by_worker(&self) -> (Vec<LiveSession>, Vec<(u32, Vec<LiveSession>)>) {
+        let own = answered(&self.wishes, Wish::List).await.unwrap_or_default();
+        let mut of_retired = Vec::new();
+        for retiree in self.retired.all() {
+            let sessions = answered(&retiree.wishes, Wish::List).await;
+            of_retired.push((retiree.pid, sessions.unwrap_or_default()));
+        }
+        (own, of_retired)
+    }
+
+    /// How each agent's identity stands, by whoever looked last; nothing of a worker that does not
+    /// answer. What was counted is the worker's alone.
     pub async fn agents(&self) -> Agents {
-        let asked = self.wish(Wish::Agents);
-        let answer = tokio::time::timeout(Duration::from_secs(3), asked).await;
-        answer.ok().flatten().unwrap_or_default()
+        let mut agents = answered(&self.wishes, Wish::Agents)
+            .await
+            .unwrap_or_default();
+        for retiree in self.retired.all() {
+            let of_retired = answered(&retiree.wishes, Wish::Agents).await;
+            for standing in of_retired.unwrap_or_default().standings {
+                let same = agents
+                    .standings
+                    .iter_mut()
+                    .find(|s| s.agent == standing.agent && s.instance == standing.instance);
+                match same {
+                    Some(known) if known.looked_at < standing.looked_at => *known = standing,
+                    Some(_) => {}
+                    None => agents.standings.push(standing),
+                }
+            }
+        }
+        agents
     }
 
     /// Ends a session; says whether there was one.
     pub async fn kill(&self, session: SessionId, reason: String) -> bool {
-        let asked = self.wish(|reply| Wish::Kill(session, reason, reply));
-        let answer = tokio::time::timeout(Duration::from_secs(3), asked).await;
-        answer.ok().flatten().unwrap_or(false)
+        self.steer(|reply| Wish::Kill(session, reason.clone(), reply))
+            .await
     }
 
     /// Has a session stand still, or go on; says whether there was one, and whether it did.
     pub async fn freeze(&self, session: SessionId, freeze: Freeze) -> bool {
-        let asked = self.wish(|reply| Wish::Freeze(session, freeze, reply));
-        let answer = tokio::time::timeout(Duration::from_secs(3), asked).await;
-        answer.ok().flatten().unwrap_or(false)
+        self.steer(|reply| Wish::Freeze(session, freeze.clone(), reply))
+            .await
     }
 
-    /// Lets sessions finish within `within`, then ends them and the worker.
+    /// Lets sessions finish within `within`, then ends them and the workers.
     pub async fn drain(&self, within: Duration) {
-        self.wish(|reply| Wish::Drain(within, reply)).await;
+        let of_retired = self.retired.drain(within);
+        let own = wish(&self.wishes, |reply| Wish::Drain(within, reply));
+        tokio::join!(of_retired, own);
     }
 
-    /// Ends a worker that does not do its part; another is started.
+    /// Ends a worker that does not do its part; another is started, unless it retires.
     pub async fn replace(&self, channel: Arc<Channel>, why: String) {
-        // Gone only when the keeper is.
-        let _ = self.wishes.send(Wish::Replace(channel, why)).await;
+        let retiree = self.retired.at(&channel);
+        let wishes = retiree.as_ref().map_or(&self.wishes, |r| &r.wishes);
+        // Gone only when the keeper is, or when that worker has ended.
+        let _ = wishes.send(Wish::Replace(channel, why)).await;
     }
 
-    async fn wish<T>(&self, wish: impl FnOnce(oneshot::Sender<T>) -> Wish) -> Option<T> {
-        let (reply, answer) = oneshot::channel();
-        self.wishes.send(wish(reply)).await.ok()?;
-        answer.await.ok()
+    /// The channel to the worker with this process id, if it lives.
+    pub fn channel_to(&self, pid: u32) -> Option<Arc<Channel>> {
+        let now = self.now.borrow();
+        match now.pid == Some(pid) {
+            true => now.ready.clone(),
+            false => self
+                .retired
+                .all()
+                .iter()
+                .find(|r| r.pid == pid)
+                .map(|r| r.channel.clone()),
+        }
     }
+
+    /// The channels to all workers that live.
+    pub fn channels(&self) -> Vec<Arc<Channel>> {
+        let own = self.now.borrow().ready.clone().into_iter();
+        let of_retired = self.retired.all().into_iter().map(|r| r.channel.clone());
+        own.chain(of_retired).collect()
+    }
+
+    /// Has no worker read any more, for as long as what is returned lives; says why not, if one
+    /// does not come to rest.
+    pub async fn pause(&self, within: Duration) -> Result<Paused, String> {
+        let mut go_on = Vec::new();
+        let current = pause(&self.wishes, within, &mut go_on).await;
+        let current = current.ok_or("the worker is not ready: see `hoop status`")?;
+        let mut retired = Vec::new();
+        for retiree in self.retired.all() {
+            match pause(&retiree.wishes, within, &mut go_on).await {
+                Some(carried) => retired.push((retiree, carried)),
+                // It has just ended, or it will be replaced.
+                None if self.retired.at(&retiree.channel).is_none() => {}
+                None => {
+                    return Err(format!(
+                        "worker {}, which retires, does not answer",
+                        retiree.pid
+                    ));
+                }
+            }
+        }
+        Ok(Paused {
+            current,
+            retired,
+            _go_on: go_on,
+        })
+    }
+
+    async fn steer(&self, wish: impl Fn(oneshot::Sender<bool>) -> Wish) -> bool {
+        if answered(&self.wishes, &wish).await == Some(true) {
+            return true;
+        }
+        for retiree in self.retired.all() {
+            if answered(&retiree.wishes, &wish).await == Some(true) {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+async fn pause(
+    wishes: &mpsc::Sender<Wish>,
+    within: Duration,
+    go_on: &mut Vec<oneshot::Sender<()>>,
+) -> Option<Carried> {
+    let (told, carried) = oneshot::channel();
+    let (sender, receiver) = oneshot::channel();
+    wishes.send(Wish::Pause(told, receiver)).await.ok()?;
+    let carried = tokio::time::timeout(within, carried).await.ok()?.ok()?;
+    go_on.push(sender);
+    Some(carried)
+}
+
+async fn answered<T>(
+    wishes: &mpsc::Sender<Wish>,
+    of: impl FnOnce(oneshot::Sender<T>) -> Wish,
+) -> Option<T> {
+    let answer = tokio::time::timeout(ANSWERED_WITHIN, wish(wishes, of)).await;
+    answer.ok().flatten()
+}
+
+pub async fn wish<T>(
+    wishes: &mpsc::Sender<Wish>,
+    wish: impl FnOnce(oneshot::Sender<T>) -> Wish,
+) -> Option<T> {
+    let (reply, answer) = oneshot::channel();
+    wishes.send(wish(reply)).await.ok()?;
+    answer.await.ok()
 }
 
 struct Supervisor {
     recipe: Recipe,
-    journal: Arc<Journal>,
-    /// What people are asked.
-    desk: mpsc::Sender<ForDesk>,
-    /// What became of messages to channels.
-    deliveries: mpsc::Sender<Delivered>,
     tell: watch::Sender<WorkerNow>,
     asked: mpsc::Receiver<Wish>,
     /// What every new worker gets.
     current: Option<Arc<Candidate>>,
-    suspended: Arc<Suspended>,
-    wants: mpsc::Sender<Want>,
-    lists: Vec<(oneshot::Sender<Vec<LiveSession>>, Vec<LiveSession>)>,
-    agents: Vec<(oneshot::Sender<Agents>, Agents)>,
-    /// Sessions that were told to end, to stand still or to go on, and who waits for the answer.
-    steered: Vec<(SessionId, oneshot::Sender<bool>)>,
-}
-
-/// A configuration that was sent and not answered yet.
-struct Offered {
-    candidate: Arc<Candidate>,
-    reply: Option<oneshot::Sender<Result<(), String>>>,
-    by: Instant,
+    ears: Ears,
 }
 
 /// Why one worker's life ended.
@@ -236,13 +302,12 @@ impl Supervisor {
                 now.pid = None;
                 now.ready = None;
             });
-            self.lists.clear();
-            self.agents.clear();
-            self.steered.clear();
-            // Gone only when the keeper is.
-            let _ = self.desk.send(ForDesk::WorkerGone).await;
+            if let Some(pid) = pid {
+                // Gone only when the keeper is.
+                let _ = self.ears.desk.send(ForDesk::WorkerGone(pid)).await;
+            }
             match ended {
-                Ended::Died(why) => self.journal.write(&Entry::WorkerDied { pid, why }),
+                Ended::Died(why) => self.ears.journal.write(&Entry::WorkerDied { pid, why }),
                 Ended::Drained(reply) => {
                     let _ = reply.send(());
                     return;
@@ -265,212 +330,76 @@ impl Supervisor {
                 Ok(started) => started,
                 Err(error) => return Ended::Died(format!("it could not be started: {error}")),
             };
-        let channel = Arc::new(channel);
         let pid = child.id();
         self.tell.send_modify(|now| now.pid = pid);
+        let mut talk = Talk::new(pid.unwrap_or(0), Arc::new(channel), self.ears.clone());
         // First of all: no worker may let in whom another had to refuse.
-        let mut suspended = self.suspended.subscribe();
-        if let Err(error) = tell_suspended(&channel, &mut suspended).await {
+        if let Err(error) = talk.tell_suspended().await {
             return self.put_down(child, error.to_string()).await;
         }
-        let mut offered = None;
-        if let Some(candidate) = self.current.clone() {
-            match offer(&channel, candidate, None).await {
-                Ok(sent) => offered = Some(sent),
-                Err(error) => return self.put_down(child, error.to_string()).await,
-            }
+        if let Some(candidate) = self.current.clone()
+            && let Err(error) = talk.offer(candidate, None).await
+        {
+            return self.put_down(child, error.to_string()).await;
         }
         let mut draining = None;
         loop {
-            let late = offered.as_ref().map(|o: &Offered| o.by);
             tokio::select! {
                 status = child.wait() => return match draining {
                     Some(reply) => Ended::Drained(reply),
                     None => Ended::Died(child::how(status)),
                 },
-                message = channel.receive() => {
-                    let error = match message {
-                        Ok(Some((FromWorker::Question(message), _))) => {
-                            // It waits neither for the disk nor for this worker.
-                            let _ = self.desk.send(ForDesk::Said(message)).await;
-                            continue;
-                        }
-                        Ok(Some((message, _))) => {
-                            self.heard(message, &mut offered, &channel);
-                            continue;
-                        }
-                        // Its exit status follows and says more.
-                        Ok(None) => "it closed its socket".to_owned(),
-                        Err(error) => error.to_string(),
-                    };
-                    let ended = self.put_down(child, error).await;
-                    return match draining {
-                        Some(reply) => Ended::Drained(reply),
-                        None => ended,
-                    };
-                }
-                Ok(()) = suspended.changed() => {
-                    if let Err(error) = tell_suspended(&channel, &mut suspended).await {
-                        tracing::debug!(%error, "the worker could not be told who is suspended");
+                next = talk.next() => match talk.take(next).await {
+                    Heard::Nothing => {}
+                    Heard::Took(candidate) => {
+                        let epoch = candidate.epoch;
+                        self.current = Some(candidate);
+                        let channel = talk.channel.clone();
+                        self.tell.send_modify(|now| now.ready = Some(channel));
+                        self.ears.journal.write(&Entry::WorkerReady { pid, epoch });
                     }
-                }
-                wish = self.asked.recv() => match wish {
-                    None => return Ended::Unwanted,
-                    Some(Wish::Drain(within, reply)) => {
-                        let millis = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
-                        let _ = channel.send(&ToWorker::Drain { within: millis }, None).await;
-                        self.tell.send_modify(|now| now.ready = None);
-                        draining = Some(reply);
-                        offered = None;
-                        tokio::spawn(kill_after(child.id(), within + GRACE, self.tell.subscribe()));
-                    }
-                    Some(Wish::Replace(of, why)) if Arc::ptr_eq(&of, &channel) => {
+                    over @ (Heard::Closed | Heard::Over(_)) => {
+                        let why = match over {
+                            Heard::Over(why) => why,
+                            _ => "it closed its socket".into(),
+                        };
                         let ended = self.put_down(child, why).await;
                         return match draining {
                             Some(reply) => Ended::Drained(reply),
                             None => ended,
                         };
                     }
-                    Some(wish) => self.grant(wish, &channel, &mut offered).await,
                 },
-                () = at(late) => {
-                    return self.put_down(child, "it did not take its configuration in time".into()).await;
-                }
-            }
-        }
-    }
-
-    async fn grant(&mut self, wish: Wish, channel: &Channel, offered: &mut Option<Offered>) {
-        match wish {
-            Wish::Configure(_, reply) if offered.is_some() => {
-                let _ = reply.send(Err("another configuration is being taken".into()));
-            }
-            Wish::Configure(candidate, reply) => {
-                // A failure shows as the worker's end; the reply is dropped then, which says no.
-                *offered = offer(channel, candidate, Some(reply)).await.ok();
-            }
-            Wish::List(reply) => {
-                self.lists.push((reply, Vec::new()));
-                if self.lists.len() == 1 {
-                    let _ = channel.send(&ToWorker::ListSessions, None).await;
-                }
-            }
-            Wish::Agents(reply) => {
-                self.agents.push((reply, Agents::default()));
-                if self.agents.len() == 1 {
-                    let _ = channel.send(&ToWorker::ListAgents, None).await;
-                }
-            }
-            Wish::Kill(session, reason, reply) => {
-                self.steered.push((session, reply));
-                let _ = channel
-                    .send(&ToWorker::Kill { session, reason }, None)
-                    .await;
-            }
-            Wish::Freeze(session, freeze, reply) => {
-                self.steered.push((session, reply));
-                let _ = channel
-                    .send(&ToWorker::Freeze { session, freeze }, None)
-                    .await;
-            }
-            Wish::Drain(..) | Wish::Replace(..) => {}
-        }
-    }
-
-    fn heard(
-        &mut self,
-        message: FromWorker,
-        offered: &mut Option<Offered>,
-        channel: &Arc<Channel>,
-    ) {
-        match message {
-            FromWorker::Configured { epoch, outcome } => {
-                let Some(offer) = offered.take_if(|o| o.candidate.epoch == epoch) else {
-                    return;
-                };
-                if outcome.is_ok() {
-                    self.current = Some(offer.candidate);
-                    self.tell
-                        .send_modify(|now| now.ready = Some(channel.clone()));
-                    let pid = self.tell.borrow().pid;
-                    self.journal.write(&Entry::WorkerReady { pid, epoch });
-                } else if let (Err(why), None) = (&outcome, &offer.reply) {
-                    // It took the same one before: a worker of its own would not help.
-                    self.journal.write(&Entry::Reload {
-                        epoch,
-                        error: Some(why.clone()),
-                    });
-                }
-                if let Some(reply) = offer.reply {
-                    let _ = reply.send(outcome);
-                }
-            }
-            FromWorker::Sessions { part, last } => self.listed(part, last),
-            FromWorker::Agents { part, counts, last } => self.agents_listed(&part, counts, last),
-            FromWorker::Suspend(suspension) => {
-                if let Err(error) = self.suspended.suspend(suspension) {
-                    tracing::error!(%error, "a suspension does not outlive this process");
-                }
-            }
-            FromWorker::WantToken { request, agent } => {
-                let channel = channel.clone();
-                let want = Want {
-                    request,
-                    agent,
-                    channel,
-                };
-                if self.wants.try_send(want).is_err() {
-                    tracing::warn!("too many questions for tokens wait; one is not answered");
-                }
-            }
-            FromWorker::Delivered { number, problem } => {
-                // Where the courier is far behind it is sent again, which its id tells.
-                let _ = self.deliveries.try_send((number, problem));
-            }
-            FromWorker::Question(_) => {}
-            FromWorker::Steered { session, found } => {
-                if let Some(at) = self.steered.iter().position(|(id, _)| *id == session) {
-                    let _ = self.steered.remove(at).1.send(found);
-                }
-            }
-            FromWorker::Event {
-                kind,
-                detail,
-                session,
-            } => {
-                let session = session.map(|s| s.to_string());
-                self.journal.write(&Entry::Worker {
-                    kind,
-                    detail,
-                    session,
-                });
-            }
-        }
-    }
-
-    /// One answer serves all who asked meanwhile.
-    fn listed(&mut self, part: Vec<LiveSession>, last: bool) {
-        for (_, sessions) in &mut self.lists {
-            let room = MAX_LISTED.saturating_sub(sessions.len());
-            sessions.extend(part.iter().take(room).cloned());
-        }
-        if last {
-            for (reply, sessions) in self.lists.drain(..) {
-                let _ = reply.send(sessions);
-            }
-        }
-    }
-
-    /// One answer serves all who asked meanwhile.
-    fn agents_listed(&mut self, part: &[AgentStanding], counts: Counts, last: bool) {
-        for (_, agents) in &mut self.agents {
-            let room = MAX_LISTED.saturating_sub(agents.standings.len());
-            agents.standings.extend(part.iter().take(room).cloned());
-            agents.counts = counts;
-        }
-        if last {
-            for (reply, agents) in self.agents.drain(..) {
-                let _ = reply.send(agents);
+                wish = self.asked.recv() => match wish {
+                    None => return Ended::Unwanted,
+                    Some(Wish::Drain(within, reply)) => {
+                        talk.drain(within).await;
+                        self.tell.send_modify(|now| now.ready = None);
+                        draining = Some(reply);
+                        tokio::spawn(kill_after(child.id(), within + GRACE, self.tell.subscribe()));
+                    }
+                    Some(Wish::Replace(of, why)) if Arc::ptr_eq(&of, &talk.channel) => {
+                        let ended = self.put_down(child, why).await;
+                        return match draining {
+                            Some(reply) => Ended::Drained(reply),
+                            None => ended,
+                        };
+                    }
+                    Some(Wish::Pause(told, go_on)) => {
+                        let rests = !talk.is_offered() && self.tell.borrow().ready.is_some();
+                        let carried = pid.filter(|_| rests).map(|pid| Carried {
+                            pid,
+                            channel: talk.channel.clone(),
+                        });
+                        // Dropped where it is not at rest, which says so.
+                        if let Some(carried) = carried
+                            && told.send(carried).is_ok()
+                        {
+                            let _ = go_on.await;
+                        }
+                    }
+                    Some(wish) => talk.grant(wish).await,
+                },
             }
         }
     }
@@ -483,41 +412,6 @@ impl Supervisor {
             return Ended::Died(why);
         };
         Ended::Died(child::how(status))
-    }
-}
-
-async fn tell_suspended(
-    channel: &Channel,
-    suspended: &mut watch::Receiver<Suspensions>,
-) -> Result<(), ChannelError> {
-    let list = suspended.borrow_and_update().clone();
-    let message = ToWorker::Suspended(list);
-    let sent = tokio::time::timeout(CONFIGURED_WITHIN, channel.send(&message, None)).await;
-    sent.unwrap_or(Err(ChannelError::Io(io::ErrorKind::TimedOut.into())))
-}
-
-async fn offer(
-    channel: &Channel,
-    candidate: Arc<Candidate>,
-    reply: Option<oneshot::Sender<Result<(), String>>>,
-) -> Result<Offered, ChannelError> {
-    let message = ToWorker::Configure {
-        epoch: candidate.epoch,
-        bundle: candidate.bundle.to_vec(),
-    };
-    let sent = tokio::time::timeout(CONFIGURED_WITHIN, channel.send(&message, None)).await;
-    sent.unwrap_or(Err(ChannelError::Io(io::ErrorKind::TimedOut.into())))?;
-    Ok(Offered {
-        candidate,
-        reply,
-        by: Instant::now() + CONFIGURED_WITHIN,
-    })
-}
-
-async fn at(when: Option<Instant>) {
-    match when {
-        Some(when) => tokio::time::sleep_until(when.into()).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{SigSet, Signal};
 use tokio::sync::watch;
 
 use super::anchor::{self, Anchor};
@@ -209,7 +210,12 @@ impl Flusher {
             .name("hoop-flush".into())
             .spawn({
                 let shared = shared.clone();
-                move || shared.run()
+                move || {
+                    // They are for threads that were made to hear them; see `keeper/signals.rs`.
+                    let others = [Signal::SIGHUP, Signal::SIGTERM, Signal::SIGINT];
+                    let _ = SigSet::from_iter(others).thread_block();
+                    shared.run();
+                }
             })?;
         Ok(Self {
             shared,

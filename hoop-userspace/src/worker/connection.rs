@@ -20,7 +20,7 @@ use crate::config::{Agent, Mode, ProtocolKind, Resource};
 use crate::decide::{Decided, Decider, Permitted, Refusal, Subject};
 use crate::forward::postgres::SessionCatalog;
 use crate::forward::{self, ForwardError, Pass, Route, Target};
-use crate::handover::{Handover, LiveSession};
+use crate::handover::{Cancel, FromWorker, Handover, LiveSession};
 use crate::identify::{Identity, IdentityError, Occasion, Proved, Reason, Standing};
 use crate::ids::{Epochs, SessionId};
 use crate::mask::Catalog;
@@ -32,6 +32,9 @@ use crate::terminate::{End, Protocol, Stopped};
 
 /// A client of an unconfigured destination that says nothing for this long is not waited for.
 const FIRST_WORDS: Duration = Duration::from_secs(2);
+
+/// Of a CancelRequest's key, by protocol 3.2.
+const LONGEST_KEY: usize = 256;
 
 /// A connection and what is known of it before it says a word.
 pub(super) struct Connection {
@@ -167,6 +170,13 @@ impl Connection {
                 // The session that it means records it.
                 let found = self.shared.cancels.cancel(pid, &key, &agent.name);
                 tracing::debug!(found, agent = %agent.name, "cancel request");
+                if !found && key.len() <= LONGEST_KEY {
+                    let agent = agent.name.clone();
+                    let key = key.to_vec();
+                    // A keeper that is far behind passes none on: cancelling promises nothing.
+                    let cancel = FromWorker::Cancel(Cancel { agent, pid, key });
+                    let _ = self.shared.tell.try_send(cancel);
+                }
                 None
             }
             Err(error) => {

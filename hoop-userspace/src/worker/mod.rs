@@ -1,7 +1,7 @@
 //! The unprivileged process: everything that an agent or a server sends is read here.
 //!
 //! This file is the worker's own life: privileges given up, configuration taken, connections
-//! received and given a task each, reload, drain and end. What happens to one connection is in
+//! received and given a task each, reload, retirement, drain and end. What happens to one connection is in
 //! [`connection`].
 
 mod connection;
@@ -22,7 +22,7 @@ use std::io;
 use std::net::TcpStream;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::mpsc;
@@ -43,8 +43,12 @@ use threads::Threads;
 
 /// What sessions have after they were told to end: cancel upstream, wait for it, seal.
 const LAST_WORDS: Duration = Duration::from_secs(8);
-/// Sessions in one packet to the keeper; each takes some hundred bytes of the 64 KiB.
-const LISTED_AT_ONCE: usize = 50;
+/// Sessions in one packet to the keeper; each takes some hundred bytes of the 128 KiB.
+const LISTED_AT_ONCE: usize = 25;
+/// Messages of the keeper that are not understood; past it there is no talking with it.
+const MAX_MISUNDERSTOOD: u32 = 64;
+/// A worker that retires goes on for no longer.
+const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Connections at once. Each holds two sockets and a file.
 const MAX_CONNECTIONS: usize = 8192;
 
@@ -90,6 +94,8 @@ async fn serve(socket: OwnedFd, threads: &Threads) -> Result<(), WorkerError> {
         asker: Asker::new(first_ticket()?, ask),
         connections: JoinSet::new(),
         sessions: HashMap::new(),
+        retires: None,
+        misunderstood: 0,
     };
     let ended = worker.until_told(&channel).await;
     if let Ok(Some(within)) = ended {
@@ -136,21 +142,40 @@ struct Worker<'t> {
     connections: JoinSet<()>,
     /// Which session each of [`Worker::connections`] is, to name it should its task panic.
     sessions: HashMap<task::Id, SessionId>,
+    /// Another worker takes what is new: when this one ends what still goes on.
+    retires: Option<Instant>,
+    misunderstood: u32,
 }
 
 impl Worker<'_> {
-    /// Returns the deadline of the drain that the keeper asked for; `None` if the keeper is gone.
+    /// Returns the deadline of the drain that the keeper asked for, or none where it retires and all
+    /// is over; `None` if the keeper is gone.
     async fn until_told(&mut self, channel: &Channel) -> Result<Option<Duration>, ChannelError> {
         loop {
+            if self.retires.is_some() && self.connections.is_empty() {
+                tracing::info!("the last session has ended, and so does this worker");
+                return Ok(Some(Duration::ZERO));
+            }
+            let retires = self.retires;
             tokio::select! {
-                message = channel.receive::<ToWorker>() => match message? {
-                    None => return Ok(None),
-                    Some((ToWorker::Drain { within }, _)) => {
+                message = channel.receive::<ToWorker>() => match message {
+                    Ok(None) => return Ok(None),
+                    Ok(Some((ToWorker::Drain { within }, _))) => {
                         return Ok(Some(Duration::from_millis(within)));
                     }
-                    Some((message, socket)) => self.take(message, socket).await,
+                    Ok(Some((message, socket))) => self.take(message, socket).await,
+                    // A keeper of a later build may say more than this one knows.
+                    Err(ChannelError::Misunderstood(what)) if self.misunderstood < MAX_MISUNDERSTOOD => {
+                        self.misunderstood += 1;
+                        tracing::warn!(what, "a message of the keeper is not understood");
+                    }
+                    Err(error) => return Err(error),
                 },
                 Some(ended) = self.connections.join_next_with_id() => self.ended(ended),
+                () = at(retires) => {
+                    tracing::info!(left = self.connections.len(), "the time of this worker is over");
+                    return Ok(Some(Duration::ZERO));
+                }
             }
         }
     }
@@ -196,6 +221,18 @@ impl Worker<'_> {
                     if let Some(shared) = &self.shared {
                         shared.live.end(session, End::Killed(why));
                     }
+                }
+            }
+            ToWorker::Retire { within } => {
+                let within = Duration::from_millis(within).min(LONGEST);
+                self.retires = Some(Instant::now() + within);
+            }
+            ToWorker::Cancel(cancel) => {
+                if let Some(shared) = &self.shared {
+                    let found = shared
+                        .cancels
+                        .cancel(cancel.pid, &cancel.key, &cancel.agent);
+                    tracing::debug!(found, agent = %cancel.agent, "cancel request of another worker");
                 }
             }
             ToWorker::Drain { .. } => {}
@@ -379,6 +416,13 @@ impl Worker<'_> {
     }
 }
 
+async fn at(when: Option<Instant>) {
+    match when {
+        Some(when) => tokio::time::sleep_until(when.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
 fn session_id() -> Option<SessionId> {
     let mut random = [0; 10];
     SystemRandom::new().fill(&mut random).ok()?;
@@ -431,6 +475,20 @@ mod tests {
         drop(keeper);
         let ended = tokio::time::timeout(Duration::from_secs(5), worker).await;
         ended.unwrap().unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_retires_without_sessions_ends_at_once() {
+        let (ours, theirs) = handover::pair().unwrap();
+        let keeper = Channel::new(ours, Side::Keeper).unwrap();
+        let worker = tokio::spawn(async move { serve(theirs, &Threads::start()?).await });
+        // What it does not know yet it passes over.
+        keeper.send(&"Rejuvenate", None).await.unwrap();
+        let retire = ToWorker::Retire { within: u64::MAX };
+        keeper.send(&retire, None).await.unwrap();
+        let ended = tokio::time::timeout(Duration::from_secs(5), worker).await;
+        ended.unwrap().unwrap().unwrap();
+        assert!(keeper.receive::<FromWorker>().await.unwrap().is_none());
     }
 
     #[tokio::test]

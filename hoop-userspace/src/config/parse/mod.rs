@@ -259,6 +259,12 @@ impl Parser<'_> {
         {
             self.problems.add(written.span(), "`drain` is at most 1h");
         }
+        const DAY: Duration = Duration::from_secs(24 * 3600);
+        let retire = raw.retire.as_ref().map_or(DAY, |r| r.get_ref().0);
+        if let Some(written) = raw.retire.as_ref().filter(|_| retire > 7 * DAY) {
+            self.problems
+                .add(written.span(), "`retire` is at most 168h");
+        }
         if let Some(user) = raw.user.as_ref().filter(|u| u.get_ref().is_empty()) {
             self.problems.add(user.span(), "the user has no name");
         }
@@ -267,6 +273,7 @@ impl Parser<'_> {
             state: self.absolute(raw.state.as_ref(), "/var/lib/hoop"),
             runtime: self.absolute(raw.runtime.as_ref(), "/run/hoop"),
             drain,
+            retire,
         }
     }
 

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use tokio::process::Child;
 use tokio::sync::{Semaphore, watch};
 
+use super::gate::Gate;
 use super::questions::Questions;
 use super::{Parts, child};
 use crate::config::Bundle;
@@ -41,11 +42,16 @@ const GROWN_UP: Duration = Duration::from_secs(10);
 /// The console's process as the rest of the keeper sees it.
 pub struct Console {
     bundle: watch::Sender<Arc<Bundle>>,
+    listener: Arc<tokio::net::TcpListener>,
 }
 
 /// Binds the listener. Must be called within a tokio runtime.
 pub fn bind(listen: SocketAddr) -> io::Result<tokio::net::TcpListener> {
-    let listener = TcpListener::bind(listen)?;
+    take_over(TcpListener::bind(listen)?)
+}
+
+/// Goes on with a listener that the keeper before had. The same holds.
+pub fn take_over(listener: TcpListener) -> io::Result<tokio::net::TcpListener> {
     listener.set_nonblocking(true)?;
     tokio::net::TcpListener::from_std(listener)
 }
@@ -60,6 +66,7 @@ impl Console {
     ) -> Self {
         let bundle = watch::Sender::new(Arc::new(bundle.for_console()));
         let (tell, ready) = watch::channel(None);
+        let (listener, gate) = (Arc::new(listener), parts.gate.clone());
         let keeping = Keeping {
             answers: Arc::new(Answers::new(parts.clone(), questions)),
             parts,
@@ -67,8 +74,13 @@ impl Console {
             ready: tell,
         };
         tokio::spawn(keeping.run());
-        tokio::spawn(accept(listener, ready));
-        Self { bundle }
+        tokio::spawn(accept(listener.clone(), ready, gate));
+        Self { bundle, listener }
+    }
+
+    /// For the keeper that takes over.
+    pub fn listener(&self) -> &Arc<tokio::net::TcpListener> {
+        &self.listener
     }
 
     /// Gives the process another configuration; it was taken by the keeper and the worker.
@@ -78,11 +90,18 @@ impl Console {
 }
 
 async fn accept(
-    listener: tokio::net::TcpListener,
+    listener: Arc<tokio::net::TcpListener>,
     mut ready: watch::Receiver<Option<Arc<Channel>>>,
+    gate: Gate,
 ) {
     loop {
-        let stream = match listener.accept().await {
+        gate.open().await;
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            // What comes waits in the kernel.
+            () = gate.shut() => continue,
+        };
+        let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
                 tracing::warn!(%error, "the console cannot accept");
@@ -115,12 +134,19 @@ impl Keeping {
     async fn run(mut self) {
         let mut pause = Duration::ZERO;
         loop {
+            self.parts.gate.open().await;
+            // Until it has ended: it belongs to this build.
+            let entered = self.parts.gate.enter();
             let born = Instant::now();
-            let why = match self.spawn() {
+            let ended = match self.spawn() {
                 Ok((child, channel)) => self.life(child, Arc::new(channel)).await,
-                Err(error) => format!("it could not be started: {error}"),
+                Err(error) => Some(format!("it could not be started: {error}")),
             };
             self.ready.send_replace(None);
+            drop(entered);
+            let Some(why) = ended else {
+                continue;
+            };
             self.parts
                 .journal
                 .write(&super::journal::Entry::ConsoleDied { why });
@@ -132,8 +158,22 @@ impl Keeping {
         }
     }
 
-    /// Why it ended.
-    async fn life(&mut self, mut child: Child, channel: Arc<Channel>) -> String {
+    /// Why it ended; `None` where it was ended for another build.
+    async fn life(&mut self, mut child: Child, channel: Arc<Channel>) -> Option<String> {
+        let gate = self.parts.gate.clone();
+        let ended = tokio::select! {
+            why = self.serve(&mut child, channel) => why,
+            () = gate.shut() => {
+                if let Err(error) = child.kill().await {
+                    tracing::warn!(%error, "the console's process cannot be ended");
+                }
+                return None;
+            }
+        };
+        Some(ended)
+    }
+
+    async fn serve(&mut self, child: &mut Child, channel: Arc<Channel>) -> String {
         let mut changes = self.parts.clerk.changes();
         let places = Arc::new(Semaphore::new(AT_ONCE));
         if let Err(why) = self.configure(&channel).await {
@@ -149,9 +189,10 @@ impl Keeping {
                             return "its wishes cannot be counted".into();
                         };
                         let (answers, channel) = (self.answers.clone(), channel.clone());
+                        let entered = self.parts.gate.enter();
                         tokio::spawn(async move {
                             answers.answer(wish, &channel).await;
-                            drop(place);
+                            drop((place, entered));
                         });
                     }
                     // Its exit status says more.
@@ -188,7 +229,7 @@ impl Keeping {
     }
 }
 
-async fn ended(mut child: Child) -> String {
+async fn ended(child: &mut Child) -> String {
     match tokio::time::timeout(Duration::from_secs(1), child.wait()).await {
         Ok(status) => child::how(status),
         Err(_) => "it closed its socket".into(),

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use ring::digest::{SHA256, digest};
+use serde::{Deserialize, Serialize};
 
 use crate::keeper::people::Account;
 
@@ -18,7 +19,7 @@ const MAX_CODES: usize = 32;
 const CODE_FOR: Duration = Duration::from_secs(120);
 
 /// Whom a session is for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Who {
     /// An account of this host, which the kernel vouched for at `hoop console login`. Not the
     /// person: name and groups are those that the configuration gives it when they are needed.
@@ -69,7 +70,52 @@ struct Session {
 
 type Digest = [u8; 32];
 
+/// A session, for the keeper that takes over. The token itself is in a browser alone.
+#[derive(Serialize, Deserialize)]
+pub struct Carried {
+    key: Digest,
+    who: Who,
+    csrf: String,
+    /// Milliseconds ago.
+    began: u64,
+    used: u64,
+}
+
 impl Sessions {
+    /// Codes that wait to be used are not among it: whoever wants one asks again.
+    pub fn carry(&self, now: Instant) -> Vec<Carried> {
+        let ago =
+            |at: Instant| u64::try_from(now.duration_since(at).as_millis()).unwrap_or(u64::MAX);
+        let sessions = self.sessions.iter().map(|(key, session)| Carried {
+            key: *key,
+            who: session.who.clone(),
+            csrf: session.csrf.clone(),
+            began: ago(session.began),
+            used: ago(session.used),
+        });
+        sessions.collect()
+    }
+
+    pub fn take_over(carried: Vec<Carried>, now: Instant) -> Self {
+        let at = |ago: u64| now.checked_sub(Duration::from_millis(ago));
+        let sessions = carried
+            .into_iter()
+            .take(MAX_SESSIONS)
+            .filter_map(|carried| {
+                let session = Session {
+                    who: carried.who,
+                    csrf: carried.csrf,
+                    began: at(carried.began)?,
+                    used: at(carried.used)?,
+                };
+                Some((carried.key, session))
+            });
+        Self {
+            sessions: sessions.collect(),
+            codes: HashMap::new(),
+        }
+    }
+
     /// Begins a session under a token that nobody can guess.
     pub fn begin(&mut self, token: &str, csrf: String, who: Who, now: Instant, bounds: Bounds) {
         self.sessions
@@ -199,6 +245,23 @@ mod tests {
         sessions.begin("d", "f".into(), ada(), start, BOUNDS);
         sessions.end("d");
         assert!(find(&mut sessions, "d", start).is_none());
+    }
+
+    #[test]
+    fn the_next_keeper_knows_who_is_signed_in_and_since_when() {
+        let mut before = Sessions::default();
+        let now = Instant::now();
+        before.begin("a", "f".into(), ada(), now, BOUNDS);
+        before.promise("code", account(), now).unwrap();
+        let later = now + Duration::from_secs(50);
+        let carried = serde_json::to_string(&before.carry(later)).unwrap();
+        assert!(!carried.contains("\"a\""), "the token itself");
+        let mut after = Sessions::take_over(serde_json::from_str(&carried).unwrap(), later);
+        let found = find(&mut after, "a", later).unwrap();
+        assert_eq!((found.who, found.left), (ada(), Duration::from_secs(100)));
+        assert_eq!(found.csrf, "f");
+        assert!(find(&mut after, "a", later + Duration::from_secs(100)).is_none());
+        assert!(after.redeem("code", later).is_none());
     }
 
     #[test]
