@@ -3,6 +3,8 @@
 mod libtest;
 mod mocha;
 mod pytest;
+mod regress;
+mod script;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -13,7 +15,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use hoop_tests::{Who, World};
 
-use super::suites::{Runner, Suite};
+use super::ssh::Hosts;
+use super::suites::{Runner, Server, Suite};
 
 /// What became of each test, by its name.
 pub type Outcomes = BTreeMap<String, Outcome>;
@@ -24,6 +27,8 @@ pub struct Outcome {
     pub what: String,
     /// What was raised.
     pub why: String,
+    /// What the user of a client saw, where the suite tells it: it must be equal too.
+    pub seen: String,
 }
 
 impl Outcome {
@@ -31,6 +36,7 @@ impl Outcome {
         Self {
             what: what.to_owned(),
             why: why.to_owned(),
+            seen: String::new(),
         }
     }
 }
@@ -43,6 +49,8 @@ pub struct Run<'a> {
     pub folder: &'a Path,
     pub who: Who<'a>,
     pub database: &'a str,
+    /// Where suites of SSH run.
+    pub hosts: Option<&'a Hosts>,
     /// Only these tests; all if there are none.
     pub only: &'a [String],
 }
@@ -67,6 +75,8 @@ impl Run<'_> {
             Runner::Pytest => pytest::run(self),
             Runner::Libtest => libtest::run(self),
             Runner::Mocha => mocha::run(self),
+            Runner::Regress => regress::run(self),
+            Runner::Script => script::run(self),
         }
     }
 
@@ -74,12 +84,20 @@ impl Run<'_> {
     fn command(&self, program: &Path) -> Result<Command> {
         let mut command = self.world.state.command(self.who, program)?;
         command.current_dir(self.place());
-        command.env("PGPASSWORD", PASSWORD);
-        command.env("PGDATABASE", self.database);
+        match self.suite.server {
+            Server::Postgres => command
+                .env("PGPASSWORD", PASSWORD)
+                .env("PGDATABASE", self.database),
+            Server::Ssh => command.envs(self.hosts()?.environment(self.who, &self.suite.name)?),
+        };
         for (name, value) in &self.suite.environment {
             command.env(name, self.filled(value));
         }
         Ok(command)
+    }
+
+    fn hosts(&self) -> Result<&Hosts> {
+        self.hosts.context("this run has no host of SSH")
     }
 
     fn arguments(&self) -> impl Iterator<Item = String> {
@@ -87,7 +105,11 @@ impl Run<'_> {
     }
 
     fn filled(&self, text: &str) -> String {
-        text.replace("DATABASE", self.database)
+        let text = text.replace("DATABASE", self.database);
+        match self.hosts {
+            Some(hosts) => text.replace("THERE", &hosts.there(&self.suite.name)),
+            None => text,
+        }
     }
 
     fn place(&self) -> PathBuf {
