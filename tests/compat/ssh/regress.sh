@@ -96,9 +96,8 @@ exec $hoop_client -S $SSH -F $OBJ/ssh_proxy "\$@"
 END
 	chmod +x "$OBJ/$hoop_client-there.sh"
 done
-# What is told to connect to 127.0.0.1 is told the name.
-for hoop_client in "keyscan $SSHKEYSCAN" "conch $CONCH"; do
-	cat >"$OBJ/${hoop_client% *}-there.sh" <<END
+# ssh-keyscan is told the name instead of 127.0.0.1.
+cat >"$OBJ/keyscan-there.sh" <<END
 #!/bin/sh
 count=\$#
 while [ \$count -gt 0 ]; do
@@ -108,12 +107,10 @@ while [ \$count -gt 0 ]; do
 	[ "\$word" != 127.0.0.1 ] || word=$HOOP_STARTED
 	set -- "\$@" "\$word"
 done
-exec ${hoop_client#* } "\$@"
+exec $SSHKEYSCAN "\$@"
 END
-	chmod +x "$OBJ/${hoop_client% *}-there.sh"
-done
+chmod +x "$OBJ/keyscan-there.sh"
 SSHKEYSCAN=$OBJ/keyscan-there.sh
-CONCH=$OBJ/conch-there.sh
 chmod +x "$OBJ/connected.sh"
 SSHD=$OBJ/connected.sh
 SFTP=$OBJ/sftp-there.sh

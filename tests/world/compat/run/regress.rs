@@ -11,7 +11,7 @@ use hoop_tests::PATIENCE;
 use hoop_tests::sshd::ACCOUNT;
 
 use super::{Outcome, Outcomes, Run, Told, bounded};
-use crate::compat::ssh::{PROXIED, REGRESS_PORT, STARTED};
+use crate::compat::ssh::{Hosts, PROXIED, REGRESS_PORT, STARTED};
 
 /// Where the package has them.
 const INSTALLED: &str = "/usr/lib/openssh/regress";
@@ -87,9 +87,9 @@ fn prepared(run: &Run<'_>) -> Result<PathBuf> {
     }
     let step = |command: &mut Command| hoop_tests::run(command, "", PATIENCE)?.ok();
     step(Command::new("cp").arg("-a").arg(INSTALLED).arg(&folder))?;
-    for suffix in ["", ".pub"] {
-        let key = format!("{}{suffix}", hosts.key().display());
-        std::fs::copy(key, folder.join(format!("ssh-ed25519{suffix}")))?;
+    for entry in std::fs::read_dir(keys(hosts)?)? {
+        let entry = entry?;
+        std::fs::copy(entry.path(), folder.join(entry.file_name()))?;
     }
     let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("compat/ssh");
     std::fs::copy(ours.join("regress.sh"), folder.join("hoop-regress.sh"))?;
@@ -103,6 +103,26 @@ fn prepared(run: &Run<'_>) -> Result<PathBuf> {
     );
     std::fs::write(&body, text.replace(BODY, &format!("\n. $HOOP_PRELUDE{BODY}")))?;
     step(Command::new("chown").args(["-R", hosts.owner()]).arg(&folder))?;
+    Ok(folder)
+}
+
+/// The user's keys, which are the server's too, made once: the scripts' own way takes seconds for each of
+/// them.
+fn keys(hosts: &Hosts) -> Result<PathBuf> {
+    let folder = hosts.key().with_file_name("keys");
+    if folder.exists() {
+        return Ok(folder);
+    }
+    std::fs::create_dir_all(&folder)?;
+    for kind in ["ssh-dss", "ssh-rsa"] {
+        let mut keygen = Command::new("ssh-keygen");
+        keygen.args(["-q", "-N", "", "-C", kind, "-t", kind, "-f"]);
+        hoop_tests::run(keygen.arg(folder.join(kind)), "", PATIENCE)?.ok()?;
+    }
+    for suffix in ["", ".pub"] {
+        let key = format!("{}{suffix}", hosts.key().display());
+        std::fs::copy(key, folder.join(format!("ssh-ed25519{suffix}")))?;
+    }
     Ok(folder)
 }
 
@@ -130,7 +150,6 @@ fn environment(folder: &Path) -> Vec<(&'static str, String)> {
         ("TEST_SSH_SFTPSERVER", "/usr/lib/openssh/sftp-server"),
         ("TEST_SSH_PLINK", "plink"),
         ("TEST_SSH_PUTTYGEN", "puttygen"),
-        ("TEST_SSH_CONCH", "conch3"),
         ("TEST_SSH_UNSAFE_PERMISSIONS", "1"),
     ];
     all.extend(fixed.map(|(name, value)| (name, value.to_owned())));
