@@ -31,13 +31,19 @@ pub fn run(run: &Run<'_>) -> Result<Told> {
         // A folder of its own: scripts change and leave what others read.
         let folder = prepared(run)?;
         let outcomes = folder.join("outcomes");
-        let mut command = run.hosts()?.command(run.world, run.who, ACCOUNT, "timeout")?;
+        let mut command = run
+            .hosts()?
+            .command(run.world, run.who, ACCOUNT, "timeout")?;
         command.args(["-k", "5", LIMIT, "sh"]);
         command.arg(folder.join("test-exec.sh")).arg(&folder);
         command.arg(folder.join(format!("{script}.sh")));
         command.current_dir(&folder).env_clear();
         command.envs(environment(&folder));
-        bounded(&mut command, &run.file(&format!("{script}.out")), &run.file("err"))?;
+        bounded(
+            &mut command,
+            &run.file(&format!("{script}.out")),
+            &run.file("err"),
+        )?;
         let text = super::super::read(&outcomes)?;
         std::fs::write(run.file(&format!("{script}.outcomes")), &text)?;
         for (test, outcome) in steps(&text) {
@@ -93,7 +99,10 @@ fn prepared(run: &Run<'_>) -> Result<PathBuf> {
     }
     let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("compat/ssh");
     std::fs::copy(ours.join("regress.sh"), folder.join("hoop-regress.sh"))?;
-    std::fs::copy(run.world.place.path("known_hosts"), folder.join("hoop-known"))?;
+    std::fs::copy(
+        run.world.place.path("known_hosts"),
+        folder.join("hoop-known"),
+    )?;
     std::fs::write(folder.join("outcomes"), "")?;
     let body = folder.join("test-exec.sh");
     let text = super::super::read(&body)?;
@@ -101,8 +110,15 @@ fn prepared(run: &Run<'_>) -> Result<PathBuf> {
         text.matches(BODY).count() == 1,
         "{INSTALLED}/test-exec.sh sources its scripts in some other way"
     );
-    std::fs::write(&body, text.replace(BODY, &format!("\n. $HOOP_PRELUDE{BODY}")))?;
-    step(Command::new("chown").args(["-R", hosts.owner()]).arg(&folder))?;
+    std::fs::write(
+        &body,
+        text.replace(BODY, &format!("\n. $HOOP_PRELUDE{BODY}")),
+    )?;
+    step(
+        Command::new("chown")
+            .args(["-R", hosts.owner()])
+            .arg(&folder),
+    )?;
     Ok(folder)
 }
 
@@ -203,7 +219,10 @@ mod tests {
         let outcomes = steps(text);
         let what = |test: &str| outcomes[test].what.as_str();
         assert_eq!(what("one"), "passed");
-        assert_eq!((what("two"), outcomes["two"].why.as_str()), ("failed", "no"));
+        assert_eq!(
+            (what("two"), outcomes["two"].why.as_str()),
+            ("failed", "no")
+        );
         assert_eq!((what("three"), what("its end")), ("skipped", "passed"));
         assert_eq!(steps("step one\n")["its end"].what, "hung");
         assert_eq!(steps("step one\nstep ok all\n")["its end"].what, "passed");
