@@ -71,7 +71,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let folder = std::fs::canonicalize(&arguments.folder)?;
     std::fs::create_dir_all(folder.join("runs"))?;
     // Now, so that a table that cannot be read is told before the suites run, and not an hour later.
-    Explained::read()?;
+    let explained = Explained::read()?;
     let suites = suites::read()?;
     let mut ground = Ground::make(arguments, &suites, &folder)?;
     let mut all = Vec::new();
