@@ -112,6 +112,9 @@ const SHAPES: [&str; 25] = [
     r"\bAGE-SECRET-KEY-1[0-9A-Z]{58}",
 ];
 
+/// How SSH's kinds of keys in hardware begin (OpenSSH, PROTOCOL.u2f); they look like keys of `SHAPES`.
+const SSH_KINDS: [&[u8]; 2] = [b"sk-ssh-", b"sk-ecdsa-"];
+
 /// Between a name and its value: `=`, `:`, `=>`, with quotes around the name and perhaps escaped.
 const ASSIGNED: &str = r#"\\?["'\]]{0,2}\s{0,4}(?::=|=>|==?|:)\s{0,4}"#;
 
@@ -197,6 +200,12 @@ fn key(text: &[u8], value: Range<usize>) -> Option<Range<usize>> {
         b.is_ascii_alphanumeric() || matches!(**b, b'_' | b'-') || base64 && b"+/=".contains(b)
     };
     let value = value.start..value.end + rest.iter().take_while(of_key).count();
+    if SSH_KINDS
+        .iter()
+        .any(|kind| text.get(value.clone()).is_some_and(|v| v.starts_with(kind)))
+    {
+        return None;
+    }
     // A name of small letters and dashes is no key.
     let drawn = |b: &u8| b.is_ascii_digit() || b.is_ascii_uppercase();
     text.get(value.clone())?.iter().any(drawn).then_some(value)
