@@ -32,6 +32,7 @@ fn resource(server: &Server, user: &str) -> Resource {
         },
         allow_plain: true,
         allow_replication: false,
+        estimate: false,
         agent_password: None,
         max_message: 1 << 20,
         ssh: None,

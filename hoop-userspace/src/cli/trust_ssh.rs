@@ -4,8 +4,7 @@
 //! account has for the server's own key stays, and goes on serving direct connections. Clients
 //! that know no certificates find hoop's plain key.
 
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -14,6 +13,7 @@ use ipnet::IpNet;
 use super::home::{HomeFile, become_owner};
 use crate::config::{Bundle, Config, Host};
 use crate::terminate::ssh::keys::{HOST_AUTHORITY, HOST_KEY};
+use crate::whole;
 
 const DEFAULT_CONFIG: &str = "/etc/hoop/hoop.toml";
 const SYSTEM: &str = "/etc/ssh/ssh_known_hosts";
@@ -86,24 +86,11 @@ fn in_system(path: &Path, ours: &str) -> Result<()> {
     };
     let after = changed(&before, ours);
     if after != before {
-        replace(path, &after).with_context(|| format!("cannot write {}", path.display()))?;
+        whole::write(path, after.as_bytes(), 0o644)
+            .with_context(|| format!("cannot write {}", path.display()))?;
     }
     say(path, ours);
     Ok(())
-}
-
-fn replace(path: &Path, text: &str) -> std::io::Result<()> {
-    let new = path.with_extension("hoop-new");
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o644)
-        .custom_flags(libc::O_NOFOLLOW)
-        .open(&new)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    std::fs::rename(&new, path)
 }
 
 fn say(path: &Path, ours: &str) {

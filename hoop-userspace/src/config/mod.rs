@@ -256,6 +256,9 @@ pub struct Resource {
     pub max_message: usize,
     /// Present exactly where `protocol = "ssh"`.
     pub ssh: Option<Ssh>,
+    /// Whether the server may be asked to plan a statement that people are asked about, on hoop's own
+    /// connection. Default false: planning evaluates functions that are declared immutable.
+    pub estimate: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -166,6 +166,7 @@ pub(super) struct Resource {
     pub host_ca: Option<Spanned<Vec<Text>>>,
     pub known_hosts: Option<Text>,
     pub trust_on_first_use: Option<Spanned<bool>>,
+    pub estimate: Option<bool>,
 }
 
 #[derive(serde::Deserialize)]

@@ -164,6 +164,16 @@ fn said(to: To) -> (&'static str, Value, &'static [(&'static str, &'static str)]
             Act::Vote => ("Approve or refuse", named("QuestionInFull"), &[]),
             Act::Revoke => ("Take an approval back", named("QuestionInFull"), &[]),
             Act::Kill => ("End a session", json!({ "type": "object" }), &[]),
+            Act::Freeze => (
+                "Have a session stand still until somebody lets it go on",
+                json!({ "type": "object" }),
+                &[],
+            ),
+            Act::Thaw => (
+                "Let a frozen session go on",
+                json!({ "type": "object" }),
+                &[],
+            ),
             Act::Suspend => (
                 "Let an agent do nothing any more",
                 json!({ "type": "object" }),
@@ -231,6 +241,7 @@ fn schemas() -> Value {
             "message": text(), "statement": text(), "rules": texts(), "fingerprint": text(),
             "by": perhaps(), "reason": text(), "needs": texts(), "approved_by": texts(),
             "awaited": truth(), "in_transaction": truth(),
+            "estimate": { "type": ["integer", "null"] },
         })
     };
     let keys: Vec<String> = question()
@@ -315,7 +326,10 @@ fn schemas() -> Value {
             &["packs", "files", "agents", "resources"],
         ),
         "Masks": object(json!({ "masks": list(), "resources": texts() }), &["masks", "resources"]),
-        "Audit": object(json!({ "entries": list(), "all": truth() }), &["entries", "all"]),
+        "Audit": object(
+            json!({ "entries": list(), "all": truth(), "complete": truth() }),
+            &["entries", "all", "complete"],
+        ),
         "Decision": object(
             json!({
                 "verdict": { "enum": ["allow", "ask", "refuse"] }, "rules": texts(),

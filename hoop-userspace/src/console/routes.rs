@@ -115,6 +115,16 @@ pub const ROUTES: &[Route] = &[
         Needs::Administer,
         To::Form(Act::Kill),
     ),
+    post(
+        "/sessions/{session}/freeze",
+        Needs::Administer,
+        To::Form(Act::Freeze),
+    ),
+    post(
+        "/sessions/{session}/thaw",
+        Needs::Administer,
+        To::Form(Act::Thaw),
+    ),
     get("/policy", Needs::See, To::Page(Page::Policy)),
     post("/policy/test", Needs::See, To::Form(Act::TryPolicy)),
     get("/masks", Needs::See, To::Page(Page::Masks)),
@@ -201,6 +211,16 @@ pub const ROUTES: &[Route] = &[
         "/api/v1/sessions/{session}/kill",
         Needs::Administer,
         To::Call(Act::Kill),
+    ),
+    post(
+        "/api/v1/sessions/{session}/freeze",
+        Needs::Administer,
+        To::Call(Act::Freeze),
+    ),
+    post(
+        "/api/v1/sessions/{session}/thaw",
+        Needs::Administer,
+        To::Call(Act::Thaw),
     ),
     post(
         "/api/v1/agents/{agent}/suspend",

@@ -59,6 +59,7 @@ impl Parser<'_> {
             agent_password: raw.agent_password.as_ref().and_then(|p| self.secret(p)),
             max_message,
             ssh: None,
+            estimate: raw.estimate.unwrap_or(false),
         }
     }
 

@@ -51,6 +51,7 @@ impl Parser<'_> {
             },
             allow_plain: false,
             allow_replication: false,
+            estimate: false,
             agent_password: None,
             max_message: MAX_MESSAGE,
             ssh: Some(Ssh {
@@ -75,6 +76,7 @@ impl Parser<'_> {
                 "allow_replication",
                 raw.allow_replication.map(|_| raw.name.span()),
             ),
+            ("estimate", raw.estimate.map(|_| raw.name.span())),
             (
                 "agent_password",
                 raw.agent_password.as_ref().map(Spanned::span),

@@ -144,6 +144,7 @@ pub async fn tried(
 fn of(act: Act) -> Page {
     match act {
         Act::Vote | Act::Revoke => Page::Question,
+        Act::Freeze | Act::Thaw => Page::Session,
         Act::Kill | Act::Suspend | Act::Resume => Page::Now,
         Act::TryPolicy => Page::Policy,
         Act::TryMask => Page::Masks,

@@ -1,6 +1,7 @@
 //! Logging in to PostgreSQL with hoop's own credential.
 
 pub mod catalog;
+mod estimate;
 mod login;
 mod objects;
 pub mod startup;
