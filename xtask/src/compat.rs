@@ -46,7 +46,7 @@ struct Suite {
     registry: Registry,
     package: String,
     version: String,
-    /// Of the archive, in hexadecimal; what Debian packages is not pinned.
+    /// Of the archive, in hexadecimal; only what is fetched is pinned.
     #[serde(default)]
     sha256: String,
     quick: bool,
@@ -62,6 +62,8 @@ enum Registry {
     Npm,
     /// `cargo xtask setup` installs it.
     Debian,
+    /// A script of tests/compat/ssh.
+    Ours,
 }
 
 /// What the clients of a suite speak to.
@@ -152,7 +154,9 @@ impl Suite {
             }
             Registry::Npm => node_modules(folder)?,
             Registry::Crates => {}
-            Registry::Debian => return Ok(std::fs::create_dir_all(folder.join(&self.name))?),
+            Registry::Debian | Registry::Ours => {
+                return Ok(std::fs::create_dir_all(folder.join(&self.name))?);
+            }
         }
         let place = folder.join(&self.name);
         let stamp = place.join(".hoop-fetched");
@@ -178,7 +182,7 @@ impl Suite {
             Registry::Pypi => self.pypi_source(folder, &download)?,
             Registry::Crates => self.crates_source(&download)?,
             Registry::Npm => self.npm_source(&download)?,
-            Registry::Debian => bail!("Debian's packages are installed, not fetched"),
+            Registry::Debian | Registry::Ours => bail!("there is nothing to fetch"),
         };
         self.check(&archive)?;
         let sources = place.join("sources");
@@ -195,7 +199,7 @@ impl Suite {
             Registry::Pypi => python_tests(&sources, place)?,
             Registry::Crates => rust_tests(&sources, place, &folder.join("cargo"))?,
             Registry::Npm => self.node_tests(&sources, place)?,
-            Registry::Debian => {}
+            Registry::Debian | Registry::Ours => {}
         }
         std::fs::remove_dir_all(download)?;
         Ok(())

@@ -4,11 +4,10 @@ LIMIT=600
 for n in $(seq "$FLEET_COUNT"); do echo "fleet$n.prod.internal"; done >hosts
 export ANSIBLE_LOCAL_TEMP=$WORK/local ANSIBLE_SSH_CONTROL_PATH_DIR=$WORK/control ANSIBLE_NOCOLOR=1 LC_ALL=C.UTF-8
 export ANSIBLE_SSH_ARGS="-F $SSH_CONFIG -o ControlMaster=auto -o ControlPersist=5s"
-export ANSIBLE_PYTHON_INTERPRETER=/usr/bin/python3 ANSIBLE_FORKS=20
-unset SSH_AUTH_SOCK
+export ANSIBLE_PYTHON_INTERPRETER=/usr/bin/python3
 echo 'by ansible' >file
 
-# Hosts answer in any order, with names of temporary files and times.
+# ansible NAME STATUS MODULE…: hosts answer in any order, with names of temporary files and times, which differ from run to run.
 ansible() {
 	local name=$1 expected=$2
 	shift 2

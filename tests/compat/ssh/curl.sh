@@ -1,7 +1,6 @@
 # curl over libssh2: SFTP and scp by address.
 . "$(dirname "$0")/cases.sh"
-mkdir -p .ssh
-cp "$SSH_KNOWN" .ssh/known_hosts
+known_at_home
 random small 20000
 random large $((30 << 20))
 url=sftp://$SSH_HOST$THERE
@@ -35,4 +34,5 @@ run 'scp: a large upload' 0 -T large "$scp/large-by-scp"
 check 'scp: the large file' 0 cmp large "$THERE/large-by-scp"
 run 'scp: no such file' 78 "$scp/nothing"
 check 'a password' 0 curl -sS -u "$SSH_ACCOUNT:$SSH_PASSWORD" -o by-password "$url/small"
+check 'a login without a key or a password' 67 curl -sS -u "$SSH_ACCOUNT:" -o by-nothing "$url/small"
 the_end

@@ -1,7 +1,6 @@
 # Dropbear's client.
 . "$(dirname "$0")/cases.sh"
-mkdir -p .ssh
-cp "$SSH_KNOWN" .ssh/known_hosts
+known_at_home
 dropbearconvert openssh dropbear "$SSH_KEY" key >/dev/null 2>&1
 printf 'typed\nand more\n' >typed
 random small 300000

@@ -1,9 +1,6 @@
 # git over ssh.
 . "$(dirname "$0")/cases.sh"
-export GIT_SSH_COMMAND="ssh -F $SSH_CONFIG"
-export GIT_CONFIG_NOSYSTEM=1 GIT_TERMINAL_PROMPT=0 LC_ALL=C.UTF-8
-export GIT_AUTHOR_NAME=x GIT_AUTHOR_EMAIL=x@example.org GIT_AUTHOR_DATE='2026-01-01T00:00:00Z'
-export GIT_COMMITTER_NAME=x GIT_COMMITTER_EMAIL=x@example.org GIT_COMMITTER_DATE='2026-01-01T00:00:00Z'
+plain_git
 at=$SSH_HOST:$THERE/one.git
 check 'a repository there' 0 ssh -F "$SSH_CONFIG" "$SSH_HOST" "git init -q --bare -b main $THERE/one.git"
 git init -q -b main here

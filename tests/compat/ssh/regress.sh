@@ -72,6 +72,8 @@ for word in "\$@"; do
 done
 exec $SSHD "\$@"
 END
+chmod +x "$OBJ/connected.sh"
+SSHD=$OBJ/connected.sh
 # `-D PATH` of sftp and scp runs a server of files without a connection: here it is the subsystem of a server.
 for hoop_client in sftp scp; do
 	cat >"$OBJ/$hoop_client-there.sh" <<END
@@ -96,6 +98,8 @@ exec $hoop_client -S $SSH -F $OBJ/ssh_proxy "\$@"
 END
 	chmod +x "$OBJ/$hoop_client-there.sh"
 done
+SFTP=$OBJ/sftp-there.sh
+SCP=$OBJ/scp-there.sh
 # ssh-keyscan is told the name instead of 127.0.0.1.
 cat >"$OBJ/keyscan-there.sh" <<END
 #!/bin/sh
@@ -111,11 +115,7 @@ exec $SSHKEYSCAN "\$@"
 END
 chmod +x "$OBJ/keyscan-there.sh"
 SSHKEYSCAN=$OBJ/keyscan-there.sh
-chmod +x "$OBJ/connected.sh"
-SSHD=$OBJ/connected.sh
-SFTP=$OBJ/sftp-there.sh
-SCP=$OBJ/scp-there.sh
-# So is the program that scp's old protocol was to run without one.
+# A connection to a server is the program that scp's old protocol was to run without one.
 sed -i "s|^\texec \$SCP \"\$@\"|\texec $SSH -F $OBJ/ssh_proxy somehost \"\$arg\"|" "$SRC/scp-ssh-wrapper.sh"
 
 # This one reads and writes five bytes at a time.

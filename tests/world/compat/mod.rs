@@ -87,6 +87,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             Err(error) => broken.push(format!("{name}: {error:#}")),
         }
     }
+    // Again: whoever explains what has been printed so far need not run it once more.
     let (text, mut complaints) = report::report(&all, &Explained::read()?);
     complaints.extend(broken);
     std::fs::write(folder.join("../compat.md"), &text)?;

@@ -106,6 +106,11 @@ impl Hosts {
         &self.key
     }
 
+    /// Whether suites run in full sizes.
+    pub fn is_long(&self) -> bool {
+        self.long
+    }
+
     /// Where OpenSSH's scripts lie, and the servers that they configure.
     pub fn regress(&self) -> PathBuf {
         self.folder.join("regress")

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::kinds::Kind;
 use super::patterns::Pattern;
+use super::ssh_names;
 
 /// Words in front of a password, in lower case.
 pub(super) const PASSWORD_WORDS: [&str; 6] = [
@@ -112,9 +113,6 @@ const SHAPES: [&str; 25] = [
     r"\bAGE-SECRET-KEY-1[0-9A-Z]{58}",
 ];
 
-/// How SSH's kinds of keys in hardware begin (OpenSSH, PROTOCOL.u2f); they look like keys of `SHAPES`.
-const SSH_KINDS: [&[u8]; 2] = [b"sk-ssh-", b"sk-ecdsa-"];
-
 /// Between a name and its value: `=`, `:`, `=>`, with quotes around the name and perhaps escaped.
 const ASSIGNED: &str = r#"\\?["'\]]{0,2}\s{0,4}(?::=|=>|==?|:)\s{0,4}"#;
 
@@ -200,15 +198,11 @@ fn key(text: &[u8], value: Range<usize>) -> Option<Range<usize>> {
         b.is_ascii_alphanumeric() || matches!(**b, b'_' | b'-') || base64 && b"+/=".contains(b)
     };
     let value = value.start..value.end + rest.iter().take_while(of_key).count();
-    if SSH_KINDS
-        .iter()
-        .any(|kind| text.get(value.clone()).is_some_and(|v| v.starts_with(kind)))
-    {
-        return None;
-    }
+    let bytes = text.get(value.clone())?;
     // A name of small letters and dashes is no key.
     let drawn = |b: &u8| b.is_ascii_digit() || b.is_ascii_uppercase();
-    text.get(value.clone())?.iter().any(drawn).then_some(value)
+    let named = ssh_names::is_kind_of_key(bytes, value.end == text.len());
+    (bytes.iter().any(drawn) && !named).then_some(value)
 }
 
 /// A value, from its beginning to the quote that closes it, or to what ends one without quotes.

@@ -63,8 +63,8 @@ pub struct Told {
     pub excluded: BTreeSet<String>,
 }
 
-/// No run takes longer, however slow the machine.
-const LIMIT: Duration = Duration::from_secs(1200);
+/// No run takes longer, however slow the machine; of full sizes, the second.
+const LIMITS: [Duration; 2] = [Duration::from_secs(1200), Duration::from_secs(7200)];
 
 /// Neither side asks for a password: both answer AuthenticationOk. Drivers want one all the same.
 const PASSWORD: &str = "whatever";
@@ -127,31 +127,39 @@ impl Run<'_> {
         self.folder.join("runs").join(name)
     }
 
+    /// Runs the command to its end or to the limit, with its two outputs in files of these names; returns
+    /// where the first is.
+    fn bounded(&self, command: &mut Command, out: &str, err: &str) -> Result<PathBuf> {
+        let create = |path: &Path| {
+            File::create(path).with_context(|| format!("cannot create {}", path.display()))
+        };
+        let (out, err) = (self.file(out), self.file(err));
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(create(&out)?)
+            .stderr(create(&err)?)
+            .spawn()
+            .with_context(|| format!("cannot start {command:?}"))?;
+        let [usual, long] = LIMITS;
+        let limit = match self.hosts.is_some_and(Hosts::is_long) {
+            true => long,
+            false => usual,
+        };
+        let until = Instant::now() + limit;
+        while child.try_wait()?.is_none() {
+            if Instant::now() > until {
+                child.kill()?;
+                child.wait()?;
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(out)
+    }
+
     /// Whether the test is one that this run is for.
     fn wanted(&self, test: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|name| name == test)
     }
 }
 
-/// Runs the command to its end or to the limit, with its two outputs in files.
-fn bounded(command: &mut Command, out: &Path, err: &Path) -> Result<()> {
-    let create = |path: &Path| {
-        File::create(path).with_context(|| format!("cannot create {}", path.display()))
-    };
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(create(out)?)
-        .stderr(create(err)?)
-        .spawn()
-        .with_context(|| format!("cannot start {command:?}"))?;
-    let until = Instant::now() + LIMIT;
-    while child.try_wait()?.is_none() {
-        if Instant::now() > until {
-            child.kill()?;
-            child.wait()?;
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    Ok(())
-}

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::{Outcome, Run, Told, bounded};
+use super::{Outcome, Run, Told};
 
 /// A suite that loses its interpreter is taken up again behind the test that did it.
 const RESUMPTIONS: usize = 12;
@@ -36,7 +36,7 @@ pub fn run(run: &Run<'_>) -> Result<Told> {
             .env("HOOP_OUTCOMES", &lines)
             .env("HOOP_SELECTION", &selection)
             .env("PYTHONPATH", &plugin);
-        bounded(&mut command, &run.file("out"), &run.file("err"))?;
+        run.bounded(&mut command, "out", "err")?;
         let Some(begun) = take(&super::super::read(&lines)?, &mut told)? else {
             break;
         };

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use hoop_tests::PATIENCE;
 use hoop_tests::sshd::ACCOUNT;
 
-use super::{Outcome, Outcomes, Run, Told, bounded};
+use super::{Outcome, Outcomes, Run, Told};
 use crate::compat::ssh::{Hosts, PROXIED, REGRESS_PORT, STARTED};
 
 /// Where the package has them.
@@ -39,11 +39,7 @@ pub fn run(run: &Run<'_>) -> Result<Told> {
         command.arg(folder.join(format!("{script}.sh")));
         command.current_dir(&folder).env_clear();
         command.envs(environment(&folder));
-        bounded(
-            &mut command,
-            &run.file(&format!("{script}.out")),
-            &run.file("err"),
-        )?;
+        run.bounded(&mut command, &format!("{script}.out"), "err")?;
         let text = super::super::read(&outcomes)?;
         std::fs::write(run.file(&format!("{script}.outcomes")), &text)?;
         for (test, outcome) in steps(&text) {
