@@ -162,4 +162,3 @@ impl Run<'_> {
         self.only.is_empty() || self.only.iter().any(|name| name == test)
     }
 }
-
