@@ -233,7 +233,7 @@ mod tests {
             format!("KexAlgorithms ^{}", every.join(",^")),
             format!("[\"{}\"]", every.join("\", \"")),
             format!("cipher: {}.", every.join(". cipher: ")),
-            "\0\0000123456789abcdefsk-provider@openssh.com\0".to_owned(),
+            "\x00\x000123456789abcdefsk-provider@openssh.com\x00".to_owned(),
         ];
         for text in &texts {
             assert_eq!(found(text), Vec::<&str>::new(), "{text}");
