@@ -28,6 +28,7 @@ struct Part {
 enum Needed {
     Always,
     ForBench,
+    ForCompat,
 }
 
 const PARTS: &[Part] = &[
@@ -116,6 +117,15 @@ const PARTS: &[Part] = &[
         needed: Needed::Always,
     },
     Part {
+        name: "OpenSSH's regression tests, and curl with libssh2 (what `compat --ssh` runs)",
+        packages: &["openssh-tests", "curl"],
+        present: || {
+            let tests = Path::new("/usr/lib/openssh/regress/test-exec.sh").exists();
+            tests && shell::found("curl")
+        },
+        needed: Needed::ForCompat,
+    },
+    Part {
         name: "ip (network namespaces)",
         packages: &["iproute2"],
         present: || shell::found("ip"),
@@ -146,6 +156,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         );
     }
     ensure_for_bench()?;
+    ensure_for_compat()?;
     println!("setup: PostgreSQL tools in {}", show(postgres_tools()));
     println!("setup: Python packages in {}", python_folder().display());
     println!(
@@ -171,7 +182,13 @@ pub fn ensure() -> Result<()> {
 
 /// The same, and what only the bench compares with.
 pub fn ensure_for_bench() -> Result<()> {
-    packages(|_| true)?;
+    packages(|part| part.needed != Needed::ForCompat)?;
+    ensure()
+}
+
+/// The same, and what only the suites of SSH need.
+pub fn ensure_for_compat() -> Result<()> {
+    packages(|part| part.needed != Needed::ForBench)?;
     ensure()
 }
 

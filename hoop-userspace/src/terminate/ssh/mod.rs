@@ -10,6 +10,7 @@
 mod backlog;
 mod connection;
 mod front;
+mod greeting;
 pub mod keys;
 mod pipe;
 mod session;
