@@ -1,0 +1,3 @@
+//! What Kubernetes' API carries, without I/O.
+
+pub mod request;
