@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 
 use crate::products::{self, Profile};
-use crate::{kernel, setup, shell, tidy};
+use crate::{kernel, kubernetes, setup, shell, tidy};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -124,6 +124,7 @@ fn doc() -> Result<()> {
 
 fn scenario() -> Result<()> {
     setup::require_root("the scenario tier")?;
+    kubernetes::ensure()?;
     products::build(Profile::Dev)?;
     let tests =
         shell::run(shell::cargo().args(["test", "--workspace", "--test", "*", "--no-fail-fast"]));
