@@ -43,8 +43,8 @@ pub enum RequestError {
     LongQuery,
     #[error("the query has more than {MAX_PARAMETERS} parameters")]
     ManyParameters,
-    /// Neither `*` nor anything that starts with a slash. The absolute form of RFC 9112 §3.2.2 is to
-    /// be split before.
+    /// Neither `*` alone nor anything that starts with a slash. The absolute form of RFC 9112 §3.2.2
+    /// is to be split before; what the server reads as the path of an opaque URI (`a:b`) is none.
     #[error("the path does not start with a slash")]
     Relative,
     #[error("the request's target holds a space or a control character")]
@@ -113,6 +113,10 @@ pub fn read(method: &str, path: &str, query: Option<&str>) -> Result<Request, Re
     }
     if method == "CONNECT" {
         return Err(RequestError::Connect);
+    }
+    // The asterisk stands for the whole server, and only alone (RFC 9112 §3.2.4).
+    if path == "*" && query.is_some() {
+        return Err(RequestError::Relative);
     }
     let decoded = target::path(path)?;
     let query = Query::read(query.unwrap_or_default())?;
