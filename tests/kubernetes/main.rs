@@ -119,7 +119,7 @@ fn everything(way: Way, name: &str) {
 
     let logs = until(
         || way.good(&["logs", name], ""),
-        |text| text.contains("oops"),
+        |text| text.lines().count() == 2,
     );
     assert_eq!(sorted(&logs), "oops\nstarted\n", "{way:?}");
 

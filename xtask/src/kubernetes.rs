@@ -90,7 +90,7 @@ const PARTS: &[Part] = &[
         version: "0.8.0",
         asked: &[],
         says: "",
-        takes: "some seconds",
+        takes: "10 s",
         source: Source::Documents(
             "sigs.k8s.io/kwok",
             &[
@@ -115,7 +115,7 @@ const PARTS: &[Part] = &[
         version: "1.20",
         asked: &["version", "--client"],
         says: "\"v1.20.",
-        takes: "some seconds",
+        takes: "10 s",
         source: Source::Debian("kubernetes-client", "usr/bin/kubectl"),
     },
     Part {
@@ -222,6 +222,7 @@ impl Part {
             "setup: building {} {} (about {} on two idle cores)",
             self.name, self.version, self.takes
         );
+        let started = Instant::now();
         // An interrupted build leaves nothing that looks finished.
         let fresh = folder.join("building");
         std::fs::remove_dir_all(&fresh).ok();
@@ -239,6 +240,8 @@ impl Part {
         }
         std::fs::rename(&made, program)?;
         std::fs::remove_dir_all(&fresh)?;
+        let seconds = started.elapsed().as_secs();
+        eprintln!("setup: built {} in {seconds} s", self.name);
         Ok(())
     }
 
