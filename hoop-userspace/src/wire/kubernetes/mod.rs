@@ -1,6 +1,11 @@
 //! What Kubernetes' API carries, without I/O.
 
 pub mod channel;
+pub mod json;
+pub mod marker;
+pub mod protobuf;
 pub mod request;
 pub mod spdy;
+pub mod status;
 pub mod websocket;
+pub mod yaml;
