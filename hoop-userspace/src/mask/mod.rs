@@ -7,6 +7,7 @@ mod copying;
 pub mod detect;
 mod document;
 mod known;
+mod kubernetes;
 mod loose;
 mod masked;
 mod masker;
@@ -25,6 +26,7 @@ pub use catalog::{Catalog, FIRST_NORMAL_OID, Relation, RelationKind};
 pub use detect::{
     Detector, Kind as DetectorKind, OwnDetector, OwnWhat, Pattern, Validate, WordList,
 };
+pub use kubernetes::{KubernetesMasks, ListMasking, Place, Shown, Unmaskable, finds_masked};
 pub use masked::{Masked, Span};
 pub use masker::{Masker, Masking};
 pub use path::JsonPath;

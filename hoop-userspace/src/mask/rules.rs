@@ -162,6 +162,20 @@ impl Rules {
         Some(hows.fold(first, How::and))
     }
 
+    /// What the rules name of a relation, `None` where it is every column.
+    pub(in crate::mask) fn of_relation(
+        &self,
+        schema: &str,
+        table: &str,
+    ) -> Vec<(Option<String>, How)> {
+        let matching = self
+            .entries
+            .iter()
+            .filter(|e| part(&e.pattern.schema, schema) && part(&e.pattern.table, table));
+        let each = matching.map(|e| (e.pattern.column.clone(), e.how.clone()));
+        each.collect()
+    }
+
     /// What the columns of this catalog's views may carry: found out once for all sessions.
     pub(in crate::mask) fn views(&self, catalog: &Arc<Catalog>) -> Arc<Views> {
         if catalog.is_empty() {

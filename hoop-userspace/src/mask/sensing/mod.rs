@@ -9,6 +9,7 @@
 mod copy;
 mod forms;
 mod json;
+mod marked;
 mod messages;
 mod output;
 mod requests;
