@@ -27,7 +27,9 @@ fn shown(masks: &KubernetesMasks, resource: &str, document: &Value) -> Value {
         ..Place::default()
     };
     let shown = masks.json(&place, document.to_string().as_bytes()).unwrap();
-    let body = shown.body.map(|body| serde_json::from_slice(&body).unwrap());
+    let body = shown
+        .body
+        .map(|body| serde_json::from_slice(&body).unwrap());
     body.unwrap_or_else(|| document.clone())
 }
 
@@ -53,8 +55,12 @@ fn telling_names_tell_where_authors_choose_them() {
     assert_eq!(container["env"][1], pod["spec"]["containers"][0]["env"][1]);
     assert_eq!(container["env"][2], pod["spec"]["containers"][0]["env"][2]);
     assert_eq!(container["name"], "db-password");
-    let event = json!({"kind": "Event", "message": "mail to jane@example.com failed", "reason": "Failed"});
-    assert_eq!(shown(&masks, "events", &event)["message"], format!("mail to {marker} failed"));
+    let event =
+        json!({"kind": "Event", "message": "mail to jane@example.com failed", "reason": "Failed"});
+    assert_eq!(
+        shown(&masks, "events", &event)["message"],
+        format!("mail to {marker} failed")
+    );
 }
 
 #[test]
@@ -64,7 +70,10 @@ fn what_is_found_is_hidden_elsewhere_in_the_object_too() {
     let map = json!({"kind": "ConfigMap", "metadata": {"annotations": {"seen": "it was hunter2-long before"}},
         "data": {"password": "hunter2-long"}});
     let masked = shown(&masks, "configmaps", &map);
-    assert_eq!(masked["metadata"]["annotations"]["seen"], format!("it was {marker} before"));
+    assert_eq!(
+        masked["metadata"]["annotations"]["seen"],
+        format!("it was {marker} before")
+    );
 }
 
 #[test]
@@ -74,7 +83,10 @@ fn numbers_of_resources_that_are_not_kubernetes_own() {
         "spec": {"card": 4_111_111_111_111_111_u64, "size": 3}});
     let masked = shown(&masks, "orders", &order);
     assert_eq!(masked["spec"], json!({"card": 0, "size": 3}));
-    assert_eq!(masked["metadata"]["annotations"]["hoop-masked"], masks.marker.plain());
+    assert_eq!(
+        masked["metadata"]["annotations"]["hoop-masked"],
+        masks.marker.plain()
+    );
 }
 
 #[test]
