@@ -12,6 +12,7 @@ use crate::terminate::{Asked, Request, SqlAsked, SqlStep, SqlText, Undecidable, 
 use super::cache::{Cache, Known};
 use super::cedar::{Answer, Place, Policies, PolicyProblem, Query, join};
 use super::fastpath;
+use super::kubernetes::Kubernetes;
 use super::masks::Masks;
 use super::objects;
 use super::outcome::{Ask, Outcome};
@@ -32,6 +33,7 @@ pub struct Decider {
     names: String,
     parser: Parser,
     pub(super) shell: Shell,
+    pub(super) kubernetes: Kubernetes,
     masks: HashMap<ResourceName, Masks>,
     none: Masks,
     cache: Mutex<Cache>,
@@ -96,6 +98,7 @@ impl Decider {
             names: names.join(", "),
             parser: Parser::new(Limits::default()),
             shell: Shell::new(),
+            kubernetes: Kubernetes::default(),
             masks,
             none: Masks::default(),
             cache: Mutex::default(),
