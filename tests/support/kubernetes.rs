@@ -86,6 +86,39 @@ impl Kubernetes {
         self.authority.sign_client(file, subject)
     }
 
+    /// The home of whoever runs an agent's clients, with a kubeconfig as kubectl writes it and a
+    /// token that the cluster does not know.
+    pub fn agent_home(&self) -> Result<PathBuf> {
+        let home = self.path("agent");
+        let config = home.join(".kube/config");
+        if !config.exists() {
+            use base64::Engine;
+            let authority = base64::engine::general_purpose::STANDARD
+                .encode(files::read(&self.authority.pem())?);
+            let text = format!(
+                "apiVersion: v1\nclusters:\n- cluster:\n    certificate-authority-data: {authority}\n    \
+                 server: {}\n  name: prod\ncontexts:\n- context:\n    cluster: prod\n    user: me\n  \
+                 name: prod\ncurrent-context: prod\nkind: Config\nusers:\n- name: me\n  user:\n    \
+                 token: nobody-knows-it\n",
+                Self::url()
+            );
+            files::write(&config, text)?;
+        }
+        Ok(home)
+    }
+
+    /// hoop's own certificate, and what its agents may do in the cluster.
+    pub fn let_hoop_in(&self, place: &Place) -> Result<()> {
+        self.client("hoop", "/O=system:masters/CN=hoop")?;
+        let binding = "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRoleBinding\n\
+            metadata: {name: agents}\n\
+            roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: cluster-admin}\n\
+            subjects:\n\
+            - {apiGroup: rbac.authorization.k8s.io, kind: User, name: \"hoop:etl-bot\"}\n\
+            - {apiGroup: rbac.authorization.k8s.io, kind: User, name: \"hoop:billing-bot\"}\n";
+        self.apply(place, binding)
+    }
+
     /// Of somebody who may do everything.
     pub fn kubeconfig(&self) -> PathBuf {
         self.path("admin.kubeconfig")

@@ -294,11 +294,13 @@ impl Decider {
             }),
             Asked::Sql(asked) => self.sql(subject, asked),
             Asked::Ssh(asked) => self.ssh(subject, asked),
+            Asked::Kubernetes(asked) => self.kubernetes(subject, asked),
             Asked::FunctionCall { oid } => self.function_call(subject, *oid),
             Asked::Undecidable(why) => {
                 let words = words::undecidable(subject.identity.agent(), why);
                 // What was not kept cannot be forwarded, in any mode.
-                let kept = words.code != Code::TooLarge;
+                let kept =
+                    words.code != Code::TooLarge && !matches!(why, Undecidable::NotServed(_));
                 Outcome::refuse(Arc::new(words), None, None).final_unless(kept)
             }
         };

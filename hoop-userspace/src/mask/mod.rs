@@ -1,5 +1,6 @@
 //! Stage 9: what the agent may see. Pure: no clock, no file, no socket.
 
+mod answers;
 mod asking;
 mod attribution;
 mod catalog;

@@ -21,7 +21,7 @@ pub struct Rules {
     views: Mutex<Vec<(Arc<Catalog>, Arc<Views>)>>,
 }
 
-/// What is masked on hosts without being asked for: what lets whoever reads it in elsewhere.
+/// What is masked on hosts and in clusters without being asked for: what lets whoever reads it in elsewhere.
 const HOST_SECRETS: [DetectorKind; 4] = [
     DetectorKind::PrivateKey,
     DetectorKind::Jwt,
@@ -70,7 +70,7 @@ impl Rules {
             detectors.map(|detector| (detector, mask.how.clone()))
         });
         let mut detectors: Vec<_> = detectors.collect();
-        if found.is_some_and(|r| r.ssh.is_some()) {
+        if found.is_some_and(|r| r.ssh.is_some() || r.kubernetes.is_some()) {
             let named: Vec<_> = detectors.iter().map(|(d, _)| d.name().to_owned()).collect();
             let own = HOST_SECRETS.map(Detector::Kind);
             let own = own

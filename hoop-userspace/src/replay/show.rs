@@ -244,6 +244,27 @@ fn host(page: &mut Page<'_>, event: &HostEvent) {
             };
             page.line('<', &how);
         }
+        HostEvent::Response {
+            status, headers, ..
+        } => {
+            page.line('<', &format!("HTTP status {status}"));
+            for (name, value) in headers.iter().filter(|(name, _)| name == "warning") {
+                page.more(&format!("{name}: {value}"));
+            }
+        }
+        HostEvent::Forwarded {
+            port,
+            connection,
+            flow,
+            bytes,
+            end,
+            ..
+        } => {
+            let mark = if *flow == "in" { '>' } else { '<' };
+            let end = if *end { ", its end" } else { "" };
+            let what = format!("port {port}, connection {connection}: {bytes} bytes {flow}{end}");
+            page.line(mark, &what);
+        }
         HostEvent::Transfer {
             path,
             read,

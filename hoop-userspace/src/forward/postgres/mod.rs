@@ -4,7 +4,7 @@ pub mod catalog;
 mod login;
 mod objects;
 pub mod startup;
-mod tls;
+pub(super) mod tls;
 
 use std::io;
 use std::net::SocketAddr;

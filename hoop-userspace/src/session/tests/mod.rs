@@ -1,6 +1,8 @@
 //! The loop alone: a protocol that plays a script, and real rules, masks and recordings.
 
 mod asking;
+mod kubernetes;
+mod kubernetes_streams;
 mod scripted;
 
 use std::collections::BTreeMap;
@@ -51,6 +53,7 @@ fn rules(epoch: u64, policy: &str, masks: &[&str]) -> Arc<Rulebook> {
         epoch,
         decider: Arc::new(decider),
         masks,
+        objects: None,
         remind: Duration::from_secs(60),
     })
 }

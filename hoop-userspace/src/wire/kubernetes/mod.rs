@@ -1,6 +1,8 @@
 //! What Kubernetes' API carries, without I/O.
 
 pub mod channel;
+pub mod documents;
+pub mod http;
 pub mod json;
 pub mod marker;
 pub mod protobuf;
