@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU8;
 
 use http::{Request as HttpRequest, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -174,6 +175,8 @@ pub(super) struct Hoop {
     _state: tempfile::TempDir,
     offers: Offers,
     hold: Duration,
+    /// Of the next session: each has a recording of its own.
+    numbers: Arc<AtomicU8>,
 }
 
 impl Hoop {
@@ -191,6 +194,7 @@ impl Hoop {
             _state: state,
             offers: Offers::new(Arc::new(authority)),
             hold: Duration::from_secs(5),
+            numbers: Arc::new(AtomicU8::new(100)),
         }
     }
 
@@ -210,13 +214,13 @@ impl Hoop {
             way: Arc::new(Way(self.played.clone())),
             hold: self.hold,
         };
+        let numbers = self.numbers.clone();
         tokio::spawn(async move {
             let Ok(mut front) = Front::accept(server, &offer.config).await else {
                 return;
             };
-            let mut number = 0;
             while let Some(opening) = front.open().await {
-                number += 1;
+                let number = numbers.fetch_add(1, Ordering::Relaxed);
                 tokio::spawn(served.session(opening, number));
             }
         });
