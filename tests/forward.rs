@@ -32,6 +32,7 @@ fn resource(server: &Server, user: &str) -> Resource {
         },
         allow_plain: true,
         allow_replication: false,
+        estimate: false,
         agent_password: None,
         max_message: 1 << 20,
         ssh: None,
@@ -135,6 +136,19 @@ async fn scram_without_tls_and_with_cached_keys() {
             UpstreamStream::Plain(_)
         ));
     }
+}
+
+#[tokio::test]
+async fn what_the_server_notices_during_login_is_kept() {
+    let server = Server::shared();
+    let resource = resource(&server, "scram");
+    let long = ("application_name".to_owned(), "x".repeat(65));
+    let startup = Startup::new("postgres", &[long], false).expect("harmless");
+    let upstream = connector().connect(&target(&resource), &startup).await;
+    let upstream = upstream.expect("logged in");
+    assert_eq!(upstream.leftover.first(), Some(&b'N'));
+    let text = String::from_utf8_lossy(&upstream.leftover).into_owned();
+    assert!(text.contains("will be truncated"), "{text}");
 }
 
 #[tokio::test]

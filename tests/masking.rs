@@ -35,7 +35,17 @@ CREATE VIEW united (a, b) AS SELECT name, note FROM people UNION ALL SELECT code
 CREATE VIEW grouped AS SELECT v.place, count(*) AS times, max(p.ssn) AS top, min(p.name) AS first
     FROM people p JOIN visits v ON v.person = p.id GROUP BY v.place;
 CREATE MATERIALIZED VIEW kept_names AS SELECT name, ssn FROM people;
+CREATE TABLE payments (id int PRIMARY KEY, details jsonb, raw text);
 ";
+
+/// Of documents, what stands at these paths.
+const DOCUMENTS: &str = r#"
+[[mask]]
+resource = "orders"
+columns = ["public.payments.details", "public.payments.raw"]
+json = ["$.card.number", "$.holders[*].code", "$..pay"]
+how = "partial"
+"#;
 
 fn world() -> &'static World {
     static WORLD: OnceLock<World> = OnceLock::new();
@@ -48,6 +58,7 @@ fn world() -> &'static World {
                 mask("pay", "redact"),
                 mask("doc", "redact"),
             ],
+            more: DOCUMENTS.to_owned(),
             ..Settings::default()
         };
         let world = World::start(settings).expect("a world with masks");
@@ -60,7 +71,15 @@ fn world() -> &'static World {
         let rows: Vec<_> = rows.collect();
         let fill = format!("INSERT INTO people VALUES {};", rows.join(", "));
         let refresh = "REFRESH MATERIALIZED VIEW kept_names;";
-        let sql = format!("SET ROLE orders_app; {SCHEMA}{fill}{refresh}");
+        let documents = SENTINELS.iter().zip(1..).map(|((ssn, code, pay), id)| {
+            let document = format!(
+                r#"{{"shop": "Shop {id}", "card": {{"number": "{ssn}"}}, "holders": [{{"code": "{code}"}}], "sums": {{"pay": {pay}}}}}"#
+            );
+            format!("({id}, '{document}', '{document}')")
+        });
+        let documents: Vec<_> = documents.collect();
+        let documents = format!("INSERT INTO payments VALUES {};", documents.join(", "));
+        let sql = format!("SET ROLE orders_app; {SCHEMA}{fill}{refresh}{documents}");
         world.postgres.ask(&sql).expect("tables with sentinels");
         world
     })
@@ -667,4 +686,52 @@ fn binary_copy_is_masked_field_by_field() {
     ));
     let _ = std::fs::remove_file(file.to_string());
     assert_eq!(read, "1|Name 1|********4HG2|32||\"[masked]\"|note 1\n");
+}
+
+#[test]
+fn documents_lose_what_paths_name_and_keep_the_rest() {
+    let needles = needles();
+    // What passes within the document, and what is computed from it and therefore masked whole.
+    let within = [
+        "TABLE payments",
+        "SELECT details FROM payments",
+        "SELECT p.raw FROM payments p ORDER BY id",
+        "WITH x AS (SELECT details AS d FROM payments) SELECT d FROM x",
+        "COPY payments TO STDOUT",
+        "COPY payments TO STDOUT (FORMAT csv)",
+        "COPY (SELECT details, raw FROM payments) TO STDOUT (FORMAT binary)",
+        "UPDATE payments SET id = id WHERE id < 9 RETURNING details",
+    ];
+    let whole = [
+        "SELECT details -> 'card' FROM payments",
+        "SELECT details ->> 'shop' FROM payments",
+        "SELECT details::text, raw || '' FROM payments",
+        "SELECT jsonb_pretty(details) FROM payments",
+        "SELECT row_to_json(p) FROM payments p",
+        "SELECT jsonb_path_query(details, '$.**') FROM payments",
+        "SELECT key, value FROM payments, jsonb_each(details)",
+    ];
+    for (statements, shows) in [(&within[..], true), (&whole[..], false)] {
+        let statements: Vec<_> = statements.iter().map(|sql| (*sql).to_owned()).collect();
+        for heard in heard(Who::Agent(WRITER), &statements) {
+            let text = String::from_utf8_lossy(&heard.said);
+            let sql = format!("{}: {}\n{text}", heard.form, heard.sql);
+            assert!(!heard.kinds.contains('E'), "{sql}");
+            assert_eq!(leak(&heard.said, &needles), None, "{sql}");
+            let shown = heard.said.windows(6).any(|w| w == b"Shop 1");
+            assert_eq!(shown, shows, "{sql}");
+        }
+    }
+    // It is a document still, and what was masked in it shows its strategy.
+    let shown = said(
+        "SELECT details FROM payments ORDER BY id LIMIT 1;\n\
+         SELECT raw FROM payments ORDER BY id LIMIT 1;\n",
+    );
+    assert_eq!(
+        shown,
+        "{\"card\": {\"number\": \"********4HG2\"}, \"shop\": \"Shop 1\", \"sums\": {\"pay\": \"********\"}, \
+         \"holders\": [{\"code\": \"********6MNC\"}]}\n\
+         {\"shop\": \"Shop 1\", \"card\": {\"number\": \"********4HG2\"}, \"holders\": [{\"code\": \"********6MNC\"}], \
+         \"sums\": {\"pay\": \"********\"}}\n"
+    );
 }

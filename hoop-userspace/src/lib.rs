@@ -37,4 +37,5 @@ pub mod handover;
 pub mod hex;
 pub mod ids;
 pub mod secret;
+pub mod whole;
 pub mod wire;

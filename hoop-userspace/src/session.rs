@@ -4,10 +4,11 @@
 //! sides, and everything else enqueues. Three things can make one direction wait while the others go
 //! on: a request whose tables are being looked up, or whose verdict is on its way to the disk, holds
 //! the client, so does one that people are asked about, and replies whose tables are being looked up
-//! hold the server.
+//! hold the server. An operator may hold the client as well.
 
 pub mod activity;
 mod asking;
+mod freezing;
 mod looking;
 
 #[cfg(test)]
@@ -25,6 +26,7 @@ use tokio::time::Sleep;
 use crate::ask::Asker;
 use crate::config::Mode;
 use crate::decide::{Code, Decided, Decider, Permitted, Question, Refusal, Retry, Subject};
+use crate::handover::Freeze;
 use crate::identify::Identity;
 use crate::ids::{Epochs, ExchangeId};
 use crate::mask::{Catalog, KubernetesMasks, Masker, Masking, Rules};
@@ -34,10 +36,14 @@ use crate::terminate::{
 };
 use activity::Watched;
 use asking::{Asked, Running};
+use freezing::Frozen;
 use looking::{Stalled, Undecided, Waiting, decidable, looked_up};
 
 /// How long the end of a program's output waits for more, so that a value in it is seen whole.
 const HELD_BACK: Duration = Duration::from_millis(15);
+
+/// How often what has come goes before what is held back, when that has waited long enough.
+const TURNS: u32 = 3;
 
 /// What a client is sent at once when it has just sent something: the echo of a key, a short answer.
 const SHORT: usize = 256;
@@ -53,6 +59,12 @@ pub trait Catalogs: Send + Sync {
     /// A look-up that a decision should wait for, which ends by itself soon. None is due while what
     /// is known counts, unless the session `changed` what there is, nor for a while after one failed.
     fn due(&self, changed: bool) -> Option<LookUp>;
+    /// How many rows the server expects this statement to return or change: it is planned, and not
+    /// run, on a connection of hoop's own. `None` where that is not permitted, or too much is being
+    /// planned; the future ends soon, with nothing if there is no telling.
+    fn estimate(&self, _statement: &str) -> Option<Estimate> {
+        None
+    }
     /// A session changes what there is, or has just changed it: what was looked up before counts no
     /// more, for any session.
     fn outdated(&self) {}
@@ -60,6 +72,9 @@ pub trait Catalogs: Send + Sync {
 
 /// What a look-up brings; see [`Catalogs::refresh`].
 pub type LookUp = Pin<Box<dyn Future<Output = Arc<Catalog>> + Send>>;
+
+/// Rows; see [`Catalogs::estimate`].
+pub type Estimate = Pin<Box<dyn Future<Output = Option<u64>> + Send>>;
 
 /// The rules in force. A reload puts a new one in place; live sessions take it at their next statement.
 pub struct Rulebook {
@@ -86,6 +101,8 @@ pub struct Context {
     pub watched: Watched,
     /// Revocation, kill and drain arrive here.
     pub ends: watch::Receiver<Option<End>>,
+    /// An operator's word that it is to stand still, or to go on.
+    pub freezes: watch::Receiver<Option<Freeze>>,
 }
 
 /// Runs one session to its end; returns why it ended. The recording says the same.
@@ -99,6 +116,7 @@ pub async fn run<P: Protocol>(protocol: P, context: Context) -> End {
         asker,
         watched,
         mut ends,
+        freezes,
     } = context;
     let rules = rulebook.borrow_and_update().clone();
     subject.epochs.policy = rules.epoch;
@@ -122,6 +140,8 @@ pub async fn run<P: Protocol>(protocol: P, context: Context) -> End {
         grants: Vec::new(),
         held: None,
         asked: None,
+        freezes,
+        frozen: None,
         running: Vec::new(),
         stalled: None,
         undecided: None,
@@ -131,8 +151,11 @@ pub async fn run<P: Protocol>(protocol: P, context: Context) -> End {
         echoing: false,
     };
     let end = session.until_end(&mut ends).await;
-    let end = session.leave(&end).err().map_or(end, |Ended(why)| why);
-    let end = session.let_go().err().map_or(end, |Ended(why)| why);
+    let left = session
+        .leave(&end)
+        .and_then(|()| session.leave_frozen())
+        .and_then(|()| session.let_go());
+    let end = left.err().map_or(end, |Ended(why)| why);
     let Session {
         protocol,
         mut recorder,
@@ -169,6 +192,8 @@ struct Session<P> {
     grants: Vec<Grant>,
     held: Option<Held>,
     asked: Option<Asked>,
+    freezes: watch::Receiver<Option<Freeze>>,
+    frozen: Option<Frozen>,
     running: Vec<Running>,
     stalled: Option<Stalled>,
     /// Boxed: there is seldom one.
@@ -178,7 +203,7 @@ struct Session<P> {
     /// What is known of the database is older than a change by this session.
     changed: bool,
     /// Until when the end of what was printed waits for more.
-    printing: Option<Pin<Box<Sleep>>>,
+    printing: Option<Printing>,
     /// The client has sent something, and nothing was printed since.
     echoing: bool,
 }
@@ -208,14 +233,18 @@ impl<P: Protocol> Session<P> {
                 },
                 upstream: self.stalled.is_none(),
             };
+            // What the client has sent goes no further than it has come.
+            let moves = self.frozen.is_none();
             let step = tokio::select! {
                 biased;
                 end = &mut told => return end,
-                durable = on_disk(&mut self.held) => self.release(durable),
+                Ok(()) = self.freezes.changed() => self.freeze_changed(),
+                still = freezing::still(&self.frozen) => self.stands_still(still),
+                durable = on_disk(&mut self.held), if moves => self.release(durable),
                 catalog = looked_up(&mut self.stalled) => self.resume(&catalog),
-                news = asking::news(&mut self.asked) => self.heard(news),
-                Ok(()) = self.rulebook.changed(), if self.asked.is_some() => self.decide_anew(),
-                (waited, catalog) = decidable(&mut self.undecided) => self.looked_at(*waited, &catalog),
+                news = asking::news(&mut self.asked), if moves => self.heard(news),
+                Ok(()) = self.rulebook.changed(), if moves && self.asked.is_some() => self.decide_anew(),
+                (waited, catalog) = decidable(&mut self.undecided), if moves => self.looked_at(*waited, &catalog),
                 () = printed(&mut self.printing) => self.let_go(),
                 event = self.protocol.next(gate) => match event {
                     Ok(event) => self.take(event),
@@ -228,11 +257,15 @@ impl<P: Protocol> Session<P> {
         }
     }
 
-    /// For the catalog, the disk, or people. What the client has defined is to be known before it
+    /// For the catalog, the disk, people, or an operator. What the client has defined is to be known before it
     /// is used.
     fn client_waits(&self) -> bool {
         let settling = self.stalled.as_ref().is_some_and(|s| s.settles.is_some());
-        self.undecided.is_some() || self.held.is_some() || self.asked.is_some() || settling
+        self.undecided.is_some()
+            || self.held.is_some()
+            || self.asked.is_some()
+            || self.frozen.is_some()
+            || settling
     }
 
     fn take(&mut self, event: Event) -> Result<(), Ended> {
@@ -242,6 +275,7 @@ impl<P: Protocol> Session<P> {
             Event::Replies(replies) => {
                 self.replies(replies, &self.catalogs.current())?;
                 self.tell_waiting();
+                self.tell_frozen();
                 Ok(())
             }
             Event::Cancel(exchange) => {
@@ -508,7 +542,10 @@ impl<P: Protocol> Session<P> {
         if self.masker.held() == 0 {
             self.printing = None;
         } else if moved || self.printing.is_none() {
-            self.printing = Some(Box::pin(tokio::time::sleep(HELD_BACK)));
+            self.printing = Some(Printing {
+                until: Box::pin(tokio::time::sleep(HELD_BACK)),
+                turns: 0,
+            });
         }
     }
 
@@ -602,10 +639,23 @@ async fn on_disk(held: &mut Option<Held>) -> Result<(), RecordError> {
     }
 }
 
-async fn printed(printing: &mut Option<Pin<Box<Sleep>>>) {
-    match printing {
-        Some(printing) => printing.as_mut().await,
-        None => std::future::pending().await,
+/// The end of what was printed, which waits for more.
+struct Printing {
+    until: Pin<Box<Sleep>>,
+    /// How often what had come meanwhile went first.
+    turns: u32,
+}
+
+/// When time is up, what has come by then goes first: on a busy machine it may have been there for
+/// long. A few times only, or one who sends without end would hold back a prompt.
+async fn printed(printing: &mut Option<Printing>) {
+    let Some(printing) = printing else {
+        return std::future::pending().await;
+    };
+    printing.until.as_mut().await;
+    while printing.turns < TURNS {
+        printing.turns += 1;
+        tokio::task::yield_now().await;
     }
 }
 

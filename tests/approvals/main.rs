@@ -1,6 +1,8 @@
 //! Statements that wait for people: held in the client's own protocol, answered by whoever may, and
 //! what becomes of them when client, worker, daemon or policy change meanwhile.
 
+mod freezing;
+
 use std::fs::File;
 
 use std::os::unix::fs::PermissionsExt;
@@ -55,7 +57,8 @@ const RULES: &str = r#"
 @id("reads") permit (principal, action == Action::"sql:read", resource);
 
 @id("once") @approvers("dba") @ttl("5m")
-permit (principal, action == Action::"sql:write", resource is Table) when { resource.name == "once" };
+permit (principal, action == Action::"sql:write", resource is Table)
+when { resource.name == "once" || resource.name == "counted" };
 
 @id("brief") @approvers("dba") @ttl("2s")
 permit (principal, action == Action::"sql:write", resource is Table) when { resource.name == "brief" };
@@ -71,11 +74,17 @@ permit (principal, action == Action::"sql:write", resource is Table) when { reso
 
 @id("window") @approvers("dba") @scope("resource") @lasts("10m")
 permit (principal, action == Action::"sql:write", resource is Table) when { resource.name == "win" };
+
+@id("freeze") @approvers("dba") @scope("session")
+forbid (principal, action, resource is Table)
+when { resource.name == "icy" && context.activity.session.rows > 3 };
 "#;
 
 const TABLES: &str = "SET ROLE orders_app;
     CREATE TABLE once (id int, note text); CREATE TABLE brief (id int); CREATE TABLE two (id int);
-    CREATE TABLE alike (id int); CREATE TABLE sess (id int); CREATE TABLE win (id int);";
+    CREATE TABLE alike (id int); CREATE TABLE sess (id int); CREATE TABLE win (id int);
+    CREATE TABLE icy (id int); INSERT INTO icy SELECT generate_series(1, 5);
+    CREATE TABLE counted (id int); INSERT INTO counted SELECT generate_series(1, 1000); ANALYZE counted;";
 
 fn settings(more: &str) -> Settings {
     let mut agent = AgentSettings::new(WRITER);
@@ -85,6 +94,7 @@ fn settings(more: &str) -> Settings {
         masks: Vec::new(),
         packs: Vec::new(),
         policies: vec![("rules.cedar", RULES.to_owned())],
+        resource: "estimate = true".to_owned(),
         more: format!("[approvals]\nremind = \"1s\"\n{more}\n{PEOPLE}"),
         ..Settings::default()
     }

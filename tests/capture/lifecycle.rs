@@ -1,7 +1,9 @@
 //! Enforcement does not depend on a daemon that lives.
 
-use std::net::TcpListener;
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use hoop::capture::{Capture, CaptureError};
 use hoop::config::Mode;
@@ -58,16 +60,35 @@ fn whoever_binds_a_dead_daemons_port_gets_nothing() {
     let port = daemon.ports[0];
     daemon.die(&ground);
     // An outsider, whose socket holds nothing, then the agent itself, whose socket holds a record.
-    let squatter = TcpListener::bind(port).unwrap();
+    let squatter = bound(port);
     squatter.set_nonblocking(true).unwrap();
     assert_eq!(ground.agent(CONNECT), "ECONNREFUSED");
     assert!(squatter.accept().is_err());
     drop(squatter);
     let own = format!(
-        "l = socket.socket(); l.bind(('127.0.0.1', {})); l.listen(8)\n{CONNECT}",
+        "l = socket.socket()
+for _ in range(4000):
+    try: l.bind(('127.0.0.1', {})); break
+    except OSError: time.sleep(0.005)
+l.listen(8)
+{CONNECT}",
         port.port()
     );
     assert_eq!(ground.agent(&own), "ECONNREFUSED");
+}
+
+/// Binds the port. A program that another test is just starting holds what this process had open
+/// until it runs.
+fn bound(port: SocketAddr) -> TcpListener {
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        match TcpListener::bind(port) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            bound => return bound.unwrap(),
+        }
+    }
 }
 
 #[test]

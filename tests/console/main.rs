@@ -1,6 +1,8 @@
 //! The console as people use it: in a real browser, against a real issuer, a real daemon and a
 //! psql that waits.
 
+mod player;
+
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,6 +22,11 @@ name = "olga"
 user = "lp"
 login = "olga@acme.example"
 groups = ["dba"]
+
+[[mask]]
+resource = "web"
+detect = ["card"]
+how = "redact"
 "#;
 
 const RULES: &str = r#"
@@ -27,6 +34,9 @@ const RULES: &str = r#"
 
 @id("changes") @approvers("dba") @ttl("5m")
 permit (principal, action == Action::"sql:write", resource is Table) when { resource.name == "kept" };
+
+@id("host") permit (principal, action in Action::"ssh", resource);
+@id("host-unknown") permit (principal, action == Action::"ssh:unknown", resource);
 "#;
 
 struct Site {
@@ -51,6 +61,7 @@ impl Site {
                 ("slack-signing", "slack-signing-secret"),
             ],
             console: format!("http://{listen}"),
+            ssh: Some(r#"{ user = "deploy", key = { file = "FOLDER/sshd/login" } }"#),
             people: vec![
                 ("ada@acme.example", &["staff", "dbas"]),
                 ("olga@acme.example", &["dbas"]),

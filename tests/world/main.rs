@@ -29,6 +29,8 @@ enum Command {
     },
     /// Compare with direct connections and other proxies
     Bench(bench::Arguments),
+    /// Measure the console's start, and each of its pages, with many recorded sessions
+    BenchConsole(bench::console::Arguments),
     /// Open idle sessions, say so, and hold them until standard input ends
     Hold { count: usize },
     /// Run the clients' own test suites, direct and through hoop
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Demo { stay } => demo::run(stay),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::BenchConsole(arguments) => bench::console::run(&arguments),
         Command::Hold { count } => idle::hold(count),
         Command::Compat(arguments) => compat::run(&arguments),
         Command::Agent {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until};
 
 use super::asking::{Answer, Asking, Heard, Said, Ticket, ToDesk, Withdrawn};
 use crate::decide::Scope;
@@ -13,6 +13,8 @@ use crate::ids::{QuestionId, SessionId};
 
 /// How long past its deadline a question's answer is waited for.
 const UNANSWERED: Duration = Duration::from_secs(15);
+/// For the keeper to say that people are asked. It looks up the name of an account first, and writes.
+const TAKEN_WITHIN: Duration = Duration::from_secs(30);
 /// Questions on their way to the keeper at once.
 const ON_THE_WAY: usize = 256;
 
@@ -24,6 +26,8 @@ struct Shared {
     /// Bounded by `places`: a client's next question waits until the keeper has taken the last.
     tell: mpsc::UnboundedSender<ToDesk>,
     places: Arc<Semaphore>,
+    /// For the keeper to take a question.
+    patience: Duration,
     state: Mutex<State>,
 }
 
@@ -125,8 +129,10 @@ pub struct Pending {
     /// Until the keeper has said something.
     place: Option<OwnedSemaphorePermit>,
     remind: Interval,
-    /// When the keeper must have answered, which it does by itself.
-    latest: Option<Instant>,
+    /// When the keeper must have answered, which it does by itself; at first, when it must have
+    /// taken the question.
+    latest: Instant,
+    taken: bool,
     /// Whether the keeper still has to hear that nobody waits.
     open: bool,
 }
@@ -135,8 +141,18 @@ impl Asker {
     /// `first` begins the numbering of tickets, and should be random: an answer to an earlier
     /// worker must not fit.
     pub fn new(first: u64, tell: mpsc::UnboundedSender<ToDesk>) -> Self {
+        Self::patient(first, tell, TAKEN_WITHIN)
+    }
+
+    /// The same with another patience.
+    pub(super) fn patient(
+        first: u64,
+        tell: mpsc::UnboundedSender<ToDesk>,
+        patience: Duration,
+    ) -> Self {
         Self(Arc::new(Shared {
             tell,
+            patience,
             places: Arc::new(Semaphore::new(ON_THE_WAY)),
             state: Mutex::new(State {
                 next: first,
@@ -168,7 +184,8 @@ impl Asker {
             asking: Some(Box::new(asking)),
             place: None,
             remind,
-            latest: None,
+            latest: Instant::now() + self.0.patience,
+            taken: false,
             open: false,
         }
     }
@@ -235,13 +252,6 @@ impl Asker {
     }
 }
 
-async fn passed(latest: Option<Instant>) {
-    match latest {
-        Some(latest) => tokio::time::sleep_until(latest).await,
-        None => std::future::pending().await,
-    }
-}
-
 /// `Pending` puts the digest in: what it asked about, not what the answer claims.
 fn outcome(answer: Answer, under: Option<Under>) -> Outcome {
     match (answer, under) {
@@ -274,8 +284,11 @@ impl Pending {
     /// What comes next. Cancel-safe.
     pub async fn next(&mut self) -> News {
         if self.asking.is_some() {
-            let place = self.asker.0.places.clone().acquire_owned().await;
-            self.place = place.ok();
+            let place = self.asker.0.places.clone().acquire_owned();
+            match tokio::time::timeout_at(self.latest, place).await {
+                Ok(place) => self.place = place.ok(),
+                Err(_) => return self.too_late(),
+            }
             if let Some(asking) = self.asking.take() {
                 let ticket = self.ticket;
                 self.open = self
@@ -302,7 +315,8 @@ impl Pending {
                         if let News::Asked { until, .. } = &news {
                             let left = until.duration_since(SystemTime::now());
                             let left = left.unwrap_or_default() + UNANSWERED;
-                            self.latest = Some(Instant::now() + left);
+                            self.latest = Instant::now() + left;
+                            self.taken = true;
                         }
                         news
                     }
@@ -312,12 +326,34 @@ impl Pending {
                     }
                 }
             }
-            () = passed(self.latest) => {
-                let why = "the keeper did not answer when its time was over";
-                self.take_back(Withdrawn::HungUp);
-                News::Answered(None, Outcome::Unavailable(why.into()))
-            }
+            () = sleep_until(self.latest) => self.too_late(),
             _ = self.remind.tick() => News::Remind,
+        }
+    }
+
+    fn too_late(&mut self) -> News {
+        let (why, how) = match self.taken {
+            true => (
+                "the keeper did not answer when its time was over",
+                Withdrawn::HungUp,
+            ),
+            // Should it still come to it, nobody is to be asked: its client is told so now.
+            false => {
+                let why = "the keeper did not take the question in time";
+                (why, Withdrawn::Cancelled(why.into()))
+            }
+        };
+        self.asking = None;
+        self.take_back(how);
+        News::Answered(None, Outcome::Unavailable(why.into()))
+    }
+
+    /// Says how many rows the statement is expected to return or change.
+    pub fn estimated(&self, rows: u64) {
+        if self.open {
+            let ticket = self.ticket;
+            // A keeper that is gone needs no word.
+            let _ = self.asker.0.tell.send(ToDesk::Estimated { ticket, rows });
         }
     }
 

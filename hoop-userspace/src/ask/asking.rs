@@ -73,8 +73,19 @@ pub struct Shown {
 /// What the worker says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToDesk {
-    Ask { ticket: Ticket, asking: Box<Asking> },
-    Withdraw { ticket: Ticket, how: Withdrawn },
+    Ask {
+        ticket: Ticket,
+        asking: Box<Asking>,
+    },
+    /// How many rows the server's planner expects the statement to return or change.
+    Estimated {
+        ticket: Ticket,
+        rows: u64,
+    },
+    Withdraw {
+        ticket: Ticket,
+        how: Withdrawn,
+    },
 }
 
 /// Why a client waits no longer.

@@ -22,6 +22,9 @@ pub struct Case {
     pub owners: Vec<String>,
     pub votes: Vec<Vote>,
     pub standing: Standing,
+    /// Rows that the server's planner expects the statement to return or change, if it was asked.
+    #[serde(default)]
+    pub estimate: Option<u64>,
     /// The clients that wait. They do not outlive a process, so they are not written.
     #[serde(skip)]
     pub(super) waiting: Vec<Ticket>,
@@ -126,6 +129,11 @@ pub enum Entry {
         /// Milliseconds since it was asked.
         after_ms: u64,
     },
+    /// What whoever looks at it from then on is shown beside.
+    ApprovalEstimated {
+        question: QuestionId,
+        rows: u64,
+    },
     /// A vote that did not count, such as on one's own agent's question.
     ApprovalRejected {
         question: QuestionId,
@@ -135,6 +143,16 @@ pub enum Entry {
 }
 
 impl Case {
+    /// Sorts questions, oldest first.
+    pub fn age(&self) -> (OffsetDateTime, QuestionId) {
+        (self.asked, self.id)
+    }
+
+    /// Whether a client waits for the answer.
+    pub fn is_awaited(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     pub(super) fn settle(&mut self, standing: Standing) -> Entry {
         self.standing = standing.clone();
         let after = standing.at - self.asked;

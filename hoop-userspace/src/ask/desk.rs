@@ -2,6 +2,7 @@
 //! said. Whoever drives it writes the entries to the disk before anything is said.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use time::{Duration, OffsetDateTime};
@@ -50,7 +51,8 @@ struct Waiter {
 
 pub struct Desk {
     terms: Terms,
-    cases: HashMap<QuestionId, Case>,
+    /// Shared, so that lists are made of them after the lock of whoever drives this is let go.
+    cases: HashMap<QuestionId, Arc<Case>>,
     /// What is pending or approved, by agent, oldest first.
     live: HashMap<AgentName, Vec<QuestionId>>,
     count: usize,
@@ -80,28 +82,21 @@ impl Desk {
         self.terms
     }
 
-    /// Every question that is remembered, oldest first.
-    pub fn cases(&self) -> Vec<&Case> {
-        let mut cases: Vec<_> = self.cases.values().collect();
-        cases.sort_by_key(|case| (case.asked, case.id));
-        cases
+    /// Every question that is remembered, in no order.
+    pub fn cases(&self) -> impl Iterator<Item = &Arc<Case>> {
+        self.cases.values()
     }
 
-    pub fn case(&self, id: QuestionId) -> Option<&Case> {
+    pub fn case(&self, id: QuestionId) -> Option<&Arc<Case>> {
         self.cases.get(&id)
     }
 
     pub fn pending(&self) -> usize {
         let live = self.live.values().flatten();
-        let mut live = live.filter_map(|id| self.cases.get(id));
+        let mut live = live.filter_map(|id| self.cases.get(id).map(Arc::as_ref));
         live.by_ref()
             .filter(|c| c.standing.state == State::Pending)
             .count()
-    }
-
-    /// Whether a client waits for this question's answer.
-    pub fn is_awaited(&self, id: QuestionId) -> bool {
-        self.case(id).is_some_and(|case| !case.waiting.is_empty())
     }
 
     /// Puts a question, unless it is answered or being asked already. `id` is a new one's; `owners`
@@ -149,12 +144,28 @@ impl Desk {
             owners,
             votes: Vec::new(),
             standing: Standing::new(State::Pending, now),
+            estimate: None,
             waiting: Vec::new(),
         };
         step.entries
             .push(Entry::ApprovalAsked(Box::new(case.clone())));
         self.insert(case);
         self.wait_for(id, ticket, until, false, &mut step);
+        step
+    }
+
+    /// Takes note of what a waiting client's statement is expected to do.
+    pub fn estimated(&mut self, ticket: Ticket, rows: u64) -> Step {
+        let mut step = Step::default();
+        let Some(Waiter { question, .. }) = self.waiters.get(&ticket).copied() else {
+            return step;
+        };
+        let case = self.get_mut(question);
+        if let Some(case) = case.filter(|case| case.standing.state == State::Pending) {
+            case.estimate = Some(rows);
+            step.entries
+                .push(Entry::ApprovalEstimated { question, rows });
+        }
         step
     }
 
@@ -165,7 +176,7 @@ impl Desk {
             return step;
         };
         let keep = self.terms.keep;
-        let Some(case) = self.cases.get_mut(&waiter.question) else {
+        let Some(case) = self.get_mut(waiter.question) else {
             return step;
         };
         case.waiting.retain(|t| *t != ticket);
@@ -220,7 +231,7 @@ impl Desk {
             .live
             .values()
             .flatten()
-            .filter_map(|id| self.cases.get(id));
+            .filter_map(|id| self.cases.get(id).map(Arc::as_ref));
         waiters.chain(live.map(deadline)).min()
     }
 
@@ -231,7 +242,7 @@ impl Desk {
             .live
             .values()
             .flatten()
-            .filter_map(|id| self.cases.get(id));
+            .filter_map(|id| self.cases.get(id).map(Arc::as_ref));
         let late: Vec<(QuestionId, State)> = live
             .filter(|case| deadline(case) <= now)
             .map(|case| (case.id, case.standing.state))
@@ -272,13 +283,18 @@ impl Desk {
             match entry {
                 Entry::ApprovalCarried(case) | Entry::ApprovalAsked(case) => self.insert(*case),
                 Entry::ApprovalVoted { question, vote } => {
-                    if let Some(case) = self.cases.get_mut(&question) {
+                    if let Some(case) = self.get_mut(question) {
                         case.votes.push(vote);
                     }
                 }
                 Entry::ApprovalSettled {
                     question, standing, ..
                 } => self.settle(question, standing, None, &mut Step::default()),
+                Entry::ApprovalEstimated { question, rows } => {
+                    if let Some(case) = self.get_mut(question) {
+                        case.estimate = Some(rows);
+                    }
+                }
                 Entry::ApprovalsReady { .. } | Entry::ApprovalRejected { .. } => {}
             }
         }
@@ -286,14 +302,16 @@ impl Desk {
 
     /// What a new log begins with.
     pub fn carried(&self) -> Vec<Entry> {
-        let live = self.cases().into_iter();
-        let live = live.filter(|case| case.standing.state.is_live());
-        live.map(|case| Entry::ApprovalCarried(Box::new(case.clone())))
+        let live = self.cases();
+        let mut live: Vec<&Arc<Case>> = live.filter(|case| case.standing.state.is_live()).collect();
+        live.sort_by_key(|case| case.age());
+        live.into_iter()
+            .map(|case| Entry::ApprovalCarried(Box::new(Case::clone(case))))
             .collect()
     }
 
     pub(super) fn get_mut(&mut self, id: QuestionId) -> Option<&mut Case> {
-        self.cases.get_mut(&id)
+        self.cases.get_mut(&id).map(Arc::make_mut)
     }
 
     /// Puts a question into a state, and gives those who wait for it their answer, if there is one.
@@ -304,7 +322,7 @@ impl Desk {
         answer: Option<&Answer>,
         step: &mut Step,
     ) {
-        let Some(case) = self.cases.get_mut(&id) else {
+        let Some(case) = self.cases.get_mut(&id).map(Arc::make_mut) else {
             return;
         };
         let (was, is) = (case.standing.state.is_live(), standing.state.is_live());
@@ -352,7 +370,7 @@ impl Desk {
             let live = self.live.entry(case.asking.agent.clone()).or_default();
             live.push(case.id);
         }
-        self.cases.insert(case.id, case);
+        self.cases.insert(case.id, Arc::new(case));
     }
 
     /// Answers at once where an approval covers it.
@@ -366,7 +384,7 @@ impl Desk {
     ) -> bool {
         let of_agent = self.live.get(&asking.agent).into_iter().flatten();
         let mut approved = of_agent
-            .filter_map(|id| self.cases.get(id))
+            .filter_map(|id| self.cases.get(id).map(Arc::as_ref))
             .filter(|case| case.standing.state == State::Approved)
             // Nobody approves for their own process by way of another's question.
             .filter(|case| !case.votes.iter().any(|v| owners.contains(&v.who)));
@@ -391,7 +409,7 @@ impl Desk {
     fn joinable(&self, asking: &Asking, owners: &[String]) -> Option<QuestionId> {
         let of_agent = self.live.get(&asking.agent)?.iter();
         let mut pending = of_agent
-            .filter_map(|id| self.cases.get(id))
+            .filter_map(|id| self.cases.get(id).map(Arc::as_ref))
             .filter(|case| case.standing.state == State::Pending)
             .filter(|case| owners.iter().all(|owner| case.owners.contains(owner)))
             .filter(|case| case.waiting.is_empty() || case.asking.scope() != Scope::Statement);
@@ -408,7 +426,7 @@ impl Desk {
         joined: bool,
         step: &mut Step,
     ) {
-        let Some(case) = self.cases.get_mut(&question) else {
+        let Some(case) = self.cases.get_mut(&question).map(Arc::make_mut) else {
             return;
         };
         let until = until.min(case.until);

@@ -1,5 +1,6 @@
 //! The desk alone, told the time, and the worker's end with a keeper that is played.
 
+use std::sync::Arc;
 use std::time::Duration as Wait;
 
 use time::macros::datetime;
@@ -492,7 +493,7 @@ fn a_log_makes_the_same_desk_again() {
     let read = written.map(|line| serde_json::from_str::<Entry>(&line).unwrap());
     let mut restored = Desk::new(TERMS);
     restored.restore(read);
-    assert_eq!(restored.cases(), desk.cases());
+    assert_eq!(sorted(&restored), sorted(&desk));
     assert_eq!(restored.pending(), 1);
     assert_eq!(
         restored.carried().len(),
@@ -660,4 +661,58 @@ fn channels_show_statements_only_where_they_are_told_to() {
         blocks.iter().all(plain),
         "nothing that an agent wrote becomes a link"
     );
+}
+
+#[test]
+fn an_estimate_is_for_the_question_that_waits_and_is_in_the_log() {
+    let mut desk = asked(&demand(&[&["dba"]], 1));
+    let step = desk.estimated(Ticket(1), 42);
+    let expected = Entry::ApprovalEstimated {
+        question: id(1),
+        rows: 42,
+    };
+    assert_eq!(
+        (step.entries.as_slice(), step.say.len()),
+        (&[expected][..], 0)
+    );
+    assert_eq!(desk.case(id(1)).unwrap().estimate, Some(42));
+    assert_eq!(desk.estimated(Ticket(9), 1), Step::default());
+    let mut log = desk.carried();
+    log.extend(step.entries);
+    let mut restored = Desk::new(TERMS);
+    restored.restore(log);
+    assert_eq!(restored.case(id(1)).unwrap().estimate, Some(42));
+    desk.vote(NOW, id(1), approve("ada", &["dba"])).unwrap();
+    // Too late: what was answered was answered without.
+    assert_eq!(desk.estimated(Ticket(1), 7), Step::default());
+}
+
+#[tokio::test]
+async fn a_question_that_the_keeper_does_not_take_is_refused_and_taken_back() {
+    let (tell, mut questions) = mpsc::unbounded_channel();
+    let asker = Asker::patient(1, tell, Wait::from_millis(50));
+    let one = demand(&[&["dba"]], 1);
+    let mut pending = asker.ask(asking("DELETE 1", &one), [7; 32], Wait::from_secs(3600));
+    let News::Answered(None, Outcome::Unavailable(why)) = pending.next().await else {
+        panic!("it was not refused");
+    };
+    assert!(why.contains("did not take"), "{why}");
+    assert!(matches!(questions.recv().await, Some(ToDesk::Ask { .. })));
+    let taken_back = questions.recv().await;
+    assert!(
+        matches!(
+            taken_back,
+            Some(ToDesk::Withdraw {
+                how: Withdrawn::Cancelled(_),
+                ..
+            })
+        ),
+        "{taken_back:?}"
+    );
+}
+
+fn sorted(desk: &Desk) -> Vec<Arc<Case>> {
+    let mut cases: Vec<_> = desk.cases().cloned().collect();
+    cases.sort_by_key(|case| case.age());
+    cases
 }

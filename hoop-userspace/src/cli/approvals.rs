@@ -214,6 +214,11 @@ fn whole(answer: &Value) -> String {
             lines.push(format!("           ${} = {value}", i + 1));
         }
     }
+    if let Some(rows) = answer.pointer("/estimate").and_then(Value::as_u64) {
+        lines.push(format!(
+            "           about {rows} rows, as the server's planner expects"
+        ));
+    }
     for vote in each(answer, "/votes") {
         let verdict = match word(vote, "/verdict").as_str() {
             "approve" => "approved",

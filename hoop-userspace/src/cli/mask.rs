@@ -144,9 +144,32 @@ mod tests {
         insta::assert_snapshot!(answers_of(text, &questions.join("\n")), @r#"
         {"value":"card [masked:card], [masked:email]","masked":true,"detected":["card","email"]}
         {"value":"[masked:password]","masked":true,"detected":["password"]}
-        {"value":"{\"dob\":\"[masked:birth-date]\"}","masked":true,"detected":["birth-date"]}
+        {"value":{"dob":"[masked:birth-date]"},"masked":true,"detected":["birth-date"]}
         {"value":"nothing","masked":false}
         {"rows":[[null,"x"]],"masked":1,"detected":["card"]}
+        "#);
+    }
+
+    #[test]
+    fn documents_lose_what_paths_name() {
+        let text = "[[resource]]\nname = \"orders\"\nprotocol = \"postgres\"\nhosts = [\"db\"]\n\
+             login = { user = \"hoop\" }\n[[mask]]\nresource = \"orders\"\n\
+             columns = [\"public.payments.details\"]\nhow = \"partial\"\n\
+             json = [\"$.card.number\", \"$..iban\"]\n";
+        let details = r#""column": "public.payments.details""#;
+        let questions = [
+            format!(
+                r#"{{{details}, "type": "jsonb", "value": {{"card": {{"number": "4111111111111111"}}, "shop": "x", "to": [{{"iban": 7}}]}}}}"#
+            ),
+            format!(r#"{{{details}, "type": "jsonb", "value": {{"shop": "x"}}}}"#),
+            format!(r#"{{{details}, "type": "text", "value": "no document"}}"#),
+            r#"{"sql": "SELECT details ->> 'shop' FROM payments", "columns": [{}], "rows": [["x"]], "relations": [{"name": "public.payments", "columns": ["details"]}]}"#.to_owned(),
+        ];
+        insta::assert_snapshot!(answers_of(text, &questions.join("\n")), @r#"
+        {"value":{"card":{"number":"************1111"},"shop":"x","to":[{"iban":"*"}]},"masked":true}
+        {"value":{"shop":"x"},"masked":true}
+        {"value":"[masked]","masked":true}
+        {"rows":[["[masked]"]],"masked":1}
         "#);
     }
 }

@@ -1,4 +1,5 @@
-//! `hoop sessions`: what was recorded, a line for each; `hoop sessions kill` ends what goes on now.
+//! `hoop sessions`: what was recorded, a line for each; `hoop sessions kill` ends what goes on now,
+//! `freeze` and `thaw` have it stand still and go on.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -82,6 +83,33 @@ pub struct Args {
 enum Command {
     /// End a session, or all of an agent's; client and recording are told why
     Kill(Kill),
+    /// Hold a session's client until somebody has looked; it ends if nobody lets it go on
+    Freeze(Freeze),
+    /// Let a frozen session go on
+    Thaw(Thaw),
+}
+
+#[derive(clap::Args)]
+struct Freeze {
+    /// How long at most, in seconds; as long as a question waits if left out
+    #[arg(long = "for", value_name = "SECONDS")]
+    seconds: Option<u32>,
+    #[command(flatten)]
+    how: Thaw,
+}
+
+#[derive(clap::Args)]
+struct Thaw {
+    /// The session, as `hoop status` prints it
+    session: String,
+    /// Why; the client reads it
+    #[arg(long, default_value = "no reason was given")]
+    reason: String,
+    #[command(flatten)]
+    daemon: DaemonArg,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(clap::Args)]
@@ -148,9 +176,45 @@ fn kill(kill: Kill) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn freeze(how: Thaw, seconds: Option<u32>) -> Result<ExitCode> {
+    let ask = Ask::Freeze {
+        session: how.session,
+        reason: how.reason,
+        seconds,
+    };
+    let answer = how.daemon.ask(&ask)?;
+    let word = |key: &str| answer.get(key).and_then(|value| value.as_str());
+    match how.json {
+        true => println!("{answer}"),
+        false => println!(
+            "{} stands still, and ends at {} unless `hoop sessions thaw` lets it go on",
+            word("session").unwrap_or("?"),
+            word("until").unwrap_or("?")
+        ),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn thaw(how: Thaw) -> Result<ExitCode> {
+    let ask = Ask::Thaw {
+        session: how.session,
+        reason: how.reason,
+    };
+    let answer = how.daemon.ask(&ask)?;
+    let session = answer.get("session").and_then(|value| value.as_str());
+    match how.json {
+        true => println!("{answer}"),
+        false => println!("{} goes on", session.unwrap_or("?")),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 pub fn run(args: Args) -> Result<ExitCode> {
-    if let Some(Command::Kill(which)) = args.command {
-        return kill(which);
+    match args.command {
+        Some(Command::Kill(which)) => return kill(which),
+        Some(Command::Freeze(freeze)) => return self::freeze(freeze.how, freeze.seconds),
+        Some(Command::Thaw(how)) => return thaw(how),
+        None => {}
     }
     let mut unreadable = 0;
     let mut found = Vec::new();

@@ -83,6 +83,14 @@ fn text(status: &Status) -> String {
             s.pid,
             s.executable.as_deref().unwrap_or("?"),
         ));
+        if let Some(frozen) = &s.frozen {
+            lines.push(format!(
+                "          FROZEN by {} until {}: {}; `hoop sessions thaw` lets it go on",
+                frozen.by,
+                stamp(frozen.until),
+                frozen.reason
+            ));
+        }
     }
     match (&status.approvals.problem, status.approvals.pending) {
         (Some(problem), _) => lines.push(format!("approvals NOBODY CAN BE ASKED: {problem}")),

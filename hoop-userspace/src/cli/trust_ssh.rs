@@ -4,8 +4,7 @@
 //! account has for the server's own key stays, and goes on serving direct connections. Clients
 //! that know no certificates find hoop's plain key.
 
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -14,6 +13,7 @@ use ipnet::IpNet;
 use super::home::{HomeFile, become_owner};
 use crate::config::{Bundle, Config, Host};
 use crate::terminate::ssh::keys::{HOST_AUTHORITY, HOST_KEY};
+use crate::whole;
 
 const DEFAULT_CONFIG: &str = "/etc/hoop/hoop.toml";
 const SYSTEM: &str = "/etc/ssh/ssh_known_hosts";
@@ -22,7 +22,8 @@ const FILE: HomeFile = HomeFile {
     name: "known_hosts",
     new_name: "known_hosts.hoop-new",
 };
-/// Ends the lines that hoop writes, those from before a lost state directory too.
+/// Ends the lines that hoop writes, or comments that name the key in them; by it those from before a
+/// lost state directory are found too.
 const MARK: &str = "hoop-trust";
 
 #[derive(clap::Args)]
@@ -85,24 +86,11 @@ fn in_system(path: &Path, ours: &str) -> Result<()> {
     };
     let after = changed(&before, ours);
     if after != before {
-        replace(path, &after).with_context(|| format!("cannot write {}", path.display()))?;
+        whole::write(path, after.as_bytes(), 0o644)
+            .with_context(|| format!("cannot write {}", path.display()))?;
     }
     say(path, ours);
     Ok(())
-}
-
-fn replace(path: &Path, text: &str) -> std::io::Result<()> {
-    let new = path.with_extension("hoop-new");
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o644)
-        .custom_flags(libc::O_NOFOLLOW)
-        .open(&new)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    std::fs::rename(&new, path)
 }
 
 fn say(path: &Path, ours: &str) {
@@ -114,7 +102,19 @@ fn say(path: &Path, ours: &str) {
 
 /// Without the lines that are hoop's, then with these.
 fn changed(before: &str, ours: &str) -> String {
-    let hoops = |line: &&str| line.trim_end().ends_with(MARK);
+    let marked = |line: &str| line.trim_end().ends_with(MARK);
+    // Of lines that bear no mark, a comment names the key.
+    let named = before.lines().filter(|line| marked(line));
+    let keys: Vec<&str> = named
+        .filter_map(|line| line.strip_prefix("# ")?.strip_suffix(MARK))
+        .map(str::trim)
+        .filter(|key| !key.is_empty())
+        .collect();
+    let is_plain = |line: &str| {
+        let (_, key) = line.trim_end().split_once(' ').unwrap_or_default();
+        keys.contains(&key)
+    };
+    let hoops = |line: &&str| marked(line) || is_plain(line);
     let mut text: String = before.split_inclusive('\n').filter(|l| !hoops(l)).collect();
     if !ours.is_empty() && !text.is_empty() && !text.ends_with('\n') {
         text.push('\n');
@@ -141,10 +141,18 @@ fn lines(config: &Path) -> Result<String> {
         Ok(words.join(" "))
     };
     let (authority, plain) = (key(HOST_AUTHORITY)?, key(HOST_KEY)?);
+    Ok(known(&patterns, &authority, &plain))
+}
+
+/// Clients that know no certificates are simple: dropbear's takes a line for one name, and nothing
+/// behind the key. So the plain lines bear no mark, and a comment before them names their key.
+fn known(patterns: &[String], authority: &str, plain: &str) -> String {
     let hosts = patterns.join(",");
-    Ok(format!(
-        "@cert-authority {hosts} {authority} {MARK}\n{hosts} {plain} {MARK}\n"
-    ))
+    let mut text = format!("@cert-authority {hosts} {authority} {MARK}\n# {plain} {MARK}\n");
+    for host in patterns {
+        text.extend([host.as_str(), " ", plain, "\n"]);
+    }
+    text
 }
 
 /// What the configured hosts are as patterns of known hosts (sshd(8), SSH_KNOWN_HOSTS).
@@ -211,6 +219,20 @@ mod tests {
         let newer = "@cert-authority web1,web2 ssh-ed25519 CCCC hoop-trust\n";
         assert!(!changed(&with, newer).contains("BBBB"));
         assert_eq!(changed(&with, "").trim_end(), before);
+    }
+
+    #[test]
+    fn plain_lines_have_one_name_and_nothing_behind_the_key() {
+        let patterns = ["web1".to_owned(), "[web2]:2222".to_owned()];
+        let ours = known(&patterns, "ssh-ed25519 AAAA", "ssh-ed25519 BBBB");
+        assert!(ours.ends_with("\nweb1 ssh-ed25519 BBBB\n[web2]:2222 ssh-ed25519 BBBB\n"));
+        let before = "web1 ssh-ed25519 DDDD\nweb3\n";
+        let with = changed(before, &ours);
+        assert_eq!(with, format!("{before}{ours}"));
+        assert_eq!(changed(&with, &ours), with);
+        let newer = known(&patterns, "ssh-ed25519 CCCC", "ssh-ed25519 EEEE");
+        assert_eq!(changed(&with, &newer), format!("{before}{newer}"));
+        assert_eq!(changed(&with, ""), before);
     }
 
     #[test]

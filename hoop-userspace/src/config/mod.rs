@@ -260,6 +260,9 @@ pub struct Resource {
     pub ssh: Option<Ssh>,
     /// Present exactly where `protocol = "kubernetes"`.
     pub kubernetes: Option<Kubernetes>,
+    /// Whether the server may be asked to plan a statement that people are asked about, on hoop's own
+    /// connection. Default false: planning evaluates functions that are declared immutable.
+    pub estimate: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

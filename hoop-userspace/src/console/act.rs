@@ -14,6 +14,9 @@ pub enum Act {
     Vote,
     Revoke,
     Kill,
+    /// Has a session stand still.
+    Freeze,
+    Thaw,
     Suspend,
     Resume,
     /// Decides a statement that somebody supposes.
@@ -27,6 +30,7 @@ impl Act {
     pub fn then(self, parameter: &str) -> Option<String> {
         match self {
             Self::Vote | Self::Revoke => Some(format!("/approvals/{}", segment(parameter))),
+            Self::Freeze | Self::Thaw => Some(format!("/sessions/{}", segment(parameter))),
             Self::Kill | Self::Suspend | Self::Resume => Some("/".to_owned()),
             Self::TryPolicy | Self::TryMask => None,
         }
@@ -56,6 +60,14 @@ impl Asked<'_> {
                 reason,
             },
             Act::Kill => Wish::Kill {
+                session: about,
+                reason: given(reason)?,
+            },
+            Act::Freeze => Wish::Freeze {
+                session: about,
+                reason: given(reason)?,
+            },
+            Act::Thaw => Wish::Thaw {
                 session: about,
                 reason: given(reason)?,
             },

@@ -1,8 +1,5 @@
 //! What pages show and the API answers: the same, fetched in one place.
 
-use std::collections::VecDeque;
-use std::fs::File;
-use std::path::Path;
 use std::sync::PoisonError;
 
 use serde_json::{Value, json};
@@ -16,8 +13,6 @@ use crate::replay::{Event, Reader, Story, Told};
 
 /// Events of a recording on one page.
 pub const EVENTS: usize = 200;
-/// Entries of the ledgers on one page.
-const AUDITED: usize = 200;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Data {
@@ -29,6 +24,8 @@ pub enum Data {
     Sessions,
     /// One recording, from an event on.
     Session,
+    /// What it looked like on the terminal.
+    Cast,
     Policy,
     Masks,
     Audit,
@@ -47,9 +44,13 @@ impl Asked<'_> {
             Data::Question => self.question().await,
             Data::Sessions => self.sessions(),
             Data::Session => self.session().await,
+            Data::Cast => self.cast().await,
             Data::Policy => Ok(policy(&self.site.config)),
             Data::Masks => Ok(masks(&self.site.config)),
-            Data::Audit => self.audit().await,
+            Data::Audit => {
+                let all = self.query.is_set("all");
+                self.ask(Wish::Audit { all }).await
+            }
         }
     }
 
@@ -68,41 +69,6 @@ impl Asked<'_> {
         let reader = recordings::open(&self.server.link, self.parameter).await?;
         let session = self.parameter.to_owned();
         let read = tokio::task::spawn_blocking(move || recording(reader, &session, from)).await;
-        read.map_err(|error| Denied::Failed(error.to_string()))
-    }
-
-    /// The newest entries of the keeper's ledgers, newest first.
-    async fn audit(&self) -> Result<Value, Denied> {
-        let all = self.query.is_set("all");
-        let names = self.ask(Wish::Ledgers).await?;
-        let names: Vec<String> =
-            serde_json::from_value(names).map_err(|error| Denied::Failed(error.to_string()))?;
-        let mut entries: Vec<Value> = Vec::new();
-        for kind in ["keeper-", "approvals-"] {
-            let mut of_kind = 0;
-            for name in names.iter().rev().filter(|name| name.starts_with(kind)) {
-                if of_kind >= AUDITED {
-                    break;
-                }
-                let found = self.ledger(name, all).await?;
-                of_kind += found.len();
-                entries.extend(found);
-            }
-        }
-        // RFC 3339 in one form sorts by time.
-        entries.sort_by(|a, b| word(b, "at").cmp(word(a, "at")));
-        entries.truncate(AUDITED);
-        Ok(json!({ "entries": entries, "all": all }))
-    }
-
-    async fn ledger(&self, name: &str, all: bool) -> Result<Vec<Value>, Denied> {
-        let wish = Wish::Ledger {
-            name: name.to_owned(),
-        };
-        let (_, file) = self.ask_for_file(wish).await?;
-        let file = file.ok_or_else(|| Denied::Failed("the keeper opened nothing".into()))?;
-        let reader = Reader::of(Path::new(name), File::from(file));
-        let read = tokio::task::spawn_blocking(move || entries(reader, all)).await;
         read.map_err(|error| Denied::Failed(error.to_string()))
     }
 
@@ -166,60 +132,6 @@ fn recording(mut reader: Reader, session: &str, from: usize) -> Value {
         "session": session, "header": header, "events": events, "from": from, "next": next,
         "over": over, "problem": problem,
     })
-}
-
-/// Entries of one ledger that are of interest, oldest first.
-fn entries(mut reader: Reader, all: bool) -> Vec<Value> {
-    let mut story = Story::default();
-    let mut found = VecDeque::new();
-    loop {
-        match reader.next_event() {
-            Ok(Some(event)) => {
-                for line in story.tell(event) {
-                    if let Event::Entry { entry } = line.event
-                        && (all || is_of_people(&entry))
-                    {
-                        found.push_back(json!({ "at": line.at, "entry": entry }));
-                        if found.len() > AUDITED {
-                            found.pop_front();
-                        }
-                    }
-                }
-            }
-            Ok(None) => break,
-            Err(error) => {
-                let entry = json!({ "event": "broken_ledger", "problem": error.to_string() });
-                found.push_back(json!({ "at": "", "entry": entry }));
-                break;
-            }
-        }
-    }
-    found.into()
-}
-
-/// What people did, and what changed by it.
-fn is_of_people(entry: &Value) -> bool {
-    const KINDS: [&str; 14] = [
-        "admin",
-        "signed_in",
-        "kill",
-        "suspended",
-        "resumed",
-        "reload",
-        "started",
-        "stopping",
-        "break_glass",
-        "approval_voted",
-        "approval_settled",
-        "approval_rejected",
-        "approvals",
-        "broken_ledger",
-    ];
-    KINDS.contains(&word(entry, "event"))
-}
-
-fn word<'v>(value: &'v Value, key: &str) -> &'v str {
-    value.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
 fn names<'n>(names: impl Iterator<Item = &'n str>) -> Value {

@@ -144,6 +144,14 @@ fn said(to: To) -> (&'static str, Value, &'static [(&'static str, &'static str)]
                     "the number of events to leave out: `next` of the page before",
                 )],
             ),
+            Data::Cast => (
+                "What one recording's terminal showed: asciicast (version 2), a page of its events",
+                named("Cast"),
+                &[(
+                    "from",
+                    "the number of events to leave out: `next` of the page before",
+                )],
+            ),
             Data::Policy => ("The policies that are in force", named("Policies"), &[]),
             Data::Masks => ("The masks that are in force", named("Masks"), &[]),
             Data::Audit => (
@@ -156,6 +164,16 @@ fn said(to: To) -> (&'static str, Value, &'static [(&'static str, &'static str)]
             Act::Vote => ("Approve or refuse", named("QuestionInFull"), &[]),
             Act::Revoke => ("Take an approval back", named("QuestionInFull"), &[]),
             Act::Kill => ("End a session", json!({ "type": "object" }), &[]),
+            Act::Freeze => (
+                "Have a session stand still until somebody lets it go on",
+                json!({ "type": "object" }),
+                &[],
+            ),
+            Act::Thaw => (
+                "Let a frozen session go on",
+                json!({ "type": "object" }),
+                &[],
+            ),
             Act::Suspend => (
                 "Let an agent do nothing any more",
                 json!({ "type": "object" }),
@@ -223,6 +241,7 @@ fn schemas() -> Value {
             "message": text(), "statement": text(), "rules": texts(), "fingerprint": text(),
             "by": perhaps(), "reason": text(), "needs": texts(), "approved_by": texts(),
             "awaited": truth(), "in_transaction": truth(),
+            "estimate": { "type": ["integer", "null"] },
         })
     };
     let keys: Vec<String> = question()
@@ -291,12 +310,26 @@ fn schemas() -> Value {
             }),
             &["session", "events", "from", "next", "over", "problem"],
         ),
+        "Cast": object(
+            json!({
+                "session": text(), "version": number(), "width": number(), "height": number(),
+                "timestamp": number(), "command": perhaps(),
+                // [seconds, "o" or "r", text]
+                "events": { "type": "array", "items": { "type": "array" } },
+                "from": number(), "next": { "type": ["integer", "null"] }, "over": truth(),
+                "problem": perhaps(),
+            }),
+            &["session", "version", "width", "height", "timestamp", "events", "from", "next", "over", "problem"],
+        ),
         "Policies": object(
             json!({ "packs": list(), "files": list(), "agents": texts(), "resources": texts() }),
             &["packs", "files", "agents", "resources"],
         ),
         "Masks": object(json!({ "masks": list(), "resources": texts() }), &["masks", "resources"]),
-        "Audit": object(json!({ "entries": list(), "all": truth() }), &["entries", "all"]),
+        "Audit": object(
+            json!({ "entries": list(), "all": truth(), "complete": truth() }),
+            &["entries", "all", "complete"],
+        ),
         "Decision": object(
             json!({
                 "verdict": { "enum": ["allow", "ask", "refuse"] }, "rules": texts(),

@@ -22,7 +22,7 @@ const ALIVE: Duration = Duration::from_secs(10);
 /// How often a recording that is followed is looked at.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// Bytes that are sent at once, about.
-const MAX_TEXT: usize = 256 << 10;
+pub(super) const MAX_TEXT: usize = 256 << 10;
 /// How long a browser waits before it comes again, in milliseconds.
 const RETRY: &str = "retry: 2000\n\n";
 
@@ -54,19 +54,23 @@ impl Asked<'_> {
 
     /// The events of a recording from a number on, and those to come, each as the page shows it.
     pub async fn follow(&self) -> Result<Answer, Denied> {
-        let place = self.place()?;
         let from = self.query.get("from").parse().unwrap_or(0);
         let reader = recordings::open(&self.server.link, self.parameter).await?;
+        self.grow(Growing {
+            reader,
+            story: Story::default(),
+            seen: 0,
+            from,
+        })
+    }
+
+    /// A stream of what is new of something, until there will be no more.
+    pub(super) fn grow<G: Grow>(&self, mut growing: G) -> Result<Answer, Denied> {
+        let place = self.place()?;
         let (tell, stream) = mpsc::channel(8);
         let link = self.server.link.clone();
         let token = self.token.clone();
         tokio::spawn(async move {
-            let mut growing = Growing {
-                reader,
-                story: Story::default(),
-                seen: 0,
-                from,
-            };
             let mut looked = Instant::now();
             loop {
                 let read = tokio::task::spawn_blocking(move || {
@@ -95,6 +99,13 @@ impl Asked<'_> {
     }
 }
 
+/// What is looked at again and again.
+pub(super) trait Grow: Send + 'static {
+    /// What is new, as events of a stream, some [`MAX_TEXT`] bytes at once; and whether that was all.
+    /// May block.
+    fn next(&mut self) -> (String, bool);
+}
+
 /// A recording that is being followed.
 struct Growing {
     reader: Reader,
@@ -103,8 +114,7 @@ struct Growing {
     from: usize,
 }
 
-impl Growing {
-    /// What is new, and whether that was all.
+impl Grow for Growing {
     fn next(&mut self) -> (String, bool) {
         let mut text = String::new();
         loop {
@@ -138,7 +148,7 @@ impl Growing {
 }
 
 /// One event; its text may have lines.
-fn said(event: &str, text: &str) -> String {
+pub(super) fn said(event: &str, text: &str) -> String {
     let lines: String = text.lines().map(|line| format!("data: {line}\n")).collect();
     format!("event: {event}\n{lines}\n")
 }

@@ -8,6 +8,7 @@
 
 mod act;
 mod api;
+mod cast;
 mod data;
 mod document;
 mod fields;
@@ -17,6 +18,7 @@ mod link;
 mod live;
 mod oidc;
 mod pages;
+mod plain;
 mod recordings;
 mod respond;
 mod routes;

@@ -35,6 +35,8 @@ pub enum To {
     Changes,
     /// A session's recording, as it grows.
     Follow,
+    /// What its terminal shows, as it is printed.
+    Watch,
     /// Slack's buttons.
     Slack,
     /// What issuers report; the worker's.
@@ -58,6 +60,8 @@ pub enum SignIn {
 pub enum Asset {
     Style,
     Script,
+    Terminal,
+    Player,
     Icon,
 }
 
@@ -100,10 +104,26 @@ pub const ROUTES: &[Route] = &[
     get("/sessions", Needs::See, To::Page(Page::Sessions)),
     get("/sessions/{session}", Needs::See, To::Page(Page::Session)),
     get("/sessions/{session}/follow", Needs::See, To::Follow),
+    get("/sessions/{session}/watch", Needs::See, To::Watch),
+    get(
+        "/sessions/{session}/transcript",
+        Needs::See,
+        To::Page(Page::Transcript),
+    ),
     post(
         "/sessions/{session}/kill",
         Needs::Administer,
         To::Form(Act::Kill),
+    ),
+    post(
+        "/sessions/{session}/freeze",
+        Needs::Administer,
+        To::Form(Act::Freeze),
+    ),
+    post(
+        "/sessions/{session}/thaw",
+        Needs::Administer,
+        To::Form(Act::Thaw),
     ),
     get("/policy", Needs::See, To::Page(Page::Policy)),
     post("/policy/test", Needs::See, To::Form(Act::TryPolicy)),
@@ -137,6 +157,16 @@ pub const ROUTES: &[Route] = &[
         Needs::Nothing,
         To::Asset(Asset::Script),
     ),
+    get(
+        "/assets/terminal.js",
+        Needs::Nothing,
+        To::Asset(Asset::Terminal),
+    ),
+    get(
+        "/assets/player.js",
+        Needs::Nothing,
+        To::Asset(Asset::Player),
+    ),
     get("/favicon.ico", Needs::Nothing, To::Asset(Asset::Icon)),
     post("/slack/interact", Needs::Nothing, To::Slack),
     get("/events/{issuer}/hook", Needs::Nothing, To::Issuer),
@@ -167,6 +197,11 @@ pub const ROUTES: &[Route] = &[
         Needs::See,
         To::Data(Data::Session),
     ),
+    get(
+        "/api/v1/sessions/{session}/cast",
+        Needs::See,
+        To::Data(Data::Cast),
+    ),
     get("/api/v1/policy", Needs::See, To::Data(Data::Policy)),
     post("/api/v1/policy/test", Needs::See, To::Call(Act::TryPolicy)),
     get("/api/v1/masks", Needs::See, To::Data(Data::Masks)),
@@ -176,6 +211,16 @@ pub const ROUTES: &[Route] = &[
         "/api/v1/sessions/{session}/kill",
         Needs::Administer,
         To::Call(Act::Kill),
+    ),
+    post(
+        "/api/v1/sessions/{session}/freeze",
+        Needs::Administer,
+        To::Call(Act::Freeze),
+    ),
+    post(
+        "/api/v1/sessions/{session}/thaw",
+        Needs::Administer,
+        To::Call(Act::Thaw),
     ),
     post(
         "/api/v1/agents/{agent}/suspend",

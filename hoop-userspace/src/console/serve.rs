@@ -230,6 +230,7 @@ async fn answer(asked: &mut Asked<'_>, body: &Bytes) -> Result<Answer, Denied> {
         To::Changes => asked.changes().await,
         To::OpenApi => Ok(respond::json(StatusCode::OK, &super::api::document())),
         To::Follow => asked.follow().await,
+        To::Watch => asked.watch().await,
         To::Slack | To::Issuer | To::Asset(_) => {
             Err(Denied::Absent("there is nothing here".into()))
         }
@@ -258,7 +259,7 @@ const BACKGROUND: &str = "x-hoop-background";
 /// Whether a page asks, and nobody behind it. A stream is begun again by itself, too, and sooner than
 /// a session ends.
 fn by_itself(route: &Route, head: &Parts) -> bool {
-    let stream = matches!(route.to, To::Changes | To::Follow);
+    let stream = matches!(route.to, To::Changes | To::Follow | To::Watch);
     stream || (head.method == Method::GET && head.headers.contains_key(BACKGROUND))
 }
 
@@ -372,13 +373,18 @@ where
     collected.ok().map(http_body_util::Collected::to_bytes)
 }
 
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const STYLE: &str = concat!(
+    include_str!("assets/style.css"),
+    include_str!("assets/player.css")
+);
+
 fn file(asset: Asset) -> Answer {
     match asset {
-        Asset::Style => respond::asset("text/css; charset=utf-8", include_str!("assets/style.css")),
-        Asset::Script => respond::asset(
-            "text/javascript; charset=utf-8",
-            include_str!("assets/console.js"),
-        ),
+        Asset::Style => respond::asset("text/css; charset=utf-8", STYLE),
+        Asset::Script => respond::asset(SCRIPT, include_str!("assets/console.js")),
+        Asset::Terminal => respond::asset(SCRIPT, include_str!("assets/terminal.js")),
+        Asset::Player => respond::asset(SCRIPT, include_str!("assets/player.js")),
         Asset::Icon => respond::asset("image/svg+xml", include_str!("assets/icon.svg")),
     }
 }

@@ -50,6 +50,12 @@ pub fn clock_of(text: &str) -> String {
     OffsetDateTime::parse(text, &Rfc3339).map_or_else(|_| text.to_owned(), clock)
 }
 
+/// How long ago something was that has happened. By a clock that is a moment behind, it is now.
+pub fn ago(text: &str, now: OffsetDateTime) -> String {
+    let then = OffsetDateTime::parse(text, &Rfc3339);
+    distance(text, then.map_or(now, |then| now.max(then)))
+}
+
 /// How long until then, or since: `in 4 min`, `now`, `3 h ago`.
 pub fn distance(text: &str, now: OffsetDateTime) -> String {
     let Ok(then) = OffsetDateTime::parse(text, &Rfc3339) else {
@@ -101,6 +107,9 @@ mod tests {
         ] {
             assert_eq!(distance(then, now), said);
         }
+        assert_eq!(ago("2026-11-27T12:00:01Z", now), "now");
+        assert_eq!(ago("2026-11-27T11:59:20Z", now), "40 s ago");
+        assert_eq!(ago("never", now), "");
         assert_eq!(cut("ädä", 2), "äd…");
         assert_eq!(clock_of("2026-11-27T12:00:30Z"), "2026-11-27 12:00:30 UTC");
     }

@@ -66,6 +66,27 @@ impl Question {
         waiting(self.request.units.get(first..).unwrap_or_default())
     }
 
+    /// The statement, if it is one plain query or change of rows that nothing was bound to and no
+    /// unseen code runs in: what a server may be asked to plan.
+    pub fn plannable(&self) -> Option<Arc<SqlText>> {
+        const PLAIN: [&str; 5] = ["SELECT", "INSERT", "UPDATE", "DELETE", "MERGE"];
+        let mut waiting = self.waiting();
+        let (only, None) = (waiting.next()?, waiting.next()) else {
+            return None;
+        };
+        let first = usize::from(self.held.first);
+        let units = self.held.units().iter().skip(first);
+        let mut facts = units.filter_map(|unit| unit.statement.as_deref());
+        let (facts, None) = (facts.next()?, facts.next()) else {
+            return None;
+        };
+        let plain = match facts.statements.as_slice() {
+            [statement] => PLAIN.contains(&statement.verb.0),
+            _ => false,
+        };
+        (plain && only.sql && !facts.opaque && only.parameters.is_empty()).then_some(only.text)
+    }
+
     /// The same for questions whose statements differ in constants only.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint

@@ -68,6 +68,7 @@ pub fn resource(name: &str, hosts: &[&str]) -> Resource {
         },
         allow_plain: true,
         allow_replication: false,
+        estimate: false,
         agent_password: None,
         max_message: 1 << 20,
         ssh: None,

@@ -105,6 +105,14 @@ pub enum Wish {
         session: String,
         reason: String,
     },
+    Freeze {
+        session: String,
+        reason: String,
+    },
+    Thaw {
+        session: String,
+        reason: String,
+    },
     Suspend {
         agent: String,
         reason: String,
@@ -127,11 +135,9 @@ pub enum Wish {
     Recording {
         session: String,
     },
-    /// Names of the keeper's ledgers.
-    Ledgers,
-    /// One of them, opened for reading.
-    Ledger {
-        name: String,
+    /// The newest entries of the keeper's ledgers: what people did, or with `all` everything.
+    Audit {
+        all: bool,
     },
     /// A connection to the worker, which takes what issuers report.
     Worker,
@@ -227,10 +233,12 @@ impl Wish {
             | Self::Question { .. }
             | Self::Similar { .. } => Some(Needs::See),
             Self::Vote { .. } | Self::Revoke { .. } => Some(Needs::Vote),
-            Self::Ledgers | Self::Ledger { .. } => Some(Needs::Audit),
-            Self::Kill { .. } | Self::Suspend { .. } | Self::Resume { .. } => {
-                Some(Needs::Administer)
-            }
+            Self::Audit { .. } => Some(Needs::Audit),
+            Self::Kill { .. }
+            | Self::Freeze { .. }
+            | Self::Thaw { .. }
+            | Self::Suspend { .. }
+            | Self::Resume { .. } => Some(Needs::Administer),
         }
     }
 }

@@ -33,6 +33,8 @@ pub enum ToWorker {
     ListSessions,
     /// Ends a session; `reason` is shown and recorded.
     Kill { session: SessionId, reason: String },
+    /// Holds a session's client, or lets it go on.
+    Freeze { session: SessionId, freeze: Freeze },
     /// Everybody who is suspended; sent before the first configuration and at every change.
     Suspended(Suspensions),
     /// The answer to [`FromWorker::WantToken`] or [`FromWorker::WantLogin`].
@@ -72,8 +74,8 @@ pub enum FromWorker {
         request: u64,
         resource: ResourceName,
     },
-    /// The answer to [`ToWorker::Kill`].
-    Killed { session: SessionId, found: bool },
+    /// The answer to [`ToWorker::Kill`] and [`ToWorker::Freeze`], in their order.
+    Steered { session: SessionId, found: bool },
     /// Whether it was sent, or why not.
     Delivered {
         number: u64,
@@ -100,6 +102,15 @@ pub struct Delivery {
     pub body: String,
 }
 
+/// An operator's word that a session is to stand still, or to go on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Freeze {
+    pub by: String,
+    pub reason: String,
+    /// When the session ends unless somebody lets it go on; `None`: it goes on.
+    pub until: Option<SystemTime>,
+}
+
 /// One session that goes on now, as `hoop status` shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LiveSession {
@@ -113,6 +124,7 @@ pub struct LiveSession {
     pub login: String,
     pub pid: u32,
     pub executable: Option<String>,
+    pub frozen: Option<Freeze>,
 }
 
 /// How an agent's identity stood when it was last looked at, as `hoop status` shows it.

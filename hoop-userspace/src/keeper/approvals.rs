@@ -144,6 +144,9 @@ impl Clerk {
                             continue;
                         }
                     },
+                    Some(ForDesk::Said(ToDesk::Estimated { ticket, rows })) => {
+                        self.change(|desk, _| Ok(desk.estimated(ticket, rows)))
+                    }
                     Some(ForDesk::Said(ToDesk::Withdraw { ticket, how })) => match waiting.remove(&ticket) {
                         // Nobody has been asked yet, and nobody will be.
                         Some(_) => continue,
@@ -193,22 +196,38 @@ impl Clerk {
             .map_err(|no| no.to_string())
     }
 
-    /// What waits for an answer or may be used, or with `all` also what is over.
-    pub fn list(&self, all: bool) -> Value {
-        let books = self.books();
-        let cases = books.desk.cases().into_iter();
-        let wanted = cases.filter(|case| all || case.standing.state.is_live());
-        wanted
-            .map(|case| brief(case, books.desk.is_awaited(case.id)))
-            .collect()
+    /// What waits for an answer or may be used, or with `all` also what is over: oldest first.
+    ///
+    /// They are sorted, and shown, when the desk's lock is let go: nobody's vote waits for a list.
+    pub fn cases(&self, all: bool) -> Vec<Arc<Case>> {
+        let mut cases: Vec<_> = {
+            let books = self.books();
+            let cases = books.desk.cases();
+            let wanted = cases.filter(|case| all || case.standing.state.is_live());
+            wanted.cloned().collect()
+        };
+        cases.sort_by_key(|case| case.age());
+        cases
+    }
+
+    /// The same, as the control socket lists them; away from the keeper's one thread.
+    pub async fn list(self: &Arc<Self>, all: bool) -> Result<Value, String> {
+        let clerk = self.clone();
+        let listed = tokio::task::spawn_blocking(move || {
+            clerk.cases(all).iter().map(|case| brief(case)).collect()
+        });
+        listed.await.map_err(|error| error.to_string())
+    }
+
+    pub fn case(&self, id: QuestionId) -> Result<Arc<Case>, String> {
+        let case = self.books().desk.case(id).cloned();
+        case.ok_or_else(|| VoteError::NoSuch(id).to_string())
     }
 
     pub fn show(&self, id: QuestionId) -> Result<Value, String> {
-        let books = self.books();
-        let case = books.desk.case(id);
-        let case = case.ok_or_else(|| VoteError::NoSuch(id).to_string())?;
-        let mut shown = brief(case, books.desk.is_awaited(id));
-        let whole = serde_json::to_value(case).map_err(|error| error.to_string())?;
+        let case = self.case(id)?;
+        let mut shown = brief(&case);
+        let whole = serde_json::to_value(&*case).map_err(|error| error.to_string())?;
         if let (Some(shown), Value::Object(whole)) = (shown.as_object_mut(), whole) {
             let more = ["asking", "owners", "votes", "standing"];
             shown.extend(whole.into_iter().filter(|(key, _)| more.contains(&&**key)));
@@ -323,6 +342,7 @@ impl Clerk {
                 self.journal.write(&Noted::Approvals { problem: why });
                 break;
             }
+            self.journal.recent().note(entry);
             self.note(entry, desk);
         }
         // A client that joins or leaves a question changes what is shown of it, too.
@@ -361,10 +381,13 @@ impl Clerk {
             } => {
                 tracing::info!(%question, state = %standing.state, "approval settled");
                 // As it was then: more may have happened in the same step.
-                let case = desk.case(*question).cloned().map(|mut case| {
-                    case.standing = standing.clone();
-                    case
-                });
+                let case = desk
+                    .case(*question)
+                    .map(|case| Case::clone(case))
+                    .map(|mut case| {
+                        case.standing = standing.clone();
+                        case
+                    });
                 // That an approval was used says nothing new to whoever gave it.
                 if let Some(case) = case.as_ref().filter(|_| standing.state != State::Used) {
                     self.courier.announce(case, Happened::Settled);
@@ -386,7 +409,9 @@ impl Clerk {
             Entry::ApprovalRejected { question, who, why } => {
                 tracing::warn!(%question, who, why, "vote rejected");
             }
-            Entry::ApprovalCarried(_) | Entry::ApprovalsReady { .. } => {}
+            Entry::ApprovalCarried(_)
+            | Entry::ApprovalEstimated { .. }
+            | Entry::ApprovalsReady { .. } => {}
         }
     }
 
@@ -497,7 +522,7 @@ fn terms(config: &Config) -> Terms {
 }
 
 /// A question in a list. The keys are kept.
-fn brief(case: &Case, awaited: bool) -> Value {
+pub fn brief(case: &Case) -> Value {
     let asking = &case.asking;
     let statement = asking.statements.first().map_or("", |s| &s.text);
     let demands = asking.demands.iter();
@@ -527,8 +552,9 @@ fn brief(case: &Case, awaited: bool) -> Value {
         "reason": case.standing.reason,
         "needs": needs,
         "approved_by": approved,
-        "awaited": awaited,
+        "awaited": case.is_awaited(),
         "in_transaction": asking.in_transaction,
+        "estimate": case.estimate,
     })
 }
 

@@ -36,6 +36,18 @@ pub enum Ask {
         session: String,
         reason: String,
     },
+    /// Has a session stand still until somebody lets it go on; it ends if nobody does.
+    Freeze {
+        session: String,
+        reason: String,
+        /// How long at most; `None`: as long as a question waits.
+        seconds: Option<u32>,
+    },
+    /// Lets it go on.
+    Thaw {
+        session: String,
+        reason: String,
+    },
     /// Ends all of an agent's sessions.
     KillAgent {
         agent: String,

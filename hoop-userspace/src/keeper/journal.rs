@@ -5,11 +5,12 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::recent::Recent;
 use super::seen::Row;
 use crate::identify::By;
 use crate::record::Ledger;
@@ -71,6 +72,21 @@ pub enum Entry {
         reason: String,
         found: bool,
     },
+    /// A session stands still until somebody lets it go on, or ends then.
+    Frozen {
+        session: String,
+        by: String,
+        reason: String,
+        /// RFC 3339.
+        until: String,
+        found: bool,
+    },
+    Thawed {
+        session: String,
+        by: String,
+        reason: String,
+        found: bool,
+    },
     /// An agent, or one instance of it, may do nothing until it is resumed.
     Suspended {
         agent: String,
@@ -116,7 +132,7 @@ pub enum Entry {
     Admin {
         who: String,
         via: String,
-        /// `kill`, `suspend`, `resume`, `sign_in`, `sign_out` or `denied`.
+        /// `kill`, `freeze`, `thaw`, `suspend`, `resume`, `sign_in`, `sign_out` or `denied`.
         action: String,
         /// The session, or the agent.
         about: String,
@@ -174,6 +190,7 @@ impl Book for Ledger {
 pub struct Journal {
     book: Mutex<Box<dyn Book>>,
     floods: Mutex<HashMap<&'static str, (Instant, u64)>>,
+    recent: Arc<Recent>,
 }
 
 impl Journal {
@@ -181,7 +198,13 @@ impl Journal {
         Self {
             book: Mutex::new(Box::new(book)),
             floods: Mutex::default(),
+            recent: Arc::default(),
         }
+    }
+
+    /// The newest entries of this ledger, and of the one about questions.
+    pub fn recent(&self) -> &Arc<Recent> {
+        &self.recent
     }
 
     pub fn write(&self, entry: &Entry) {
@@ -202,7 +225,11 @@ impl Journal {
             tracing::info!(entry = %text, "keeper");
         }
         let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
-        book.append(&entry).map_err(|error| {
+        let appended = book.append(&entry);
+        if appended.is_ok() {
+            self.recent.note(&entry);
+        }
+        appended.map_err(|error| {
             tracing::error!(
                 error,
                 entry = text,

@@ -19,6 +19,7 @@ pub mod names;
 pub mod notify;
 pub mod people;
 mod questions;
+mod recent;
 pub mod seen;
 pub mod status;
 pub mod supervise;
@@ -41,6 +42,7 @@ use crate::capture::CaptureError;
 use crate::config::{Bundle, Config, ConfigError};
 use crate::identify::token::Tokens;
 use crate::record::{Ledger, RecordError};
+use crate::replay::ledgers;
 use crate::worker::privileges::{self, PrivilegeError};
 use approvals::Clerk;
 use console::Console;
@@ -202,6 +204,7 @@ impl Keeper {
         notify: Notify,
     ) -> Result<Self, KeeperError> {
         let folder = config.worker.state.join(folders::KEEPER);
+        let earlier = ledgers(&folder);
         let ledger = Ledger::open(&folder, "keeper")?;
         let journal = Arc::new(Journal::new(ledger));
         let recipe = Recipe {
@@ -282,6 +285,13 @@ impl Keeper {
             governor: governor.clone(),
         });
         tokio::spawn(control::serve(listener, hoops, answers.clone()));
+        if page.is_some() {
+            let recent = parts.journal.recent().clone();
+            // Dropped: it is over when it is, and what it found is asked for.
+            drop(tokio::task::spawn_blocking(move || {
+                recent.read_back(&earlier)
+            }));
+        }
         let console = page.map(|page| Console::start(parts.clone(), answers, page, bundle));
         Ok(Self {
             console,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use time::OffsetDateTime;
 
@@ -12,15 +12,18 @@ use super::governing::Governor;
 use super::journal::Entry;
 use super::people::{self, Peer};
 use super::status::{
-    AgentStatus, ApprovalsStatus, CountersStatus, IdentityStatus, SessionStatus, Status,
-    SuspendedStatus, WorkerStatus,
+    AgentStatus, ApprovalsStatus, CountersStatus, FrozenStatus, IdentityStatus, SessionStatus,
+    Status, SuspendedStatus, WorkerStatus,
 };
 use super::{Parts, lock};
 use crate::ask::Ballot;
 use crate::config::Mode;
-use crate::handover::{AgentStanding, LiveSession};
+use crate::handover::{AgentStanding, Freeze, LiveSession};
 use crate::identify::{By, Suspension, agent_for};
 use crate::ids::{BadQuestionId, QuestionId, SessionId};
+
+/// Past it, it is likelier forgotten than looked at.
+const LONGEST_FREEZE: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub struct Questions {
     pub parts: Arc<Parts>,
@@ -31,7 +34,12 @@ impl Answers for Questions {
     async fn answer(&self, ask: Ask, peer: Peer) -> Answer {
         let steers = matches!(
             ask,
-            Ask::Kill { .. } | Ask::KillAgent { .. } | Ask::Suspend { .. } | Ask::Resume { .. }
+            Ask::Kill { .. }
+                | Ask::KillAgent { .. }
+                | Ask::Freeze { .. }
+                | Ask::Thaw { .. }
+                | Ask::Suspend { .. }
+                | Ask::Resume { .. }
         );
         if steers && let Err(why) = people::ungoverned(&self.parts.config(), peer) {
             return Answer::Error(why.to_string());
@@ -40,6 +48,18 @@ impl Answers for Questions {
             Ask::Status => value(&self.status().await),
             Ask::Discover => value(&lock(&self.parts.seen).rows()),
             Ask::Kill { session, reason } => self.kill(&session, &reason).await,
+            Ask::Freeze {
+                session,
+                reason,
+                seconds,
+            } => match self.parts.clerk.person(peer).await {
+                Ok(voter) => self.freeze(&session, &voter.name, &reason, seconds).await,
+                Err(why) => Answer::Error(why),
+            },
+            Ask::Thaw { session, reason } => match self.parts.clerk.person(peer).await {
+                Ok(voter) => self.thaw(&session, &voter.name, &reason).await,
+                Err(why) => Answer::Error(why),
+            },
             Ask::KillAgent { agent, reason } => self.kill_agent(&agent, &reason).await,
             Ask::Suspend {
                 agent,
@@ -94,7 +114,7 @@ impl Questions {
         let clerk = &self.parts.clerk;
         let voter = clerk.person(peer).await?;
         match ask {
-            Ask::Approvals { all } => Ok(clerk.list(all)),
+            Ask::Approvals { all } => clerk.list(all).await,
             Ask::Approval { question } => clerk.show(id(&question)?),
             Ask::Vote {
                 question,
@@ -141,6 +161,74 @@ impl Questions {
             Answer::Ok(serde_json::json!({ "session": session, "killed": true }))
         } else {
             Answer::Error(format!("no session {id} goes on now"))
+        }
+    }
+
+    /// Has a session stand still until somebody looks: its client is held, what the server answers
+    /// flows on, and it ends when nobody has let it go on in time.
+    pub async fn freeze(
+        &self,
+        session: &str,
+        by: &str,
+        reason: &str,
+        seconds: Option<u32>,
+    ) -> Answer {
+        let id: SessionId = match session.parse() {
+            Ok(id) => id,
+            Err(error) => return Answer::Error(format!("{session:?} is {error}")),
+        };
+        let wait = match seconds {
+            None => self.parts.config().approvals.wait,
+            Some(seconds) => Duration::from_secs(seconds.into()),
+        };
+        if wait.is_zero() || wait > LONGEST_FREEZE {
+            return Answer::Error(
+                "a session is frozen for a second at least, and a day at most".into(),
+            );
+        }
+        let until = SystemTime::now() + wait;
+        let freeze = Freeze {
+            by: by.to_owned(),
+            reason: spoken(reason, 200),
+            until: Some(until),
+        };
+        let until = super::status::stamp(until.into());
+        let found = self.parts.worker.freeze(id, freeze).await;
+        self.parts.journal.write(&Entry::Frozen {
+            session: id.to_string(),
+            by: by.to_owned(),
+            reason: spoken(reason, 200),
+            until: until.clone(),
+            found,
+        });
+        match found {
+            true => Answer::Ok(serde_json::json!({
+                "session": id.to_string(), "frozen": true, "until": until,
+            })),
+            false => Answer::Error(format!("no session {id} goes on now")),
+        }
+    }
+
+    pub async fn thaw(&self, session: &str, by: &str, reason: &str) -> Answer {
+        let id: SessionId = match session.parse() {
+            Ok(id) => id,
+            Err(error) => return Answer::Error(format!("{session:?} is {error}")),
+        };
+        let thaw = Freeze {
+            by: by.to_owned(),
+            reason: spoken(reason, 200),
+            until: None,
+        };
+        let found = self.parts.worker.freeze(id, thaw).await;
+        self.parts.journal.write(&Entry::Thawed {
+            session: id.to_string(),
+            by: by.to_owned(),
+            reason: spoken(reason, 200),
+            found,
+        });
+        match found {
+            true => Answer::Ok(serde_json::json!({ "session": id.to_string(), "frozen": false })),
+            false => Answer::Error(format!("no session {id} is frozen now")),
         }
     }
 
@@ -347,5 +435,12 @@ fn session(live: LiveSession) -> SessionStatus {
         login: live.login,
         pid: live.pid,
         executable: live.executable,
+        frozen: live.frozen.and_then(|freeze| {
+            Some(FrozenStatus {
+                by: freeze.by,
+                reason: freeze.reason,
+                until: freeze.until?.into(),
+            })
+        }),
     }
 }

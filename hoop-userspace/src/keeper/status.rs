@@ -112,6 +112,17 @@ pub struct SessionStatus {
     pub login: String,
     pub pid: u32,
     pub executable: Option<String>,
+    /// It stands still, if it does.
+    pub frozen: Option<FrozenStatus>,
+}
+
+/// Who had a session stand still, why, and when it ends unless somebody lets it go on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FrozenStatus {
+    pub by: String,
+    pub reason: String,
+    #[serde(with = "time::serde::rfc3339")]
+    pub until: OffsetDateTime,
 }
 
 /// What people are asked.

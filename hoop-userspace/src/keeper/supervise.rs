@@ -15,7 +15,9 @@ use super::child;
 use super::courier::Delivered;
 use super::journal::{Entry, Journal};
 use super::suspended::Suspended;
-use crate::handover::{AgentStanding, Channel, ChannelError, FromWorker, LiveSession, ToWorker};
+use crate::handover::{
+    AgentStanding, Channel, ChannelError, Freeze, FromWorker, LiveSession, ToWorker,
+};
 use crate::identify::{Counts, Suspensions};
 use crate::ids::{AgentName, ResourceName, SessionId};
 
@@ -80,6 +82,7 @@ enum Wish {
     List(oneshot::Sender<Vec<LiveSession>>),
     Agents(oneshot::Sender<Agents>),
     Kill(SessionId, String, oneshot::Sender<bool>),
+    Freeze(SessionId, Freeze, oneshot::Sender<bool>),
     Drain(Duration, oneshot::Sender<()>),
     /// Ends the worker at this end of a channel, if it is still the one that lives.
     Replace(Arc<Channel>, String),
@@ -124,7 +127,7 @@ pub fn start(
         wants,
         lists: Vec::new(),
         agents: Vec::new(),
-        kills: Vec::new(),
+        steered: Vec::new(),
     };
     tokio::spawn(supervisor.run());
     Worker { now, wishes }
@@ -169,6 +172,13 @@ impl Worker {
         answer.ok().flatten().unwrap_or(false)
     }
 
+    /// Has a session stand still, or go on; says whether there was one, and whether it did.
+    pub async fn freeze(&self, session: SessionId, freeze: Freeze) -> bool {
+        let asked = self.wish(|reply| Wish::Freeze(session, freeze, reply));
+        let answer = tokio::time::timeout(Duration::from_secs(3), asked).await;
+        answer.ok().flatten().unwrap_or(false)
+    }
+
     /// Lets sessions finish within `within`, then ends them and the worker.
     pub async fn drain(&self, within: Duration) {
         self.wish(|reply| Wish::Drain(within, reply)).await;
@@ -202,7 +212,8 @@ struct Supervisor {
     wants: mpsc::Sender<Want>,
     lists: Vec<(oneshot::Sender<Vec<LiveSession>>, Vec<LiveSession>)>,
     agents: Vec<(oneshot::Sender<Agents>, Agents)>,
-    kills: Vec<(SessionId, oneshot::Sender<bool>)>,
+    /// Sessions that were told to end, to stand still or to go on, and who waits for the answer.
+    steered: Vec<(SessionId, oneshot::Sender<bool>)>,
 }
 
 /// A configuration that was sent and not answered yet.
@@ -234,7 +245,7 @@ impl Supervisor {
             });
             self.lists.clear();
             self.agents.clear();
-            self.kills.clear();
+            self.steered.clear();
             // Gone only when the keeper is.
             let _ = self.desk.send(ForDesk::WorkerGone).await;
             match ended {
@@ -358,9 +369,15 @@ impl Supervisor {
                 }
             }
             Wish::Kill(session, reason, reply) => {
-                self.kills.push((session, reply));
+                self.steered.push((session, reply));
                 let _ = channel
                     .send(&ToWorker::Kill { session, reason }, None)
+                    .await;
+            }
+            Wish::Freeze(session, freeze, reply) => {
+                self.steered.push((session, reply));
+                let _ = channel
+                    .send(&ToWorker::Freeze { session, freeze }, None)
                     .await;
             }
             Wish::Drain(..) | Wish::Replace(..) => {}
@@ -413,9 +430,9 @@ impl Supervisor {
                 let _ = self.deliveries.try_send((number, problem));
             }
             FromWorker::Question(_) => {}
-            FromWorker::Killed { session, found } => {
-                if let Some(at) = self.kills.iter().position(|(id, _)| *id == session) {
-                    let _ = self.kills.swap_remove(at).1.send(found);
+            FromWorker::Steered { session, found } => {
+                if let Some(at) = self.steered.iter().position(|(id, _)| *id == session) {
+                    let _ = self.steered.remove(at).1.send(found);
                 }
             }
             FromWorker::Event {

@@ -4,7 +4,7 @@
 //! able to let one go on.
 
 use std::fs::OpenOptions;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::journal::{Entry, Journal};
 use crate::identify::{Suspension, Suspensions};
+use crate::whole;
 
 /// Below the keeper's folder.
 const FILE: &str = "suspended.json";
@@ -135,24 +136,8 @@ fn write(path: &Path, list: &Suspensions) -> Result<(), SuspendedError> {
         path: path.to_owned(),
         source,
     };
-    let new = path.with_extension("new");
-    let written = || -> io::Result<()> {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
-            .open(&new)?;
-        file.write_all(&serde_json::to_vec_pretty(list)?)?;
-        file.sync_all()?;
-        std::fs::rename(&new, path)?;
-        if let Some(folder) = path.parent() {
-            std::fs::File::open(folder)?.sync_all()?;
-        }
-        Ok(())
-    };
-    written().map_err(failed)
+    let text = serde_json::to_vec_pretty(list).map_err(|error| failed(error.into()))?;
+    whole::write(path, &text, 0o600).map_err(failed)
 }
 
 #[cfg(test)]

@@ -123,6 +123,7 @@ pub struct RefusalNote {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AskedNote {
     pub exchange: u64,
+    /// Empty: an operator has the session stand still, until then.
     pub question: String,
     /// Who wants to do what, and by which rule that needs asking.
     pub message: String,
@@ -138,7 +139,8 @@ pub struct AskedNote {
 pub struct AnsweredNote {
     pub exchange: u64,
     pub question: Option<String>,
-    /// Stable: `approved`, `refused`, `expired`, `cancelled`, `unavailable`, `changed`.
+    /// Stable: `approved`, `refused`, `expired`, `cancelled`, `unavailable`, `changed`,
+    /// `left`; of a session that stood still `thawed`, `expired`, `left`.
     pub outcome: String,
     /// Who approved or refused, with the reasons that they gave.
     pub by: Vec<(String, String)>,

@@ -3,11 +3,12 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use serde_json::json;
+use bytes::Bytes;
+use serde_json::{Value, json};
 
 use super::host::messages;
 use super::read::{Recorded, Told};
-use crate::wire::ssh::channel::{Message, Size};
+use crate::wire::ssh::channel::{HEADER, Message, Size};
 
 /// The size of a terminal that nobody named.
 const USUAL: Size = Size {
@@ -30,6 +31,8 @@ pub enum What {
     Printed(Vec<u8>),
     Typed(Vec<u8>),
     Resized(u32, u32),
+    /// So many bytes more were printed, which were not kept.
+    Missing(u64),
 }
 
 /// Collects marks from what a recording tells.
@@ -49,15 +52,20 @@ impl Cast {
                 let since = header.started.duration_since(std::time::UNIX_EPOCH);
                 self.started = since.map_or(0, |d| d.as_secs());
             }
-            Told::Permitted(note) => self.messages(at, &note.wire.kept),
-            Told::Bulk(note) => self.messages(at, &note.wire.kept),
+            Told::Permitted(note) => {
+                self.messages(at, &note.wire.kept);
+            }
+            Told::Bulk(note) => {
+                self.messages(at, &note.wire.kept);
+            }
             Told::Replies(note) => {
                 let mut from = 0usize;
                 for span in &note.spans {
                     let kept = usize::try_from(span.kept).unwrap_or(usize::MAX);
                     let end = from.saturating_add(kept);
-                    self.messages(at, note.kept.get(from..end).unwrap_or_default());
+                    let rest = self.messages(at, note.kept.get(from..end).unwrap_or_default());
                     from = end;
+                    self.missing(at, &rest, span.length.saturating_sub(span.kept));
                 }
             }
             Told::Refused(note) => {
@@ -68,8 +76,10 @@ impl Cast {
         }
     }
 
-    fn messages(&mut self, at: Duration, kept: &[u8]) {
-        for message in messages(kept).0 {
+    /// What is left is of a message that was cut.
+    fn messages(&mut self, at: Duration, kept: &[u8]) -> Bytes {
+        let (whole, rest) = messages(kept);
+        for message in whole {
             match message {
                 Message::Pty(pty) => self.size = Some(pty.size),
                 Message::Exec(command) => {
@@ -85,22 +95,54 @@ impl Cast {
                 _ => {}
             }
         }
+        rest
+    }
+
+    /// Of replies of which not all was kept: what there is of the last message.
+    fn missing(&mut self, at: Duration, rest: &[u8], bytes: u64) {
+        if bytes == 0 {
+            return;
+        }
+        let printed = matches!(rest.first(), Some(b'o' | b'e'));
+        if let (true, Some(text)) = (printed, rest.get(HEADER..)) {
+            self.mark(at, What::Printed(text.to_vec()));
+        }
+        self.mark(at, What::Missing(bytes));
     }
 
     fn mark(&mut self, at: Duration, what: What) {
         self.marks.push(Mark { at, what });
     }
 
-    /// Writes it as asciicast, version 2.
-    pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
-        let size = self.size.unwrap_or(USUAL);
+    /// What has been collected since it was taken last.
+    pub fn take(&mut self) -> Vec<Mark> {
+        std::mem::take(&mut self.marks)
+    }
+
+    /// Columns and rows of the terminal that was asked for; `None` without one.
+    pub fn terminal(&self) -> Option<(u32, u32)> {
+        self.size.map(|size| {
+            let or = |number: u32, usual: u32| if number == 0 { usual } else { number };
+            // A client that has no terminal itself may ask for one without a size.
+            (or(size.columns, USUAL.columns), or(size.rows, USUAL.rows))
+        })
+    }
+
+    /// What asciicast calls the header.
+    pub fn head(&self) -> Value {
+        let (columns, rows) = self.terminal().unwrap_or((USUAL.columns, USUAL.rows));
         let mut head = json!({
-            "version": 2, "width": size.columns, "height": size.rows, "timestamp": self.started,
+            "version": 2, "width": columns, "height": rows, "timestamp": self.started,
         });
         if let (Some(command), Some(head)) = (&self.command, head.as_object_mut()) {
             head.insert("command".into(), json!(command));
         }
-        writeln!(out, "{head}")?;
+        head
+    }
+
+    /// Writes it as asciicast, version 2.
+    pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        writeln!(out, "{}", self.head())?;
         let (mut printed, mut typed) = (Vec::new(), Vec::new());
         for mark in &self.marks {
             let at = mark.at.as_secs_f64();
@@ -108,6 +150,7 @@ impl Cast {
                 What::Printed(bytes) => json!([at, "o", characters(&mut printed, bytes)]),
                 What::Typed(bytes) => json!([at, "i", characters(&mut typed, bytes)]),
                 What::Resized(columns, rows) => json!([at, "r", format!("{columns}x{rows}")]),
+                What::Missing(bytes) => json!([at, "m", format!("{bytes} bytes were not kept")]),
             };
             writeln!(out, "{line}")?;
         }
@@ -142,7 +185,7 @@ impl Cast {
 }
 
 /// What is whole of the characters so far; a part of one waits for its rest.
-fn characters(left: &mut Vec<u8>, bytes: &[u8]) -> String {
+pub fn characters(left: &mut Vec<u8>, bytes: &[u8]) -> String {
     left.extend_from_slice(bytes);
     let whole = match std::str::from_utf8(left) {
         Ok(_) => left.len(),

@@ -294,7 +294,7 @@ fn forwarded(exchange: u64, piece: &Forwarded) -> HostEvent {
 pub(super) fn transfer(note: TransferNote) -> HostEvent {
     let flow = |flow: FlowNote| Flow {
         bytes: flow.bytes,
-        sha256: flow.digest.map(|d| hex::encode(d)),
+        sha256: flow.digest.map(hex::encode),
     };
     HostEvent::Transfer {
         exchange: note.exchange,

@@ -7,12 +7,12 @@ mod show;
 mod story;
 mod summary;
 
-pub use cast::Cast;
+pub use cast::{Cast, What, characters};
 pub use host::HostEvent;
 pub use read::{Reader, Recorded, ReplayError, SealState, Tampered, Told, Verified, verify};
 pub use show::Transcript;
 pub use story::{Event, Line, Story};
-pub use summary::{Summary, find, ledgers, list};
+pub use summary::{Summary, find, ledgers, list, rfc3339};
 
 #[cfg(test)]
 mod tests;

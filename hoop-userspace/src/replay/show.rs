@@ -172,6 +172,11 @@ fn question(page: &mut Page<'_>, event: &Event) {
     for statement in statements {
         page.line('>', statement);
     }
+    if question.is_empty() {
+        page.line('?', message);
+        page.more(&format!("ends at {until} unless somebody lets it go on"));
+        return;
+    }
     let joined = if *joined { " (asked before)" } else { "" };
     page.line('?', &format!("question {question}{joined}: {message}"));
     page.more(&format!("waits until {until}"));
@@ -190,7 +195,10 @@ fn answer(page: &mut Page<'_>, event: &Event) {
     else {
         return;
     };
-    let question = question.as_deref().unwrap_or("-");
+    let question = match question {
+        None if outcome == "thawed" => "freeze",
+        question => question.as_deref().unwrap_or("-"),
+    };
     let alone = if *break_glass { ", BREAK GLASS" } else { "" };
     let scope = scope.as_ref().map_or(String::new(), |s| format!(" ({s})"));
     page.line(

@@ -196,7 +196,8 @@ pub fn ledgers(directory: &Path) -> Vec<PathBuf> {
     found
 }
 
-pub(super) fn rfc3339(time: SystemTime) -> String {
+/// As every line that is replayed has it: RFC 3339 in UTC, to the microsecond.
+pub fn rfc3339(time: SystemTime) -> String {
     let since = time.duration_since(UNIX_EPOCH).map(|d| d.as_nanos());
     at(since.map_or(0, |nanos| i128::try_from(nanos).unwrap_or(i128::MAX)))
 }

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use time::macros::format_description;
 use tokio::time::Instant;
 
-use super::{Ended, Session, Waiting};
+use super::{Ended, Estimate, Session, Waiting};
 use crate::ask::{Approval, Asking, News, Outcome, Pending, Said, Under, Withdrawn};
 use crate::decide::{Code, Decided, Question, Refusal, Retry, Scope};
 use crate::ids::{ExchangeId, QuestionId};
@@ -22,6 +22,8 @@ pub(super) struct Asked {
     known: Option<Known>,
     /// The client has yet to hear that it waits, or still waits.
     untold: bool,
+    /// How much it would do is being found out.
+    estimate: Option<Estimate>,
 }
 
 /// A question that people have said yes to.
@@ -66,11 +68,28 @@ impl Running {
     }
 }
 
-/// The next news of a question, if there is one.
-pub(super) async fn news(asked: &mut Option<Asked>) -> News {
-    match asked {
-        Some(asked) => asked.pending.next().await,
-        None => std::future::pending().await,
+/// What comes while a question is open.
+pub(super) enum Word {
+    OfPeople(News),
+    /// What the server expects of the statement that people are asked about.
+    OfServer(Option<u64>),
+}
+
+/// The next word about a question, if there is one.
+pub(super) async fn news(asked: &mut Option<Asked>) -> Word {
+    let Some(asked) = asked else {
+        return std::future::pending().await;
+    };
+    let estimate = async {
+        match &mut asked.estimate {
+            Some(estimate) => estimate.await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        news = asked.pending.next() => Word::OfPeople(news),
+        rows = estimate => Word::OfServer(rows),
     }
 }
 
@@ -86,7 +105,10 @@ impl<P: Protocol> Session<P> {
             }
         };
         let digest = *question.digest();
+        let plannable = question.plannable();
+        let estimate = plannable.and_then(|statement| self.catalogs.estimate(&statement.text));
         self.asked = Some(Asked {
+            estimate,
             pending: self.asker.ask(asking, digest, self.rules.remind),
             question,
             since: Instant::now(),
@@ -96,7 +118,14 @@ impl<P: Protocol> Session<P> {
         Ok(())
     }
 
-    pub(super) fn heard(&mut self, news: News) -> Result<(), Ended> {
+    pub(super) fn heard(&mut self, word: Word) -> Result<(), Ended> {
+        let news = match word {
+            Word::OfPeople(news) => news,
+            Word::OfServer(rows) => {
+                self.expected(rows);
+                return Ok(());
+            }
+        };
         match news {
             News::Asked {
                 question,
@@ -111,6 +140,16 @@ impl<P: Protocol> Session<P> {
                 Ok(())
             }
             News::Answered(question, outcome) => self.answered(question, outcome),
+        }
+    }
+
+    /// Passes on what the server expects: whoever looks at the question sees it beside.
+    fn expected(&mut self, rows: Option<u64>) {
+        if let Some(asked) = &mut self.asked {
+            asked.estimate = None;
+            if let Some(rows) = rows {
+                asked.pending.estimated(rows);
+            }
         }
     }
 
@@ -262,6 +301,7 @@ impl<P: Protocol> Session<P> {
                     since: asked.since,
                     known: asked.known,
                     untold: asked.untold,
+                    estimate: asked.estimate,
                 });
                 Ok(())
             }

@@ -6,9 +6,9 @@
 //! added, the certificate is made anew with the same key, and clients must be given the new one.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::RwLock;
 use std::time::Duration;
@@ -25,6 +25,7 @@ use time::OffsetDateTime;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 
 use crate::config::{Config, Host};
+use crate::whole;
 use crate::wire::tls::host_name;
 
 /// The CA's certificate within the state directory. Readable by all: it is no secret.
@@ -416,26 +417,7 @@ fn host_label() -> String {
 
 /// Writes a file so that a crash leaves the old one or the new one, never half of one.
 fn replace(path: &Path, content: &[u8], mode: u32) -> Result<(), AuthorityError> {
-    let new = path.with_extension("new");
-    let write = || -> io::Result<()> {
-        match fs::remove_file(&new) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(mode)
-            .open(&new)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&new, path)?;
-        match path.parent() {
-            Some(parent) => fs::File::open(parent)?.sync_all(),
-            None => Ok(()),
-        }
-    };
-    write().map_err(|source| AuthorityError::File {
+    whole::write(path, content, mode).map_err(|source| AuthorityError::File {
         what: "write",
         path: path.into(),
         source,

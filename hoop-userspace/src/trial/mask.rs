@@ -152,9 +152,7 @@ impl Tester {
         };
         let shown = bodies(masked.wire()).zip(&result.rows).map(|(body, row)| {
             let shown = values(body?)?.zip(row);
-            shown
-                .map(|(v, was)| Ok(unchanged_or_text(v?, was)))
-                .collect()
+            shown.map(|(v, was)| Ok(shown_as(v?, was))).collect()
         });
         Ok((shown.collect::<Result<_>>()?, masked.values()))
     }
@@ -304,12 +302,18 @@ fn as_text(value: &Value) -> Option<String> {
     }
 }
 
-fn unchanged_or_text(shown: Option<&[u8]>, was: &Value) -> Value {
-    match shown {
-        None => Value::Null,
-        Some(shown) if as_text(was).as_deref().map(str::as_bytes) == Some(shown) => was.clone(),
-        Some(shown) => String::from_utf8_lossy(shown).into(),
+/// What was asked as a document is shown as one.
+fn shown_as(shown: Option<&[u8]>, was: &Value) -> Value {
+    let Some(shown) = shown else {
+        return Value::Null;
+    };
+    if as_text(was).as_deref().map(str::as_bytes) == Some(shown) {
+        return was.clone();
     }
+    let document = (was.is_object() || was.is_array()).then(|| serde_json::from_slice(shown).ok());
+    document
+        .flatten()
+        .unwrap_or_else(|| String::from_utf8_lossy(shown).into())
 }
 
 #[derive(Debug, Deserialize)]

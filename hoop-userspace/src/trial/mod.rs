@@ -2,6 +2,8 @@
 //! and what the console shows.
 
 pub mod mask;
+#[doc(hidden)]
+pub mod past;
 pub mod policy;
 
 /// Why a trial makes no sense, in words for whoever supposed it.

@@ -245,6 +245,7 @@ impl Connection {
         match startup.ready(upstream, &self.shared.cancels, &agent.name, attribute) {
             Ok(session) => {
                 let (ends, told) = watch::channel(None);
+                let (freezes, frozen) = watch::channel(None);
                 let watching = proved.map(|proved| {
                     identity::watch(&self.shared, agent, &self.claim(agent), &proved)
                 });
@@ -261,9 +262,11 @@ impl Connection {
                     asker: self.shared.asker.clone(),
                     watched,
                     ends: told,
+                    freezes: frozen,
                 };
                 let watching = self.watch(agent, watching, &ends);
-                self.run(session, context, live, &ends, watching).await;
+                let _place = self.shared.live.enter(live, ends.clone(), freezes);
+                self.run(session, context, watching).await;
             }
             Err(not_ready) => {
                 refuse(not_ready.startup, recorder, not_ready.refusal, &refused()).await;
@@ -276,12 +279,10 @@ impl Connection {
         &self,
         session: P,
         context: session::Context,
-        live: LiveSession,
-        ends: &watch::Sender<Option<End>>,
         watching: impl Future<Output = Infallible>,
     ) -> End {
-        let (id, agent) = (live.session, live.agent.clone());
-        let _place = self.shared.live.enter(live, ends.clone());
+        let id = context.subject.session;
+        let agent = context.subject.identity.agent().clone();
         tracing::info!(session = %id, %agent, "session begins");
         let mut running = pin!(session::run(session, context));
         let end = tokio::select! {
@@ -534,11 +535,16 @@ impl Connection {
             login: startup.user().to_owned(),
             pid: self.handover.process.pid,
             executable: executable.map(|path| path.display().to_string()),
+            frozen: None,
         }
     }
 }
 
 impl session::Catalogs for SessionCatalog {
+    fn estimate(&self, statement: &str) -> Option<session::Estimate> {
+        Self::estimate(self, statement)
+    }
+
     fn current(&self) -> Arc<Catalog> {
         Self::current(self)
     }

@@ -2,7 +2,7 @@
 //! nobody without the key can tell which value a hash is of.
 
 use std::fs::OpenOptions;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +10,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
 
 use crate::mask::HashKey;
+use crate::whole;
 
 /// Below the state folder.
 const FILE: &str = "mask.key";
@@ -43,7 +44,7 @@ pub fn hash_key(state: &Path) -> Result<HashKey, KeyError> {
             key.resize(LENGTH, 0);
             let no_randomness = |_| failed(io::Error::other("the system has no randomness"));
             SystemRandom::new().fill(&mut key).map_err(no_randomness)?;
-            make(&path, &key).map_err(failed)?;
+            whole::write(&path, &key, 0o600).map_err(failed)?;
         }
     }
     let key: &[u8; LENGTH] = key
@@ -63,23 +64,6 @@ fn open(path: &Path) -> io::Result<Option<std::fs::File>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-/// Complete or not at all: a crash must not leave half a key.
-fn make(path: &Path, key: &[u8]) -> io::Result<()> {
-    let new = path.with_extension("key-new");
-    match std::fs::remove_file(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&new)?;
-    file.write_all(key)?;
-    file.sync_all()?;
-    std::fs::rename(&new, path)
 }
 
 #[cfg(test)]

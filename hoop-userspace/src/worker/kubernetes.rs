@@ -238,6 +238,7 @@ impl Connection {
         let subject = self.subject_of(cluster, &identity, &login, id);
         let live = self.live_request(cluster, &identity, &login, id);
         let (ends, told) = watch::channel(None);
+        let (freezes, frozen) = watch::channel(None);
         let renewed = match &watching {
             Some(watching) => watching.identity.clone(),
             None => watch::channel(identity).1,
@@ -251,6 +252,7 @@ impl Connection {
             asker: self.shared.asker.clone(),
             watched: self.shared.activities.of(&cluster.agent.name),
             ends: told,
+            freezes: frozen,
         };
         let reach = Reach {
             server: Arc::new(cluster.server.clone()),
@@ -260,7 +262,8 @@ impl Connection {
         };
         let session = Session::new(opening, reach);
         let watching = self.watch_request(&cluster.agent, watching, &ends);
-        self.run(session, context, live, &ends, watching).await;
+        let _place = self.shared.live.enter(live, ends.clone(), freezes);
+        self.run(session, context, watching).await;
     }
 
     /// Ends the request when its identity does. What there is to report is reported by whoever looks
@@ -369,6 +372,7 @@ impl Connection {
             login: login.to_owned(),
             pid: self.handover.process.pid,
             executable: executable.map(|path| path.display().to_string()),
+            frozen: None,
         }
     }
 }

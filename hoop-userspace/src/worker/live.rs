@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::handover::LiveSession;
+use crate::handover::{Freeze, LiveSession};
 use crate::ids::SessionId;
 use crate::terminate::End;
 
@@ -21,6 +21,7 @@ pub struct Live {
 struct Entry {
     session: LiveSession,
     ends: watch::Sender<Option<End>>,
+    freezes: watch::Sender<Option<Freeze>>,
 }
 
 /// A session's place in the registry; it leaves when this is dropped, a panic included.
@@ -39,11 +40,21 @@ impl Default for Live {
 }
 
 impl Live {
-    /// Registers a session; it ends when `ends` says so.
-    pub fn enter(&self, session: LiveSession, ends: watch::Sender<Option<End>>) -> Place {
+    /// Registers a session; it ends when `ends` says so, and stands still when `freezes` does.
+    pub fn enter(
+        &self,
+        session: LiveSession,
+        ends: watch::Sender<Option<End>>,
+        freezes: watch::Sender<Option<Freeze>>,
+    ) -> Place {
         let id = session.session;
         let mut sessions = self.sessions();
-        sessions.insert(id, Entry { session, ends });
+        let entry = Entry {
+            session,
+            ends,
+            freezes,
+        };
+        sessions.insert(id, entry);
         self.count.send_replace(sessions.len());
         Place {
             id,
@@ -55,7 +66,10 @@ impl Live {
         let mut list: Vec<_> = self
             .sessions()
             .values()
-            .map(|e| e.session.clone())
+            .map(|e| LiveSession {
+                frozen: e.freezes.borrow().clone().filter(|f| f.until.is_some()),
+                ..e.session.clone()
+            })
             .collect();
         list.sort_by_key(|session| session.session);
         list
@@ -68,6 +82,21 @@ impl Live {
             return false;
         };
         tell(&entry.ends, why);
+        true
+    }
+
+    /// Has one session stand still, or go on; says whether there was one, and whether it did.
+    pub fn freeze(&self, session: SessionId, freeze: Freeze) -> bool {
+        let sessions = self.sessions();
+        let Some(entry) = sessions.get(&session) else {
+            return false;
+        };
+        let frozen = entry.freezes.borrow().clone();
+        let frozen = frozen.is_some_and(|frozen| frozen.until.is_some());
+        if freeze.until.is_none() && !frozen {
+            return false;
+        }
+        entry.freezes.send_replace(Some(freeze));
         true
     }
 
@@ -127,14 +156,39 @@ mod tests {
             login: "bot".into(),
             pid: 7,
             executable: None,
+            frozen: None,
         }
+    }
+
+    #[tokio::test]
+    async fn a_session_is_frozen_and_let_go_on_once() {
+        let live = Live::default();
+        let (ends, _told) = watch::channel(None);
+        let (freezes, mut told) = watch::channel(None);
+        let _place = live.enter(session(1), ends, freezes);
+        let id = SessionId::from([1; 16]);
+        let freeze = |until| Freeze {
+            by: "ada".into(),
+            reason: "odd".into(),
+            until,
+        };
+        assert!(!live.freeze(id, freeze(None)), "it was not frozen");
+        let until = Some(SystemTime::UNIX_EPOCH);
+        assert!(live.freeze(id, freeze(until)));
+        assert_eq!(live.list()[0].frozen, Some(freeze(until)));
+        assert_eq!(*told.borrow_and_update(), Some(freeze(until)));
+        assert!(live.freeze(id, freeze(None)));
+        assert_eq!(live.list()[0].frozen, None);
+        assert!(told.has_changed().unwrap());
+        assert!(!live.freeze(SessionId::from([2; 16]), freeze(until)));
     }
 
     #[tokio::test]
     async fn a_session_is_ended_for_the_first_reason_and_leaves_when_dropped() {
         let live = Live::default();
         let (ends, told) = watch::channel(None);
-        let place = live.enter(session(1), ends);
+        let (freezes, _) = watch::channel(None);
+        let place = live.enter(session(1), ends, freezes);
         assert_eq!(live.list(), [session(1)]);
         assert!(live.end(SessionId::from([1; 16]), End::Killed("enough".into())));
         live.end_where(|_| Some(End::Drained));

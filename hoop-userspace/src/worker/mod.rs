@@ -183,7 +183,12 @@ impl Worker<'_> {
             ToWorker::Kill { session, reason } => {
                 let live = self.shared.as_ref().map(|shared| &shared.live);
                 let found = live.is_some_and(|live| live.end(session, End::Killed(reason)));
-                self.say(FromWorker::Killed { session, found }).await;
+                self.say(FromWorker::Steered { session, found }).await;
+            }
+            ToWorker::Freeze { session, freeze } => {
+                let live = self.shared.as_ref().map(|shared| &shared.live);
+                let found = live.is_some_and(|live| live.freeze(session, freeze));
+                self.say(FromWorker::Steered { session, found }).await;
             }
             ToWorker::Deliver(delivery) => self.deliver(delivery),
             ToWorker::Heard(heard) => {

@@ -420,8 +420,10 @@ impl Connection {
             login: host.login.clone(),
             pid: self.handover.process.pid,
             executable: executable.map(|path| path.display().to_string()),
+            frozen: None,
         };
         let (ends, told) = watch::channel(None);
+        let (freezes, frozen) = watch::channel(None);
         let agent = &host.agent;
         let watching =
             proved.map(|proved| identity::watch(&self.shared, agent, &self.claim(agent), &proved));
@@ -438,9 +440,11 @@ impl Connection {
             asker: self.shared.asker.clone(),
             watched: self.shared.activities.of(&agent.name),
             ends: told,
+            freezes: frozen,
         };
         let watching = self.watch(agent, watching, &ends);
-        self.run(session, context, live, &ends, watching).await
+        let _place = self.shared.live.enter(live, ends.clone(), freezes);
+        self.run(session, context, watching).await
     }
 
     fn ssh_header(&self, host: &HostReached, verified: &Verified, id: SessionId) -> Header {

@@ -3,6 +3,7 @@
 //! Absolute figures drift with the machine's other work; ratios within a round do not, so ratios
 //! are what the table shows.
 
+pub mod console;
 mod load;
 mod memory;
 mod routes;

@@ -59,7 +59,8 @@ struct Compared {
 pub fn run(arguments: &Arguments) -> Result<()> {
     let folder = std::fs::canonicalize(&arguments.folder)?;
     std::fs::create_dir_all(folder.join("runs"))?;
-    let explained = Explained::read()?;
+    // Now, so that a table that cannot be read is told before the suites run, and not an hour later.
+    Explained::read()?;
     let suites = suites::read()?;
     let world = World::start_in(Place::make()?, settings())?;
     prepare(&world)?;
@@ -81,7 +82,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             Err(error) => broken.push(format!("{name}: {error:#}")),
         }
     }
-    let (text, mut complaints) = report::report(&all, &explained);
+    let (text, mut complaints) = report::report(&all, &Explained::read()?);
     complaints.extend(broken);
     std::fs::write(folder.join("../compat.md"), &text)?;
     print!("{text}");
@@ -115,6 +116,8 @@ fn prepare(world: &World) -> Result<()> {
          SET password_encryption = md5; CREATE ROLE md5_user LOGIN PASSWORD 'password'",
     )?;
     postgres.ask_in("postgres", EXTENSIONS)?;
+    // The suite of tokio-postgres connects to this database whatever PGDATABASE says.
+    postgres.ask_in("postgres", "CREATE EXTENSION citext")?;
     postgres.admit(
         "host all pass_user 127.0.0.0/8 password\nhost all md5_user 127.0.0.0/8 md5\n\
          host all scram_user 127.0.0.0/8 scram-sha-256\nhost all all 127.0.0.0/8 trust\n",

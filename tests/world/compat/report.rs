@@ -18,7 +18,7 @@ pub fn report(all: &[Compared], explained: &Explained) -> (String, Vec<String>) 
     for compared in all {
         differing(compared, explained, &mut text, &mut complaints);
     }
-    text += "\nNeither passed nor skipped, on both sides alike, for want of what the suite expects of its server:\n\n";
+    text += "\nNeither passed nor skipped, on both sides alike, for want of what the suite expects of its server, its driver or the machine:\n\n";
     for compared in all {
         alike(compared, &mut text);
     }

@@ -64,6 +64,7 @@ impl Parser<'_> {
             max_message,
             ssh: None,
             kubernetes: None,
+            estimate: raw.estimate.unwrap_or(false),
         }
     }
 

@@ -52,6 +52,7 @@ impl Parser<'_> {
             },
             allow_plain: false,
             allow_replication: false,
+            estimate: false,
             agent_password: None,
             max_message: MAX_MESSAGE,
             ssh: Some(Ssh {
@@ -77,6 +78,7 @@ impl Parser<'_> {
                 "allow_replication",
                 raw.allow_replication.map(|_| raw.name.span()),
             ),
+            ("estimate", raw.estimate.map(|_| raw.name.span())),
             (
                 "agent_password",
                 raw.agent_password.as_ref().map(Spanned::span),

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use super::{badge, csrf, each, is, may, word, words};
 use crate::console::act::segment;
 use crate::console::serve::Asked;
-use crate::console::text::{clock_of, cut, distance};
+use crate::console::text::{ago, clock_of, cut, distance};
 use crate::handover::console::Needs;
 
 /// Questions that the keeper lists at once.
@@ -62,7 +62,7 @@ fn card(question: &Value) -> Markup {
                     " / " (word(question, "/database"))
                 }
                 span.note title=(clock_of(&word(question, "/asked"))) {
-                    "asked " (distance(&word(question, "/asked"), now))
+                    "asked " (ago(&word(question, "/asked"), now))
                     @if pending { ", until " (clock_of(&word(question, "/until"))) }
                 }
             }
@@ -89,6 +89,9 @@ pub fn question(asked: &Asked<'_>, question: &Value) -> Markup {
             p.warn { "Its transaction is open and may hold locks that others wait for." }
         }
         (statements(question))
+        @if let Some(rows) = question.get("estimate").and_then(Value::as_u64) {
+            p.note { "About " (rows) " rows, as the server's planner expects. It goes by statistics, and nothing was run." }
+        }
         (answering(asked, question, &state))
         section aria-labelledby="who" {
             h2 id="who" { "Who and where" }
@@ -105,7 +108,7 @@ pub fn question(asked: &Asked<'_>, question: &Value) -> Markup {
                         code { (word(question, "/asking/session")) }
                     }
                 }
-                dt { "Asked" } dd { (clock_of(&word(question, "/asked"))) " (" (distance(&word(question, "/asked"), now)) ")" }
+                dt { "Asked" } dd { (clock_of(&word(question, "/asked"))) " (" (ago(&word(question, "/asked"), now)) ")" }
                 dt { "Until" } dd { (clock_of(&until)) " (" (distance(&until, now)) ")" }
                 @if !words(question, "/owners").is_empty() {
                     dt { "May not approve" } dd { (words(question, "/owners").join(", ")) }

@@ -23,6 +23,9 @@ pub fn audit(_: &Asked<'_>, audit: &Value) -> Markup {
         } @else {
             a href="/audit?all=1" { "Everything that was noted" }
         } }
+        @if !is(audit, "/complete") {
+            p.warn role="status" { "Earlier ledgers are being read; load the page again for what they hold." }
+        }
         @if each(audit, "/entries").next().is_none() {
             p.empty { "Nothing was noted yet." }
         } @else {

@@ -3,9 +3,11 @@
 
 mod approvals;
 mod audit;
+mod host;
 mod layout;
 mod masks;
 mod now;
+mod player;
 mod policy;
 mod session;
 mod sessions;
@@ -33,6 +35,7 @@ pub enum Page {
     Question,
     Sessions,
     Session,
+    Transcript,
     Policy,
     Masks,
     Audit,
@@ -81,6 +84,10 @@ pub async fn page(asked: &Asked<'_>, page: Page, tried: Tried<'_>) -> Result<Ans
         Page::Session => {
             let session = asked.fetch(Data::Session).await?;
             ("Session", session::session(asked, &session))
+        }
+        Page::Transcript => {
+            let cast = asked.fetch(Data::Cast).await?;
+            ("Transcript", player::transcript(&cast))
         }
         Page::Policy => {
             let policy = asked.fetch(Data::Policy).await?;
@@ -137,6 +144,7 @@ pub async fn tried(
 fn of(act: Act) -> Page {
     match act {
         Act::Vote | Act::Revoke => Page::Question,
+        Act::Freeze | Act::Thaw => Page::Session,
         Act::Kill | Act::Suspend | Act::Resume => Page::Now,
         Act::TryPolicy => Page::Policy,
         Act::TryMask => Page::Masks,

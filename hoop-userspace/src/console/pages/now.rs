@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use super::{badge, csrf, each, is, may, word, words};
 use crate::console::act::segment;
 use crate::console::serve::Asked;
-use crate::console::text::{clock_of, distance};
+use crate::console::text::{ago, clock_of};
 use crate::handover::console::Needs;
 
 pub fn now(asked: &Asked<'_>, status: &Value) -> Markup {
@@ -214,13 +214,16 @@ fn session(asked: &Asked<'_>, session: &Value, administers: bool) -> Markup {
                 (word(session, "/resource"))
                 div.note { (word(session, "/database")) " as " (word(session, "/login")) }
             }
-            td data-label="Since" title=(clock_of(&since)) { (distance(&since, OffsetDateTime::now_utc())) }
+            td data-label="Since" title=(clock_of(&since)) { (ago(&since, OffsetDateTime::now_utc())) }
             td data-label="Process" {
                 code { (word(session, "/executable")) }
                 div.note { "pid " (word(session, "/pid")) }
             }
             td data-label="Session" {
                 a href=(format!("/sessions/{}", segment(&id))) { code { (id) } }
+                @if session.get("frozen").is_some_and(Value::is_object) {
+                    div { (badge("frozen")) " by " (word(session, "/frozen/by")) ": " (word(session, "/frozen/reason")) }
+                }
             }
             @if administers {
                 td data-label="Act" {

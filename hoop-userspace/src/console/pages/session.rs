@@ -33,7 +33,8 @@ pub fn session(asked: &Asked<'_>, session: &Value) -> Markup {
             p.problem role="alert" { "What follows cannot be believed: " (problem) }
         }
         (header(session))
-        @if !over { (ending(asked, &id)) }
+        @if !over { (steering(asked, &id, is_frozen(session))) }
+        (super::player::player(session, &id))
         section aria-labelledby="timeline" {
             h2 id="timeline" { "What happened" }
             @if from > 0 {
@@ -52,6 +53,7 @@ pub fn session(asked: &Asked<'_>, session: &Value) -> Markup {
 }
 
 fn header(session: &Value) -> Markup {
+    let host = word(session, "/header/protocol") == "ssh";
     let fact = |name: &str, path: &str| {
         let value = word(session, path);
         html! { @if !value.is_empty() { dt { (name) } dd { (value) } } }
@@ -63,7 +65,7 @@ fn header(session: &Value) -> Markup {
             (fact("Identity", "/header/identity/subject"))
             (fact("Not identified", "/header/identity/why"))
             (fact("Client", "/header/identity/client_id"))
-            (fact("Database", "/header/database"))
+            (fact(if host { "Host" } else { "Database" }, "/header/database"))
             (fact("Logged in as", "/header/login"))
             (fact("Destination", "/header/destination"))
             (fact("Program", "/header/process/executable"))
@@ -75,9 +77,44 @@ fn header(session: &Value) -> Markup {
     }
 }
 
-fn ending(asked: &Asked<'_>, id: &str) -> Markup {
+/// Whether an operator has it stand still, as far as this page of it tells.
+fn is_frozen(session: &Value) -> bool {
+    let freezes = each(session, "/events").filter_map(|line| {
+        let none = word(line, "/question").is_empty();
+        match word(line, "/event").as_str() {
+            "question" if none => Some(true),
+            "answer" if none => Some(false),
+            _ => None,
+        }
+    });
+    freezes.last().unwrap_or(false)
+}
+
+fn steering(asked: &Asked<'_>, id: &str, frozen: bool) -> Markup {
     html! {
+        @if frozen {
+            p.warn role="status" { "It stands still: nothing more of it runs until somebody lets it go on." }
+        }
         @if may(asked, Needs::Administer) {
+            @if frozen {
+                details open {
+                    summary { "Let this session go on…" }
+                    form.act method="post" action=(format!("/sessions/{}/thaw", segment(id))) {
+                        (csrf(asked))
+                        label { "Why" input name="reason" required maxlength="200"; }
+                        button.good type="submit" { "Let it go on" }
+                    }
+                }
+            } @else {
+                details {
+                    summary { "Freeze this session…" }
+                    form.act method="post" action=(format!("/sessions/{}/freeze", segment(id))) {
+                        (csrf(asked))
+                        label { "Why; the agent reads it" input name="reason" required maxlength="200"; }
+                        button type="submit" { "Freeze it" }
+                    }
+                }
+            }
             details {
                 summary { "End this session…" }
                 form.act method="post" action=(format!("/sessions/{}/kill", segment(id))) {
@@ -116,6 +153,10 @@ fn body(line: &Value, kind: &str) -> Markup {
             }
         },
         "reply" => reply(line),
+        "question" if word(line, "/question").is_empty() => html! {
+            (badge("frozen")) " " (word(line, "/message"))
+            p.note { "It ends at " (clock_of(&word(line, "/until"))) " unless somebody lets it go on." }
+        },
         "question" => html! {
             (badge("ask")) " people were asked: "
             a href=(format!("/approvals/{}", segment(&word(line, "/question")))) { (word(line, "/question")) }
@@ -150,7 +191,8 @@ fn body(line: &Value, kind: &str) -> Markup {
             @if is(line, "/good") { "Sealed by key " } @else { strong.warn { "The seal does not fit" } " of key " }
             code { (cut(&word(line, "/key"), 16)) }
         },
-        _ => html! { code { (visible(&line.to_string())) } },
+        _ => super::host::event(line, kind)
+            .unwrap_or_else(|| html! { code { (visible(&line.to_string())) } }),
     }
 }
 
@@ -211,5 +253,24 @@ fn reply(line: &Value) -> Markup {
         @for report in each(line, "/errors").chain(each(line, "/notices")) {
             p { strong { (word(report, "/severity")) } " " (word(report, "/sqlstate")) ": " (word(report, "/message")) }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_session_is_frozen_until_it_is_let_go_on() {
+        let freeze = json!({ "event": "question", "question": "" });
+        let thaw = json!({ "event": "answer", "question": null, "outcome": "thawed" });
+        let asked = json!({ "event": "question", "question": "k3v9t0m2qf" });
+        let is = |events: &[&Value]| is_frozen(&json!({ "events": events }));
+        assert!(!is(&[]));
+        assert!(!is(&[&asked]));
+        assert!(is(&[&asked, &freeze]));
+        assert!(!is(&[&freeze, &thaw]));
+        assert!(is(&[&freeze, &thaw, &freeze, &asked]));
     }
 }

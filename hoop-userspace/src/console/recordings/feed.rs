@@ -1,7 +1,7 @@
 //! Fills the index: asks the keeper which recordings there are, reads each, and reads on in those
 //! that still grow.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -24,6 +24,8 @@ const GIVEN_UP: Duration = Duration::from_secs(24 * 60 * 60);
 const LAG: Duration = Duration::from_secs(10 * 60);
 /// Events that are taken under one lock.
 const BATCH: usize = 256;
+/// Recordings that are read before new ones are asked for again.
+const AT_A_TIME: usize = 500;
 
 /// A recording that is not sealed yet.
 struct Growing {
@@ -36,12 +38,14 @@ struct Growing {
 pub async fn keep_fed(link: Arc<Link>, index: Shared) {
     let mut growing: BTreeMap<SessionId, Growing> = BTreeMap::new();
     let mut newest: Option<SessionId> = None;
+    let mut backlog: BTreeSet<SessionId> = BTreeSet::new();
     loop {
         let from = newest.map(|newest| earlier(newest).to_string());
         match link.ask(None, Wish::Recordings { from }).await {
-            Ok(listed) => newest = take(&link, &index, &listed, newest, &mut growing).await,
+            Ok(listed) => newest = note(&index, &listed, newest, &growing, &mut backlog),
             Err(denied) => tracing::debug!(%denied, "recordings cannot be listed"),
         }
+        read(&link, &index, &mut backlog, &mut growing).await;
         let index = index.clone();
         let mut moved = std::mem::take(&mut growing);
         // Files are read here, which may block.
@@ -53,7 +57,10 @@ pub async fn keep_fed(link: Arc<Link>, index: Shared) {
         while growing.len() > MAX_GROWING {
             growing.pop_first();
         }
-        tokio::time::sleep(PAUSE).await;
+        // At a start there are many, and those that begin meanwhile are found between them.
+        if backlog.is_empty() {
+            tokio::time::sleep(PAUSE).await;
+        }
     }
 }
 
@@ -63,42 +70,46 @@ fn earlier(session: SessionId) -> SessionId {
     SessionId::new(at.checked_sub(LAG).unwrap_or(UNIX_EPOCH), [0; 10])
 }
 
-/// Reads what is new; says which is the newest.
-async fn take(
-    link: &Arc<Link>,
+/// Notes what is to be read; says which is the newest.
+fn note(
     index: &Shared,
     listed: &Value,
     mut newest: Option<SessionId>,
-    growing: &mut BTreeMap<SessionId, Growing>,
+    growing: &BTreeMap<SessionId, Growing>,
+    backlog: &mut BTreeSet<SessionId>,
 ) -> Option<SessionId> {
     let listed = listed.as_array().into_iter().flatten();
     // The worker names recordings. One of the far future is none: it must neither hide those of
     // today nor be looked for again and again.
     let now = SystemTime::now();
     let latest = SessionId::new(now + LAG, [0xff; 10]);
-    let listed: Vec<SessionId> = listed
-        .filter_map(|name| name.as_str()?.parse().ok())
-        .filter(|session| *session <= latest)
-        .collect();
-    {
-        let mut index = index.write().unwrap_or_else(PoisonError::into_inner);
-        let new = listed
-            .iter()
-            .filter(|session| !index.knows(**session))
-            .count();
-        index.listed = index.listed.max(index.len() + new);
-    }
-    // The newest are looked for first.
     let now = SessionId::new(now, [0xff; 10]);
-    for session in listed.into_iter().rev() {
-        newest = newest.max(Some(session.min(now)));
-        let known = index
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .knows(session);
-        if known || growing.contains_key(&session) {
+    let mut index = index.write().unwrap_or_else(PoisonError::into_inner);
+    for name in listed {
+        let session = name.as_str().and_then(|name| name.parse().ok());
+        let Some(session) = session.filter(|session: &SessionId| *session <= latest) else {
             continue;
+        };
+        newest = newest.max(Some(session.min(now)));
+        if !index.knows(session) && !growing.contains_key(&session) {
+            backlog.insert(session);
         }
+    }
+    index.listed = index.listed.max(index.len() + backlog.len());
+    newest
+}
+
+/// Reads some of what there is to read, the newest first.
+async fn read(
+    link: &Arc<Link>,
+    index: &Shared,
+    backlog: &mut BTreeSet<SessionId>,
+    growing: &mut BTreeMap<SessionId, Growing>,
+) {
+    for _ in 0..AT_A_TIME {
+        let Some(session) = backlog.pop_last() else {
+            return;
+        };
         let Ok(reader) = open(link, &session.to_string()).await else {
             continue;
         };
@@ -119,7 +130,6 @@ async fn take(
             }
         }
     }
-    newest
 }
 
 /// Takes over what is there now; whether more may come.

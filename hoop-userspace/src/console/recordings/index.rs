@@ -4,7 +4,7 @@
 //! which for a hundred thousand of them takes some ten milliseconds. It is built anew at every
 //! start, from the recordings, which alone are proof.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use serde::Serialize;
 
@@ -26,7 +26,8 @@ const FORGOTTEN: usize = 1_000;
 /// Sessions by their ids, and so by when they began.
 #[derive(Default)]
 pub struct Index {
-    entries: Vec<Known>,
+    /// A deque, since the newest recordings are read first: each older one comes before all others.
+    entries: VecDeque<Known>,
     names: Names,
     /// Bytes of text.
     total: usize,
@@ -134,8 +135,8 @@ impl Index {
     }
 
     /// Oldest first.
-    pub fn entries(&self) -> &[Known] {
-        &self.entries
+    pub fn entries(&self) -> impl DoubleEndedIterator<Item = &Known> {
+        self.entries.iter()
     }
 
     pub fn knows(&self, session: SessionId) -> bool {
@@ -214,6 +215,8 @@ impl Index {
         match &event.told {
             Told::Permitted(_) => entry.requests = entry.requests.saturating_add(1),
             Told::Refused(_) => entry.refusals = entry.refusals.saturating_add(1),
+            // A freeze asks nobody anything.
+            Told::Asked(note) if note.question.is_empty() => {}
             Told::Asked(_) => entry.asked = entry.asked.saturating_add(1),
             Told::Replies(replies) => {
                 let rows: u64 = replies.spans.iter().map(|span| u64::from(span.rows)).sum();
@@ -223,6 +226,8 @@ impl Index {
             }
             Told::End(end) => entry.end = self.names.number(&end.kind),
             Told::Seal(..) => entry.sealed = true,
+            // What follows is told by the protocol that it names.
+            Told::Header(_) => {}
             _ => return,
         }
         for line in story.tell(event) {

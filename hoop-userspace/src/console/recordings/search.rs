@@ -86,7 +86,6 @@ impl Search {
         };
         let mut found: Vec<&Known> = index
             .entries()
-            .iter()
             .rev()
             .filter(wanted)
             .take(PAGE + 1)

@@ -74,6 +74,8 @@ fn answer(roles: Option<&Vec<Role>>, wish: &Wish) -> Result<Value, Denied> {
         | Wish::Vote { question: id, .. }
         | Wish::Revoke { question: id, .. } => full(id),
         Wish::Kill { session, .. } => json!({ "session": session, "killed": true }),
+        Wish::Freeze { session, .. } => json!({ "session": session, "frozen": true }),
+        Wish::Thaw { session, .. } => json!({ "session": session, "frozen": false }),
         Wish::Suspend { agent, .. } | Wish::Resume { agent, .. } => json!({ "agent": agent }),
         Wish::Redeem { code } if code == "right" => {
             json!({ "session": super::TOKEN, "seconds": 60 })
@@ -81,14 +83,14 @@ fn answer(roles: Option<&Vec<Role>>, wish: &Wish) -> Result<Value, Denied> {
         Wish::Redeem { .. } => return Err(Denied::Bad("the code was used".into())),
         Wish::Slack { .. } => return Err(Denied::Bad("its signature is wrong".into())),
         Wish::SignOut => Value::Null,
-        Wish::Ledgers => json!([]),
+        Wish::Audit { all } => json!({ "entries": [], "all": all, "complete": true }),
         Wish::Recordings { .. } => json!([]),
         Wish::Recording { session } => {
             return Err(Denied::Absent(format!(
                 "no session {session} is recorded here"
             )));
         }
-        Wish::SignIn { .. } | Wish::Ledger { .. } | Wish::Worker => {
+        Wish::SignIn { .. } | Wish::Worker => {
             return Err(Denied::Failed("this is a play".into()));
         }
     })
@@ -103,7 +105,7 @@ fn question(id: &str, state: &str) -> Value {
         "message": "bot needs <b>the</b> approval of dba", "rules": ["changes"],
         "statement": "DELETE FROM t WHERE note = '<script>alert(1)</script>'\u{202e}",
         "fingerprint": "f", "by": null, "reason": "", "needs": ["dba"], "approved_by": [],
-        "awaited": true, "in_transaction": true,
+        "awaited": true, "in_transaction": true, "estimate": 42,
     })
 }
 

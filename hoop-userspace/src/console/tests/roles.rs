@@ -15,6 +15,8 @@ const ANYBODY: &[&str] = &[
     "GET /sign-in/callback",
     "GET /assets/style.css",
     "GET /assets/console.js",
+    "GET /assets/terminal.js",
+    "GET /assets/player.js",
     "GET /favicon.ico",
     // Proved by what they bring.
     "POST /slack/interact",
@@ -34,9 +36,13 @@ const AUDITORS: &[&str] = &["GET /audit", "GET /api/v1/audit"];
 
 const ADMINS: &[&str] = &[
     "POST /sessions/{session}/kill",
+    "POST /sessions/{session}/freeze",
+    "POST /sessions/{session}/thaw",
     "POST /agents/{agent}/suspend",
     "POST /agents/{agent}/resume",
     "POST /api/v1/sessions/{session}/kill",
+    "POST /api/v1/sessions/{session}/freeze",
+    "POST /api/v1/sessions/{session}/thaw",
     "POST /api/v1/agents/{agent}/suspend",
     "POST /api/v1/agents/{agent}/resume",
 ];

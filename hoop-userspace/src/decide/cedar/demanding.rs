@@ -1,7 +1,7 @@
 //! What the annotations of a policy demand of people, checked word by word: a misspelt `@approvers`
-//! must not become a permission.
+//! must not become a permission. On a forbid they say who may lift it.
 
-use cedar_policy::{Effect, Policy};
+use cedar_policy::Policy;
 
 use crate::decide::{Demand, Rule, Scope};
 
@@ -45,9 +45,6 @@ pub(super) fn demand(policy: &Policy, rule: &Rule) -> Result<Option<Demand>, Str
             None => Ok(None),
         };
     };
-    if policy.effect() == Effect::Forbid {
-        return Err("@approvers on a forbid: write a permit that asks, and no forbid".into());
-    }
     let groups = clauses(approvers)?;
     let approvals = match text("min_approvals") {
         None => u8::try_from(groups.len()).unwrap_or(u8::MAX),

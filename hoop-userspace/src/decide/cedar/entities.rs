@@ -161,6 +161,25 @@ pub(super) fn escape(part: &str) -> String {
     part.replace('%', "%25").replace('/', "%2F")
 }
 
+/// A host as the client calls it, and what it lies in.
+pub(super) fn host(
+    resource: &str,
+    name: &str,
+    login: &str,
+) -> Result<(EntityUid, [Entity; 2]), Unaskable> {
+    let within = uid("Resource", &escape(resource))?;
+    let named = HashMap::from([text("name", resource)]);
+    let parent = entity(within.clone(), named, HashSet::new())?;
+    let id = uid("Host", &join(&[resource, name]))?;
+    let attributes = HashMap::from([
+        text("name", name),
+        text("resource", resource),
+        text("login", login),
+    ]);
+    let host = entity(id.clone(), attributes, HashSet::from([within]))?;
+    Ok((id, [parent, host]))
+}
+
 pub(super) fn uid(kind: &str, id: &str) -> Result<EntityUid, Unaskable> {
     let kind: EntityTypeName = kind
         .parse()

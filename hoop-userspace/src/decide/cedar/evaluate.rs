@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use cedar_policy::{
-    AuthorizationError, Context, Decision, Effect, Entities, EntityUid, Request, Response,
-    RestrictedExpression,
+    AuthorizationError, Context, Decision, Effect, Entities, EntityUid, PolicySet, Request,
+    Response, RestrictedExpression,
 };
 
 use crate::attribute::Process;
@@ -90,13 +90,7 @@ impl<'a> Inquiry<'a> {
         let mut worst = None;
         let mut permitted = false;
         for schema in self.policies.places(&access.object) {
-            let answer = match self.ask_in(access, context.clone(), schema) {
-                Ok(response) => {
-                    let unknown = access.action == Action::Unknown;
-                    self.policies.answer(unknown, &response)
-                }
-                Err(error) => Answer::Error(None, error.to_string()),
-            };
+            let answer = or_error(self.ask_in(access, context.clone(), schema));
             permitted |= matches!(answer, Answer::Permit(_) | Answer::Ask(..));
             worst = Some(match worst {
                 Some(worst) => severer(worst, answer),
@@ -121,12 +115,7 @@ impl<'a> Inquiry<'a> {
         Ok(context)
     }
 
-    fn ask_in(
-        &self,
-        access: &Access,
-        context: Context,
-        schema: &str,
-    ) -> Result<Response, Unaskable> {
+    fn ask_in(&self, access: &Access, context: Context, schema: &str) -> Result<Answer, Unaskable> {
         let policies = self.policies;
         let (resource, within) = entities::object(self.query.place, &access.object, schema)?;
         let action = entities::uid("Action", access.action.as_str())?;
@@ -136,13 +125,46 @@ impl<'a> Inquiry<'a> {
             .map_err(|e| Unaskable(e.to_string()))?;
         let entities = self.entities.clone().add_entities(within, None);
         let entities = entities.map_err(|e| Unaskable(e.to_string()))?;
-        Ok(policies
-            .authorizer
-            .is_authorized(&request, &policies.set, &entities))
+        let unknown = access.action == Action::Unknown;
+        Ok(policies.judge(unknown, &request, &entities))
     }
 }
 
 impl Policies {
+    /// What the policies say of a request; of what was not understood only by name. What a forbid
+    /// holds back that people may lift needs its permit all the same, and then those people.
+    pub(super) fn judge(&self, unknown: bool, request: &Request, entities: &Entities) -> Answer {
+        let put = |set: &PolicySet| self.authorizer.is_authorized(request, set, entities);
+        let response = put(&self.set);
+        let (Some(lifted), Some((by, demands))) = (&self.lifted, self.liftable(&response)) else {
+            return self.answer(unknown, &response);
+        };
+        let (mut rules, mut asks) = match self.answer(unknown, &put(lifted)) {
+            Answer::Permit(rules) => (rules, Vec::new()),
+            Answer::Ask(rules, asks) => (rules, asks),
+            other => return other,
+        };
+        rules.extend(by);
+        rules.sort();
+        join(&mut asks, demands);
+        Answer::Ask(rules, asks)
+    }
+
+    /// The rules that refused and what they demand of people, if each may be lifted by some.
+    fn liftable(&self, response: &Response) -> Option<(Vec<Rule>, Vec<Arc<Demand>>)> {
+        let failed = response.diagnostics().errors().next().is_some();
+        if failed || response.decision() == Decision::Allow {
+            return None;
+        }
+        let (mut rules, mut demands) = (Vec::new(), Vec::new());
+        for id in response.diagnostics().reason() {
+            let about = self.about.get(id)?;
+            demands.push(about.asks.clone()?);
+            rules.push(about.rule.clone());
+        }
+        (!rules.is_empty()).then_some((rules, demands))
+    }
+
     fn places<'a>(&'a self, object: &'a Object) -> Vec<&'a str> {
         let schema = match object {
             Object::Table(RelationName { schema, name })
@@ -162,7 +184,7 @@ impl Policies {
     }
 
     /// What a response means; of what was not understood only by name.
-    pub(super) fn answer(&self, unknown: bool, response: &Response) -> Answer {
+    fn answer(&self, unknown: bool, response: &Response) -> Answer {
         // Cedar passes over a policy that fails, a forbid too; here it refuses.
         if let Some(error) = response.diagnostics().errors().next() {
             let AuthorizationError::PolicyEvaluationError(at) = error;
@@ -197,6 +219,11 @@ impl Policies {
             (true, _) => Answer::Permit(rules),
         }
     }
+}
+
+/// What cannot be asked is an error, and so refused.
+pub(super) fn or_error(answer: Result<Answer, Unaskable>) -> Answer {
+    answer.unwrap_or_else(|error| Answer::Error(None, error.to_string()))
 }
 
 /// Classes of objects that lie in schemas; others belong to the database or the server.

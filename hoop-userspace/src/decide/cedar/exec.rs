@@ -2,14 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 
-use cedar_policy::{Context, Entities, Entity, EntityUid, Request, Response, RestrictedExpression};
+use cedar_policy::{Context, Entities, Entity, EntityUid, Request, RestrictedExpression};
 
 use crate::attribute::Process;
 use crate::decide::{Activity, FileAccess, ShellCommand, ShellFacts, ShellFlag};
 use crate::identify::Identity;
 
-use super::entities::{self, Unaskable, entity, escape, join, set, text, uid};
-use super::evaluate::{activity, process};
+use super::entities::{self, Unaskable, entity, join, set, text, uid};
+use super::evaluate::{activity, or_error, process};
 use super::{Answer, Policies};
 
 pub(super) const UNKNOWN: &str = "ssh:unknown";
@@ -54,16 +54,8 @@ impl Policies {
         query: ExecQuery<'a>,
     ) -> Result<ExecInquiry<'a>, Unaskable> {
         let (principal, mut all) = entities::agent(query.identity)?;
-        let resource = uid("Resource", &escape(query.resource))?;
-        let named = HashMap::from([text("name", query.resource)]);
-        all.push(entity(resource.clone(), named, HashSet::new())?);
-        let host = uid("Host", &join(&[query.resource, query.host]))?;
-        let attributes = HashMap::from([
-            text("name", query.host),
-            text("resource", query.resource),
-            text("login", query.login),
-        ]);
-        all.push(entity(host.clone(), attributes, HashSet::from([resource]))?);
+        let (host, around) = entities::host(query.resource, query.host, query.login)?;
+        all.extend(around);
         let entities = self.actions.clone().add_entities(all, None);
         Ok(ExecInquiry {
             policies: self,
@@ -78,22 +70,15 @@ impl Policies {
 impl ExecInquiry<'_> {
     /// Whether this command may do this.
     pub(in crate::decide) fn ask(&self, command: &ShellCommand, object: ExecObject<'_>) -> Answer {
-        self.answer(false, self.put(command, object))
+        or_error(self.put(command, object))
     }
 
     /// Whether what was not understood may run; only a rule that names `ssh:unknown` says so.
     pub(in crate::decide) fn ask_unknown(&self) -> Answer {
-        self.answer(true, self.put_unknown())
+        or_error(self.put_unknown())
     }
 
-    fn answer(&self, unknown: bool, response: Result<Response, Unaskable>) -> Answer {
-        match response {
-            Ok(response) => self.policies.answer(unknown, &response),
-            Err(error) => Answer::Error(None, error.to_string()),
-        }
-    }
-
-    fn put(&self, command: &ShellCommand, object: ExecObject<'_>) -> Result<Response, Unaskable> {
+    fn put(&self, command: &ShellCommand, object: ExecObject<'_>) -> Result<Answer, Unaskable> {
         let query = self.query;
         let mut attributes = HashMap::from([
             text("host", query.host),
@@ -118,7 +103,7 @@ impl ExecInquiry<'_> {
         self.authorize(EXEC, id, context, Some(object))
     }
 
-    fn put_unknown(&self) -> Result<Response, Unaskable> {
+    fn put_unknown(&self) -> Result<Answer, Unaskable> {
         let query = self.query;
         let pairs = [
             text("verb", "exec"),
@@ -139,18 +124,17 @@ impl ExecInquiry<'_> {
         resource: EntityUid,
         context: Context,
         object: Option<Entity>,
-    ) -> Result<Response, Unaskable> {
+    ) -> Result<Answer, Unaskable> {
         let broken = |e: &dyn std::fmt::Display| Unaskable(e.to_string());
         let policies = self.policies;
+        let unknown = action == UNKNOWN;
         let action = uid("Action", action)?;
         let checked = cfg!(debug_assertions).then_some(&policies.schema);
         let request = Request::new(self.principal.clone(), action, resource, context, checked)
             .map_err(|e| broken(&e))?;
         let entities = self.entities.clone().add_entities(object, None);
         let entities = entities.map_err(|e| broken(&e))?;
-        Ok(policies
-            .authorizer
-            .is_authorized(&request, &policies.set, &entities))
+        Ok(policies.judge(unknown, &request, &entities))
     }
 
     fn context(

@@ -10,8 +10,8 @@ use crate::decide::Activity;
 use crate::decide::ssh::HostAction;
 use crate::identify::Identity;
 
-use super::entities::{self, Unaskable, entity, escape, join, text, uid};
-use super::evaluate::{activity, process};
+use super::entities::{self, Unaskable, entity, join, text, uid};
+use super::evaluate::{activity, or_error, process};
 use super::{Answer, Policies};
 
 /// Who asks, and of which host.
@@ -49,10 +49,7 @@ impl Policies {
         verb: &str,
         object: &HostObject,
     ) -> Answer {
-        match self.put(query, action, verb, object) {
-            Ok(response) => self.answer(false, &response),
-            Err(error) => Answer::Error(None, error.to_string()),
-        }
+        or_error(self.put(query, action, verb, object))
     }
 
     fn put(
@@ -61,19 +58,11 @@ impl Policies {
         action: HostAction,
         verb: &str,
         object: &HostObject,
-    ) -> Result<cedar_policy::Response, Unaskable> {
+    ) -> Result<Answer, Unaskable> {
         let broken = |e: &dyn std::fmt::Display| Unaskable(e.to_string());
         let (principal, mut all) = entities::agent(query.identity)?;
-        let resource = uid("Resource", &escape(query.resource))?;
-        let named = HashMap::from([text("name", query.resource)]);
-        all.push(entity(resource.clone(), named, HashSet::new())?);
-        let host = uid("Host", &join(&[query.resource, query.host]))?;
-        let attributes = HashMap::from([
-            text("name", query.host),
-            text("resource", query.resource),
-            text("login", query.login),
-        ]);
-        all.push(entity(host.clone(), attributes, HashSet::from([resource]))?);
+        let (host, around) = entities::host(query.resource, query.host, query.login)?;
+        all.extend(around);
         let subject = match object {
             HostObject::File { path, secret } => {
                 let file = uid("File", &join(&[query.resource, query.host, path]))?;
@@ -99,9 +88,7 @@ impl Policies {
             .clone()
             .add_entities(all, None)
             .map_err(|e| broken(&e))?;
-        Ok(self
-            .authorizer
-            .is_authorized(&request, &self.set, &entities))
+        Ok(self.judge(false, &request, &entities))
     }
 }
 

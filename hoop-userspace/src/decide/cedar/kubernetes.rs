@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use cedar_policy::{Context, Entity, EntityUid, Request, Response, RestrictedExpression};
+use cedar_policy::{Context, Entity, EntityUid, Request, RestrictedExpression};
 
 use crate::attribute::Process;
 use crate::decide::{Activity, KubernetesAction, KubernetesFacts, ShellFacts, ShellFlag};
@@ -62,7 +62,7 @@ impl Policies {
         object: &ApiObject<'_>,
     ) -> Answer {
         match self.put_api(query, action, object) {
-            Ok(response) => self.answer(action == KubernetesAction::Unknown, &response),
+            Ok(answer) => answer,
             Err(error) => Answer::Error(None, error.to_string()),
         }
     }
@@ -72,7 +72,7 @@ impl Policies {
         query: ApiQuery<'_>,
         action: KubernetesAction,
         object: &ApiObject<'_>,
-    ) -> Result<Response, Unaskable> {
+    ) -> Result<Answer, Unaskable> {
         let broken = |e: &dyn std::fmt::Display| Unaskable(e.to_string());
         let (principal, mut all) = entities::agent(query.identity)?;
         let cluster = uid("Resource", &escape(query.resource))?;
@@ -80,15 +80,14 @@ impl Policies {
         all.push(entity(cluster.clone(), named, HashSet::new())?);
         let subject = put_object(&mut all, query.resource, cluster, object)?;
         let context = context(query, action)?;
+        let unknown = action == KubernetesAction::Unknown;
         let action = uid("Action", action.as_str())?;
         let checked = cfg!(debug_assertions).then_some(&self.schema);
         let request =
             Request::new(principal, action, subject, context, checked).map_err(|e| broken(&e))?;
         let entities = self.actions.clone().add_entities(all, None);
         let entities = entities.map_err(|e| broken(&e))?;
-        Ok(self
-            .authorizer
-            .is_authorized(&request, &self.set, &entities))
+        Ok(self.judge(unknown, &request, &entities))
     }
 }
 

@@ -6,7 +6,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use cedar_policy::{
-    ActionConstraint, Authorizer, Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator,
+    ActionConstraint, Authorizer, Effect, Policy, PolicyId, PolicySet, Schema, ValidationMode,
+    Validator,
 };
 use miette::Diagnostic;
 
@@ -226,7 +227,9 @@ impl Loader {
         if !self.problems.is_empty() {
             return Err(self.problems);
         }
+        let lifted = self.lifted();
         Ok(Policies {
+            lifted,
             schemas: places::schemas(&self.set),
             watches: places::names(&self.set, "activity"),
             set: self.set,
@@ -235,6 +238,18 @@ impl Loader {
             actions,
             authorizer: Authorizer::new(),
         })
+    }
+
+    /// The policies without the forbids that people may lift, where there are such.
+    fn lifted(&self) -> Option<PolicySet> {
+        let mut set = self.set.clone();
+        let mut any = false;
+        for (id, about) in &self.about {
+            if about.effect == Effect::Forbid && about.asks.is_some() {
+                any |= set.remove_static(id.clone()).is_ok();
+            }
+        }
+        any.then_some(set)
     }
 
     fn found(&mut self, policy: &PolicyId, error: &(impl Diagnostic + fmt::Display)) {

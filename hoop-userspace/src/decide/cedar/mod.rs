@@ -27,6 +27,8 @@ use crate::decide::{Demand, Rule};
 /// The policies of one configuration, compiled.
 pub(super) struct Policies {
     set: PolicySet,
+    /// The same without the forbids that ask; `None` where there are none.
+    lifted: Option<PolicySet>,
     about: HashMap<PolicyId, About>,
     schema: Schema,
     actions: Entities,
@@ -41,7 +43,7 @@ pub(super) struct Policies {
 struct About {
     rule: Rule,
     effect: Effect,
-    /// Set on a permit that asks.
+    /// Set on a permit that asks, and on a forbid that people may lift.
     asks: Option<Arc<Demand>>,
     names_unknown: bool,
 }

@@ -6,7 +6,8 @@ use pg_raw_parse::nodes::{
 };
 use pg_raw_parse::raw::DropBehavior::DROP_CASCADE;
 use pg_raw_parse::raw::TransactionStmtKind::{
-    TRANS_STMT_COMMIT_PREPARED, TRANS_STMT_PREPARE, TRANS_STMT_ROLLBACK_PREPARED,
+    TRANS_STMT_COMMIT_PREPARED, TRANS_STMT_PREPARE, TRANS_STMT_RELEASE,
+    TRANS_STMT_ROLLBACK_PREPARED, TRANS_STMT_ROLLBACK_TO, TRANS_STMT_SAVEPOINT,
 };
 use pg_raw_parse::raw::VariableSetKind::{VAR_RESET_ALL, VAR_SET_MULTI, VAR_SET_VALUE};
 use pg_raw_parse::{ConstValue, Node};
@@ -35,6 +36,8 @@ pub(super) fn verb(node: Node<'_>) -> Option<Verb> {
             TRANS_STMT_PREPARE => "PREPARE TRANSACTION",
             TRANS_STMT_COMMIT_PREPARED => "COMMIT PREPARED",
             TRANS_STMT_ROLLBACK_PREPARED => "ROLLBACK PREPARED",
+            // Within a transaction, which goes on.
+            TRANS_STMT_SAVEPOINT | TRANS_STMT_RELEASE | TRANS_STMT_ROLLBACK_TO => "SAVEPOINT",
             _ => "TRANSACTION",
         },
         Node::DeclareCursorStmt(_) => "DECLARE",

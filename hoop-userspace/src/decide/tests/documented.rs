@@ -24,7 +24,15 @@ fn activity() {
     let about = |(language, text): &(String, String)| {
         language == "cedar" && text.contains("context.activity")
     };
-    let (_, rules) = blocks(text).into_iter().find(about).unwrap();
+    let mut blocks = blocks(text).into_iter().filter(about);
+    let (Some((_, rules)), Some((_, freeze))) = (blocks.next(), blocks.next()) else {
+        panic!("two examples");
+    };
+    let frozen = super::decider(&[], &[("documented", &rules), ("freeze", &freeze)], &[]);
+    let mut busy = subject();
+    busy.activity.session.rows = 1_000_001;
+    let explained = frozen.explain(&busy, super::text("SELECT 1"));
+    assert!(explained.asks && explained.refusal.unwrap().message.contains("oncall"));
     let decider = decider(&[], &[("documented", &rules)], &[]);
     let mut subject = subject();
     let rules = |subject: &Subject| {

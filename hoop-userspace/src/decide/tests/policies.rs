@@ -190,7 +190,7 @@ fn mistakes_have_their_place() {
         "permit (principal, action, resource == Tabel::\"a\");",
         "// a comment\n@id(\"a\") permit (principal, action, resource);\n@id(\"a\") forbid (principal, action, resource);",
         "@approver(\"dba\")\npermit (principal, action, resource);",
-        "@approvers(\"dba\")\nforbid (principal, action, resource);",
+        "@scope(\"session\")\nforbid (principal, action, resource);",
         "@approvers(\" , \")\npermit (principal, action, resource);",
         "@ttl(\"5m\")\npermit (principal, action, resource);",
         "@approvers(\"dba\") @ttl(\"5 minutes\")\npermit (principal, action, resource);",
@@ -213,6 +213,49 @@ fn mistakes_have_their_place() {
     insta::assert_snapshot!(all.join("\n"));
     let config = config(&["read-only", "read-onyl"], &[], &[]);
     insta::assert_snapshot!(Decider::new(&config).unwrap_err(), @"pack read-onyl: there is no such pack; there are read-only, no-destroy, ask-before-write, sql-starter");
+}
+
+#[test]
+fn a_forbid_that_people_may_lift_asks_and_permits_nothing_by_itself() {
+    let rules = "@id(\"reads\") permit (principal, action == Action::\"sql:read\", resource);
+        @id(\"writes\") @approvers(\"owners\") permit (principal, action == Action::\"sql:write\", resource);
+        @id(\"frozen\") @approvers(\"oncall\") @scope(\"session\") forbid (principal, action, resource)
+        when { context.activity.session.rows > 1000 };
+        @id(\"never\") forbid (principal, action, resource is Table) when { resource.name == \"salaries\" };";
+    let decider = decider(&[], &[("freeze", rules)], &[]);
+    let said = |rows: u64, sql: &str| {
+        let mut subject = subject();
+        subject.activity.session.rows = rows;
+        let explained = decider.explain(&subject, text(sql));
+        let verdict = match (&explained.refusal, explained.asks) {
+            (None, _) => "allow",
+            (Some(_), true) => "ask",
+            (Some(_), false) => "refuse",
+        };
+        let whose = explained
+            .refusal
+            .map(|refusal| refusal.message)
+            .unwrap_or_default();
+        (verdict, whose)
+    };
+    assert_eq!(said(7, "SELECT * FROM public.users").0, "allow");
+    let (verdict, whose) = said(2000, "SELECT * FROM public.users");
+    assert_eq!(verdict, "ask");
+    assert!(
+        whose.contains("the approval of oncall") && whose.contains("\"frozen\""),
+        "{whose}"
+    );
+    // Both must approve.
+    let (verdict, whose) = said(2000, "DELETE FROM public.users WHERE id = 1");
+    assert_eq!(verdict, "ask");
+    assert!(
+        whose.contains("oncall") && whose.contains("owners"),
+        "{whose}"
+    );
+    // What is refused in any case is asked of nobody.
+    assert_eq!(said(2000, "DROP TABLE public.users").0, "refuse");
+    assert_eq!(said(2000, "SELECT * FROM hr.salaries").0, "refuse");
+    assert_eq!(said(2000, "SELECT 1").0, "ask");
 }
 
 #[test]

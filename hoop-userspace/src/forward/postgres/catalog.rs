@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use lru::LruCache;
-use tokio::sync::Mutex as AsyncMutex;
+use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 
 use super::login::Channel;
-use super::{Connector, ForwardError, objects};
+use super::{Connector, ForwardError, estimate, objects};
 use crate::config::Resource;
 use crate::decide::{Definitions, Objects, Query};
 use crate::forward::route::Target;
@@ -41,6 +41,9 @@ const RETRY: Duration = Duration::from_secs(30);
 
 /// The whole look-up, login apart. The server gives up at the same time.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// However many questions there are, the servers plan so many statements of them.
+const PLANNED_AT_ONCE: usize = 4;
 
 /// Databases remembered.
 const CACHED: NonZeroUsize = NonZeroUsize::new(64).unwrap();
@@ -112,6 +115,8 @@ pub struct Catalogs {
     databases: Mutex<LruCache<Key, Arc<Database>>>,
     /// Counts what was found, over all databases: verdicts depend on it.
     epochs: Arc<AtomicU64>,
+    /// Statements that are planned at once.
+    planning: Arc<Semaphore>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -165,6 +170,7 @@ pub struct SessionCatalog {
     name: Arc<str>,
     database: Arc<Database>,
     epochs: Arc<AtomicU64>,
+    planning: Arc<Semaphore>,
 }
 
 impl Catalogs {
@@ -173,6 +179,7 @@ impl Catalogs {
             connector,
             databases: Mutex::new(LruCache::new(CACHED)),
             epochs: Arc::default(),
+            planning: Arc::new(Semaphore::new(PLANNED_AT_ONCE)),
         }
     }
 
@@ -209,6 +216,7 @@ impl Catalogs {
             name: name.into(),
             database: database.clone(),
             epochs: self.epochs.clone(),
+            planning: self.planning.clone(),
         }
     }
 }
@@ -222,6 +230,29 @@ impl SessionCatalog {
             true => state.catalog.clone(),
             false => Arc::default(),
         }
+    }
+
+    /// How many rows the server expects the statement to return or change, where the resource permits
+    /// to ask and not too much is being planned. It ends soon, with nothing if there is no telling.
+    pub fn estimate(
+        &self,
+        statement: &str,
+    ) -> Option<Pin<Box<dyn Future<Output = Option<u64>> + Send>>> {
+        let way = lock(&self.database.way).clone();
+        if !way.resource.estimate {
+            return None;
+        }
+        let place = self.planning.clone().try_acquire_owned().ok()?;
+        let (connector, name) = (self.connector.clone(), self.name.clone());
+        let statement = statement.to_owned();
+        Some(Box::pin(async move {
+            let _place = place;
+            let planned = estimate::rows(&connector, &way.target(), &name, &statement).await;
+            planned
+                .inspect_err(|error| tracing::debug!(%error, "a statement could not be planned"))
+                .ok()
+                .flatten()
+        }))
     }
 
     /// A session changes what there is, or has changed it: no other believes what was looked up before,

@@ -17,6 +17,8 @@ use super::tls::{ServerTls, end_point};
 use crate::config::Login;
 use crate::secret::Secret;
 use crate::terminate::postgres::UpstreamStream;
+use crate::wire::postgres::fields::NOTICE;
+use crate::wire::postgres::frame;
 use crate::wire::postgres::login::{self as wire, Answer};
 use crate::wire::scram::{
     AwaitServerFirst, Binding, Keys, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramError,
@@ -30,6 +32,9 @@ const MIN_ITERATIONS_PLAIN: u32 = 4096;
 const READ: usize = 2048;
 
 const NONCE_BYTES: usize = 18;
+
+/// Bytes of what a server notices during one login that are kept: it notices a line or two.
+const MOST_NOTICED: usize = 64 << 10;
 
 const CACHED_KEYS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 
@@ -45,6 +50,8 @@ pub(super) struct Greeting {
     pub parameters: Vec<(String, String)>,
     pub pid: u32,
     pub key: u32,
+    /// NoticeResponses as they came: a setting that was cut, a collation of another version.
+    pub noticed: BytesMut,
 }
 
 /// SCRAM keys of passwords already used: deriving one costs more than the rest of the connection.
@@ -90,14 +97,23 @@ impl Channel {
         Ok(self.stream.flush().await?)
     }
 
-    /// The next message; an ErrorResponse is an error.
+    /// The next message that is no notice; an ErrorResponse is an error.
     pub async fn next(&mut self) -> Result<Answer, ForwardError> {
+        loop {
+            match self.hear().await? {
+                Answer::Notice(_) => {}
+                answer => return Ok(answer),
+            }
+        }
+    }
+
+    /// The next message; an ErrorResponse is an error.
+    async fn hear(&mut self) -> Result<Answer, ForwardError> {
         loop {
             let answer = wire::next(&mut self.input)
                 .map_err(|error| ForwardError::Protocol(error.to_string()))?;
             match answer {
                 Some(Answer::Error(error)) => return Err(refused(error)),
-                Some(Answer::Notice) => {}
                 Some(answer) => return Ok(answer),
                 None if self.read().await? > 0 => {}
                 None => return Err(ForwardError::Io(std::io::ErrorKind::UnexpectedEof.into())),
@@ -122,7 +138,8 @@ impl Channel {
         self.authenticate(login, cache).await?;
         let mut greeting = Greeting::default();
         loop {
-            match self.next().await? {
+            match self.hear().await? {
+                Answer::Notice(body) => greeting.notice(&body),
                 Answer::ParameterStatus { name, value } => {
                     greeting.parameters.retain(|(known, _)| *known != name);
                     greeting.parameters.push((name, value));
@@ -224,6 +241,16 @@ impl Channel {
     }
 }
 
+impl Greeting {
+    /// Keeps a notice for the client, unless the server goes on and on.
+    fn notice(&mut self, body: &[u8]) {
+        let message = frame::message(NOTICE, &[body]);
+        if self.noticed.len() + message.len() <= MOST_NOTICED {
+            self.noticed.extend_from_slice(&message);
+        }
+    }
+}
+
 impl KeyCache {
     pub fn new() -> Self {
         Self(Mutex::new(LruCache::new(CACHED_KEYS)))
@@ -304,5 +331,22 @@ fn unexpected(answer: &Answer) -> ForwardError {
 impl From<ScramError> for ForwardError {
     fn from(error: ScramError) -> Self {
         Self::Login(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notices_are_kept_up_to_a_bound() {
+        let mut greeting = Greeting::default();
+        greeting.notice(b"Mone\0\0");
+        assert_eq!(&greeting.noticed[..], b"N\0\0\0\x0aMone\0\0");
+        for _ in 0..1000 {
+            greeting.notice(&[b'x'; 500]);
+        }
+        assert!(greeting.noticed.len() <= MOST_NOTICED);
+        assert!(greeting.noticed.len() > MOST_NOTICED / 2);
     }
 }

@@ -1,6 +1,7 @@
 //! Logging in to PostgreSQL with hoop's own credential.
 
 pub mod catalog;
+mod estimate;
 mod login;
 mod objects;
 pub mod startup;
@@ -90,6 +91,9 @@ impl Connector {
     ) -> Result<Upstream, ForwardError> {
         let passed = startup.passed()?;
         let (channel, opened) = self.log_in(target, &startup.database, &passed).await?;
+        // The client hears them as the session's first messages, masked and recorded as any other.
+        let mut leftover = opened.greeting.noticed;
+        leftover.extend_from_slice(&channel.input);
         Ok(Upstream {
             stream: channel.stream,
             parameters: opened.greeting.parameters,
@@ -99,7 +103,7 @@ impl Connector {
                 pid: opened.greeting.pid,
                 key: opened.greeting.key,
             },
-            leftover: channel.input,
+            leftover,
         })
     }
 

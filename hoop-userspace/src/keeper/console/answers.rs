@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use time::{Date, OffsetDateTime};
 
 use super::button;
-use super::lists::{self, Lists};
+use super::lists::Lists;
 use super::roles;
 use super::sessions::{Bounds, Use, Who};
 use super::slack;
@@ -27,9 +27,8 @@ use crate::handover::console::{Denied, FromConsole, Needs, Role, SignedIn, ToCon
 use crate::ids::SessionId;
 use crate::keeper::journal::Entry;
 use crate::keeper::questions::{Questions, id, spoken};
-use crate::keeper::{Parts, control, folders, lock};
+use crate::keeper::{Parts, control, lock};
 use crate::record::Store;
-use crate::replay::ledgers;
 
 /// For a directory of accounts to say who somebody is.
 const NAMED_WITHIN: Duration = Duration::from_secs(3);
@@ -45,7 +44,7 @@ pub struct Answers {
     parts: Arc<Parts>,
     questions: Arc<Questions>,
     pressed: Mutex<slack::Seen>,
-    lists: Lists,
+    lists: Arc<Lists>,
     /// The worker's account, whose recordings are; it stays that while the keeper lives.
     owner: Option<u32>,
 }
@@ -71,7 +70,7 @@ impl Answers {
             parts,
             questions,
             pressed: Mutex::default(),
-            lists: Lists::default(),
+            lists: Arc::default(),
             owner,
         }
     }
@@ -118,7 +117,6 @@ impl Answers {
             return Err(Denied::Bad(why));
         }
         match needs {
-            Needs::Audit => self.audit(wish).await,
             Needs::Administer => self.administer(&person.voter, wish).await,
             _ => self
                 .of_a_person(person, wish)
@@ -316,14 +314,20 @@ impl Answers {
             }
             Wish::Status => to_value(&self.questions.status().await),
             Wish::Questions { all, from } => {
-                let list = self.lists.get(clerk, all).await.map_err(Denied::Failed)?;
-                Ok(lists::page(&list, from))
+                let (lists, clerk) = (self.lists.clone(), clerk.clone());
+                let page = tokio::task::spawn_blocking(move || lists.page(&clerk, all, from));
+                page.await
+                    .map_err(|error| Denied::Failed(error.to_string()))
             }
+            Wish::Audit { all } => Ok(self.parts.journal.recent().shown(all)),
             Wish::Similar { question } => {
                 let id = id(&question).map_err(Denied::Absent)?;
-                let shown = clerk.show(id).map_err(Denied::Absent)?;
-                let list = self.lists.get(clerk, true).await.map_err(Denied::Failed)?;
-                Ok(lists::similar(&shown, &list))
+                let case = clerk.case(id).map_err(Denied::Absent)?;
+                let (lists, clerk) = (self.lists.clone(), clerk.clone());
+                let found = tokio::task::spawn_blocking(move || lists.similar(&clerk, &case));
+                found
+                    .await
+                    .map_err(|error| Denied::Failed(error.to_string()))
             }
             Wish::Question { question } => {
                 let id = id(&question).map_err(Denied::Absent)?;
@@ -358,6 +362,8 @@ impl Answers {
         let questions = &self.questions;
         let (action, about, reason) = match &wish {
             Wish::Kill { session, reason } => ("kill", session, reason),
+            Wish::Freeze { session, reason } => ("freeze", session, reason),
+            Wish::Thaw { session, reason } => ("thaw", session, reason),
             Wish::Suspend { agent, reason } => ("suspend", agent, reason),
             Wish::Resume { agent, reason } => ("resume", agent, reason),
             _ => return Err(Denied::Bad("nobody may wish for this".into())),
@@ -369,6 +375,10 @@ impl Answers {
         written.map_err(Denied::Failed)?;
         let answer = match &wish {
             Wish::Kill { session, reason } => questions.kill(session, reason).await,
+            Wish::Freeze { session, reason } => {
+                questions.freeze(session, &voter.name, reason, None).await
+            }
+            Wish::Thaw { session, reason } => questions.thaw(session, &voter.name, reason).await,
             Wish::Suspend { agent, reason } => questions.suspend(agent, None, reason),
             Wish::Resume { agent, reason } => questions.resume(agent, None, reason),
             _ => return Err(Denied::Bad("nobody may wish for this".into())),
@@ -379,28 +389,6 @@ impl Answers {
                 self.admin(voter, action, &about, &reason, Some(&why));
                 Err(Denied::Bad(why))
             }
-        }
-    }
-
-    async fn audit(&self, wish: Wish) -> Granted {
-        let folder = self.parts.config().worker.state.join(folders::KEEPER);
-        let listed = tokio::task::spawn_blocking(move || ledgers(&folder)).await;
-        let listed = listed.map_err(|error| Denied::Failed(error.to_string()))?;
-        let name = |path: &PathBuf| path.file_name().map(|n| n.to_string_lossy().into_owned());
-        match wish {
-            Wish::Ledgers => {
-                let names: Vec<_> = listed.iter().filter_map(name).collect();
-                Ok(plain(json!(names)))
-            }
-            Wish::Ledger { name: wanted } => {
-                let path = listed
-                    .iter()
-                    .find(|path| name(path).is_some_and(|n| n == wanted));
-                let path = path.ok_or_else(|| Denied::Absent(format!("there is no {wanted}")))?;
-                let file = File::open(path).map_err(|error| Denied::Failed(error.to_string()))?;
-                Ok((Value::Null, Some(file.into())))
-            }
-            _ => Err(Denied::Bad("nobody may wish for this".into())),
         }
     }
 

@@ -32,7 +32,8 @@ pub use answers::token;
 const READY_WITHIN: Duration = Duration::from_secs(1);
 /// Wishes that are looked at once; the next waits in the socket.
 const AT_ONCE: usize = 64;
-/// The pause before it is started again, doubled each time it dies young.
+/// The pause before it is started again once it died young, doubled each time that it does. One
+/// that has lived is started again at once.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const GROWN_UP: Duration = Duration::from_secs(10);
@@ -112,7 +113,7 @@ struct Keeping {
 
 impl Keeping {
     async fn run(mut self) {
-        let mut pause = FIRST_PAUSE;
+        let mut pause = Duration::ZERO;
         loop {
             let born = Instant::now();
             let why = match self.spawn() {
@@ -124,8 +125,8 @@ impl Keeping {
                 .journal
                 .write(&super::journal::Entry::ConsoleDied { why });
             pause = match born.elapsed() >= GROWN_UP {
-                true => FIRST_PAUSE,
-                false => (pause * 2).min(LONGEST_PAUSE),
+                true => Duration::ZERO,
+                false => (pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE),
             };
             tokio::time::sleep(pause).await;
         }

@@ -134,15 +134,23 @@ fn cased(words: &[&str]) -> String {
 }
 
 /// From the line that begins a key to the line that ends it. A key whose end is not there goes as
-/// far as what a key may consist of; JSON writes its line ends as `\n`.
+/// far as what a key may consist of; JSON writes its line ends as `\n`. A program that knows both lines
+/// has them one behind the other, with nothing between them that could be a key.
 fn pem(text: &[u8], value: Range<usize>) -> Option<Range<usize>> {
     const LONGEST: usize = 16 * 1024;
+    const SHORTEST: usize = 16;
     let body = text.get(value.end..text.len().min(value.end + LONGEST))?;
     let end = memchr::memmem::find(body, b"-----END ").and_then(|at| {
         let line = body.get(at + 9..)?;
         let closed = memchr::memmem::find(line.get(..64.min(line.len()))?, b"-----")?;
-        Some(at + 9 + closed + 5)
+        Some((at, at + 9 + closed + 5))
     });
+    let between = end.and_then(|(at, _)| body.get(..at));
+    let drawn = |body: &[u8]| body.iter().filter(|b| b.is_ascii_alphanumeric()).count();
+    if between.is_some_and(|body| drawn(body) < SHORTEST) {
+        return None;
+    }
+    let end = end.map(|(_, end)| end);
     let length = end.unwrap_or_else(|| body.iter().take_while(|b| is_key_body(b)).count());
     Some(value.start..value.end + length)
 }

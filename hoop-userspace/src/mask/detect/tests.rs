@@ -330,6 +330,22 @@ fn a_long_key_is_masked_to_its_end() {
     }
 }
 
+/// OpenSSH's own programs hold both lines, one behind the other: no key is between them.
+#[test]
+fn a_program_that_names_the_lines_of_a_key_is_left_alone() {
+    let detectors = all();
+    let names = b"(NULL)\0\0-----BEGIN OPENSSH PRIVATE KEY-----\n\0\0\0\0-----END OPENSSH PRIVATE KEY-----\n\0Cert";
+    let out = streamed(&detectors, names, &[], false);
+    assert_eq!(
+        out.escape_ascii().to_string(),
+        names.escape_ascii().to_string()
+    );
+    // As a program's source would have a key.
+    let source = "\"-----BEGIN PRIVATE KEY-----\\n\"\n\"MIIabcdefghijklmnop\\n\"\n\"-----END PRIVATE KEY-----\\n\"\n";
+    let out = streamed(&detectors, source.as_bytes(), &[], false);
+    assert!(!out.windows(6).any(|w| w == b"MIIabc"), "{out:?}");
+}
+
 /// Texts that hold values, escapes, halves of both and long stretches of nothing.
 fn texts() -> impl Strategy<Value = Vec<u8>> {
     let values: Vec<Vec<u8>> = lines(FOUND)

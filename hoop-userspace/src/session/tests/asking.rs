@@ -408,6 +408,7 @@ async fn a_thousand_that_wait_have_no_thread_each() {
             asker: asker.clone(),
             watched: Activities::default().of(&"billing-bot".into()),
             ends: told,
+            freezes: watch::channel(None).1,
         };
         let steps = vec![query(1, DELETE)];
         let protocol = Scripted::new(steps, Journal::default());

@@ -21,7 +21,8 @@ pub struct Upstream {
     /// ParameterStatus, in the server's order; a repeated name keeps its last value.
     pub parameters: Vec<(String, String)>,
     pub cancel: CancelTarget,
-    /// What the server had already sent after ReadyForQuery.
+    /// What the client is still to hear: the server's notices during the login, and what it had
+    /// already sent after ReadyForQuery.
     pub leftover: BytesMut,
 }
 

@@ -6,7 +6,7 @@
 //! minutes, enough to log in with.
 
 use std::fs::OpenOptions;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,6 +21,7 @@ use zeroize::Zeroizing;
 
 use super::Faces;
 use crate::config::SshMinted;
+use crate::whole;
 
 /// Below the state directory; each has a `.pub` beside it.
 pub const HOST_AUTHORITY: &str = "ssh-host-ca";
@@ -195,32 +196,15 @@ fn open_key(path: &Path, comment: &str, source: &SystemRandom) -> Result<Private
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let key = make_key(comment, source)?;
             let text = key.to_openssh(LineEnding::LF).map_err(unusable)?;
-            write(path, text.as_bytes(), 0o600).map_err(failed("write"))?;
+            whole::write(path, text.as_bytes(), 0o600).map_err(failed("write"))?;
             key
         }
         Err(error) => return Err(failed("read")(error)),
     };
     let public = key.public_key().to_openssh().map_err(unusable)?;
     let beside = path.with_extension("pub");
-    write(&beside, format!("{public}\n").as_bytes(), 0o644).map_err(failed("write"))?;
+    whole::write(&beside, format!("{public}\n").as_bytes(), 0o644).map_err(failed("write"))?;
     Ok(key)
-}
-
-/// Complete or not at all: a crash must not leave half a key.
-fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    let new = path.with_extension("new");
-    match std::fs::remove_file(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(&new)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    std::fs::rename(&new, path)
 }
 
 #[cfg(test)]

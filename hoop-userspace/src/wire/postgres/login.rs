@@ -42,7 +42,8 @@ pub enum Answer {
     NegotiateProtocolVersion,
     Ready,
     Error(ServerError),
-    Notice,
+    /// The body of a NoticeResponse.
+    Notice(Bytes),
     Row(Vec<Option<Bytes>>),
     /// What a look-up needs to know no more about: descriptions, completions.
     Other(u8),
@@ -80,7 +81,7 @@ fn decode(tag: u8, mut body: Bytes) -> Result<Answer, WireError> {
         b'v' => Answer::NegotiateProtocolVersion,
         backend::tag::READY => Answer::Ready,
         fields::ERROR => Answer::Error(error(&body)),
-        fields::NOTICE => Answer::Notice,
+        fields::NOTICE => Answer::Notice(body),
         rows::DATA_ROW => {
             let values = rows::values(&body)?;
             let own = |value: Result<Option<&[u8]>, _>| Ok(value?.map(|v| body.slice_ref(v)));

@@ -34,30 +34,30 @@ pub enum Record {
 /// Takes what a sender says apart.
 #[derive(Debug, Default)]
 pub struct Sender {
-    state: State,
+    state: Awaiting,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum State {
+enum Awaiting {
     #[default]
-    AwaitingRecord,
-    AwaitingContent(u64),
-    AwaitingCompletion,
+    Record,
+    Content(u64),
+    Completion,
 }
 
 impl Sender {
     /// Takes the next record off the front; `None` if it is not complete yet.
     pub fn take(&mut self, input: &mut BytesMut) -> Result<Option<Record>, Malformed> {
         match self.state {
-            State::AwaitingContent(left) => Ok(self.content(left, input)),
-            State::AwaitingCompletion => self.completion(input),
-            State::AwaitingRecord => self.record(input),
+            Awaiting::Content(left) => Ok(self.content(left, input)),
+            Awaiting::Completion => self.completion(input),
+            Awaiting::Record => self.record(input),
         }
     }
 
     /// The receiver does not want the file that was announced: its content will not come.
     pub fn skip(&mut self) {
-        self.state = State::AwaitingRecord;
+        self.state = Awaiting::Record;
     }
 
     fn content(&mut self, left: u64, input: &mut BytesMut) -> Option<Record> {
@@ -72,8 +72,8 @@ impl Sender {
 
     fn awaits(&mut self, content: u64) {
         self.state = match content {
-            0 => State::AwaitingCompletion,
-            left => State::AwaitingContent(left),
+            0 => Awaiting::Completion,
+            left => Awaiting::Content(left),
         };
     }
 
@@ -87,7 +87,7 @@ impl Sender {
             },
             Some(other) => return Err(Malformed::Unknown(*other)),
         };
-        self.state = State::AwaitingRecord;
+        self.state = Awaiting::Record;
         Ok(Some(Record::Complete { line }))
     }
 

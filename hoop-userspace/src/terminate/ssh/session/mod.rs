@@ -9,6 +9,8 @@ mod requests;
 mod scp;
 mod sftp;
 mod stop;
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -45,6 +47,9 @@ const BATCH: usize = 64;
 const WAITING: usize = 1 << 20;
 /// What a command has to end once its client has closed the channel, after both have said all.
 const ENDING: Duration = Duration::from_secs(10);
+/// How long the client may not know that the output has ended while it may still send input: it could
+/// wait for that before it ends its own.
+const HALF_OPEN: Duration = Duration::from_secs(1);
 /// How a command that was refused ends: as a shell ends that may not run it.
 const REFUSED: u32 = 126;
 /// As OpenSSH's client ends for reasons of its own.
@@ -77,6 +82,11 @@ pub struct Session {
     early: Vec<Message>,
     input_ended: bool,
     output_ended: bool,
+    /// The output has ended, and the client is not told before it is told how the command ended: some
+    /// close the channel then, and on a closed channel russh says nothing more.
+    end_held: Option<Pin<Box<Sleep>>>,
+    /// The client was told how the command ended.
+    told: bool,
     /// The client has closed the channel, and waits only to hear how it ended.
     leaving: Option<Pin<Box<Sleep>>>,
 }
@@ -138,6 +148,8 @@ impl Session {
             early: Vec::new(),
             input_ended: false,
             output_ended: false,
+            end_held: None,
+            told: false,
             leaving: None,
         };
         if let Some((host, port, governed, reply)) = connect {
@@ -177,10 +189,10 @@ impl Session {
                 (State::Deciding, message) => self.early.push(message),
                 (State::Refused | State::Over, _) => {}
                 (State::Sftp(sftp), Message::Input(bytes)) => {
-                    sftp.from_client(&bytes).map_err(broken_client)?;
+                    sftp.take_from_client(&bytes).map_err(broken_client)?;
                 }
                 (State::Sftp(sftp), Message::InputEnd) => sftp.end_of_input(),
-                (State::Scp(Scp::Sink(scp)), Message::Input(bytes)) => scp.from_client(&bytes),
+                (State::Scp(Scp::Sink(scp)), Message::Input(bytes)) => scp.take_from_client(&bytes),
                 (State::Scp(Scp::Sink(scp)), Message::InputEnd) => scp.end_of_input(),
                 (State::Sftp(_) | State::Scp(Scp::Sink(_)), _) => {}
                 // A second request on the channel would be one that nobody decided.
@@ -196,9 +208,10 @@ impl Session {
     }
 
     /// The client closes the channel. Once both sides have said all, it does so before it has heard
-    /// how the command ended, which it still waits for.
+    /// how the command ended, which it still waits for: from the server, or in what is on its way.
     fn closed(&mut self) {
-        if self.input_ended && self.output_ended && self.runs() {
+        let ends = self.runs() || matches!(self.state, State::Over);
+        if self.input_ended && self.output_ended && ends {
             self.leaving = Some(Box::pin(tokio::time::sleep(ENDING)));
         } else {
             self.client_gone = true;
@@ -239,7 +252,7 @@ impl Session {
             let over = message == Message::Closed;
             if let State::Sftp(sftp) = &mut self.state {
                 if let Message::Output(bytes) = &message {
-                    sftp.from_server(bytes);
+                    sftp.take_from_server(bytes);
                     continue;
                 }
                 // Packets before what follows them.
@@ -250,11 +263,11 @@ impl Session {
             }
             match (&mut self.state, &message) {
                 (State::Scp(Scp::Source(scp)), Message::Output(bytes)) => {
-                    scp.from_server(bytes, &mut told);
+                    scp.take_from_server(bytes, &mut told);
                 }
                 (State::Scp(Scp::Source(scp)), Message::Closed) => scp.end(false, &mut told),
                 (State::Scp(Scp::Sink(scp)), Message::Output(bytes)) => {
-                    scp.from_server(bytes).map_err(broken_server)?;
+                    scp.take_from_server(bytes).map_err(broken_server)?;
                 }
                 (State::Scp(Scp::Sink(scp)), Message::Closed) => scp.complete(false, &mut told),
                 _ => {}
@@ -345,13 +358,36 @@ impl Session {
                     self.tell_end("the server does not run this");
                     self.server.push(Message::Closed);
                 }
+                Message::OutputEnd if !self.told && !self.forwards => {
+                    let most = if self.input_ended { ENDING } else { HALF_OPEN };
+                    self.end_held = Some(Box::pin(tokio::time::sleep(most)));
+                }
+                Message::OutputEnd => self.end_output(),
+                Message::Exit(_) | Message::ExitSignal { .. } => {
+                    self.client.push(message);
+                    self.told = true;
+                    self.release_end();
+                }
                 message => {
-                    self.output_ended |= message == Message::OutputEnd;
+                    if message == Message::Closed {
+                        self.release_end();
+                    }
                     self.client.push(message);
                 }
             }
         }
         Ok(())
+    }
+
+    fn release_end(&mut self) {
+        if self.end_held.take().is_some() {
+            self.end_output();
+        }
+    }
+
+    fn end_output(&mut self) {
+        self.output_ended = true;
+        self.client.push(Message::OutputEnd);
     }
 }
 
@@ -417,6 +453,7 @@ impl Protocol for Session {
                     Err(_) => Step::ServerLost,
                 },
                 () = left(&mut self.leaving) => Step::Left,
+                () = left(&mut self.end_held) => Step::NoStatus,
                 step = saying(&mut self.said, listens, batch) => step,
                 heard = hearing(&mut self.heard, listen) => Step::Heard(heard),
             };
@@ -424,6 +461,7 @@ impl Protocol for Session {
                 // What the server still said is there to be read.
                 Step::ServerLost => self.server.close(),
                 Step::Opened(opened) => self.opened(opened),
+                Step::NoStatus => self.release_end(),
                 Step::Left => {
                     self.leaving = None;
                     self.client_gone = true;
@@ -491,6 +529,8 @@ impl Protocol for Session {
 
 enum Step {
     ServerLost,
+    /// What the client waits for may be that the output has ended.
+    NoStatus,
     Left,
     Opened(Result<(ToServer, Outlet), russh::Error>),
     Said(Vec<Message>),

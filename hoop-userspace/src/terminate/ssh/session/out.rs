@@ -324,28 +324,31 @@ mod tests {
         }
     }
 
-    async fn waits(out: &mut Out<Slow>) -> bool {
+    async fn waits(out: &mut Out<Slow>, low: usize) -> bool {
         let moment = std::time::Duration::from_millis(20);
-        tokio::time::timeout(moment, out.drive(20)).await.is_err()
+        tokio::time::timeout(moment, out.drive(low)).await.is_err()
     }
 
     #[tokio::test]
     async fn whoever_drives_hears_when_there_is_room_and_when_all_is_sent() {
         let sink = Arc::new(Slow(Semaphore::new(0)));
         let mut out = Out::new(Some(sink.clone()), None);
-        assert!(waits(&mut out).await);
+        let message = Message::Output(Bytes::from_static(b"0123456789"));
+        let one = content(&message);
+        let low = 2 * one;
+        assert!(waits(&mut out, low).await);
         for _ in 0..3 {
-            out.push(Message::Output(Bytes::from_static(b"0123456789")));
+            out.push(message.clone());
         }
         sink.0.add_permits(1);
-        assert!(waits(&mut out).await, "20 bytes wait");
+        assert!(waits(&mut out, low).await, "two wait");
         sink.0.add_permits(1);
-        assert_eq!(out.drive(20).await, Ok(()));
-        assert_eq!(out.queued(), 10);
+        assert_eq!(out.drive(low).await, Ok(()));
+        assert_eq!(out.queued(), one);
         sink.0.add_permits(1);
-        assert_eq!(out.drive(20).await, Ok(()));
+        assert_eq!(out.drive(low).await, Ok(()));
         assert!(out.is_idle());
-        assert!(waits(&mut out).await);
+        assert!(waits(&mut out, low).await);
     }
 
     #[test]

@@ -33,7 +33,7 @@ const WAITING: usize = 1 << 20;
 
 pub(super) enum Scp {
     /// The server sends.
-    Source(Source),
+    Source(Box<Source>),
     /// The client sends.
     Sink(Box<Sink>),
 }
@@ -90,7 +90,7 @@ enum Awaited {
 impl Scp {
     pub fn of(command: &Command<'_>, exchange: ExchangeId) -> Self {
         match command {
-            Command::Source(paths) => Self::Source(Source {
+            Command::Source(paths) => Self::Source(Box::new(Source {
                 path: match &**paths {
                     [path] => Some(place(None, path).into()),
                     _ => None,
@@ -100,7 +100,7 @@ impl Scp {
                 input: BytesMut::new(),
                 lost: false,
                 open: None,
-            }),
+            })),
             Command::Sink { path, folder } => Self::Sink(Box::new(Sink {
                 target: place(None, path),
                 folder: *folder,
@@ -122,7 +122,7 @@ impl Scp {
 
 impl Source {
     /// Takes note of what the server sends.
-    pub fn from_server(&mut self, bytes: &[u8], events: &mut VecDeque<Event>) {
+    pub fn take_from_server(&mut self, bytes: &[u8], events: &mut VecDeque<Event>) {
         if self.lost {
             return;
         }
@@ -179,12 +179,12 @@ fn told(open: &mut Option<(Arc<str>, Flow)>, whole: bool) -> Option<(Arc<str>, T
 }
 
 impl Sink {
-    pub fn from_client(&mut self, bytes: &[u8]) {
+    pub fn take_from_client(&mut self, bytes: &[u8]) {
         self.input.extend_from_slice(bytes);
     }
 
     /// Takes note of what the server answers.
-    pub fn from_server(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
+    pub fn take_from_server(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
         for byte in bytes {
             match (self.in_text, byte) {
                 (true, b'\n') => self.in_text = false,
@@ -429,20 +429,20 @@ mod tests {
     fn each_file_is_decided_where_it_may_come_to_lie() {
         let mut scp = sink("scp -r -t /srv/up");
         let (mut last, mut events) = (ExchangeId(1), VecDeque::new());
-        scp.from_client(b"D0755 0 d\nC0644 2 a\nhi\0E\nC0644 1 b\nx\0");
+        scp.take_from_client(b"D0755 0 d\nC0644 2 a\nhi\0E\nC0644 1 b\nx\0");
         scp.requests(&mut last, &mut events).unwrap();
         assert!(events.is_empty(), "the server was not heard of yet");
-        scp.from_server(b"\0").unwrap();
+        scp.take_from_server(b"\0").unwrap();
         scp.requests(&mut last, &mut events).unwrap();
         assert_eq!(asked(&mut events), ["/srv/up/d", "/srv/up"]);
         scp.permitted(last);
-        scp.from_server(b"\0").unwrap();
+        scp.take_from_server(b"\0").unwrap();
         scp.requests(&mut last, &mut events).unwrap();
         assert_eq!(asked(&mut events), ["/srv/up/d/a", "/srv/up/a"]);
         scp.permitted(last);
         // The file, its content, the end of the folder.
         for _ in 0..3 {
-            scp.from_server(b"\0").unwrap();
+            scp.take_from_server(b"\0").unwrap();
             scp.requests(&mut last, &mut events).unwrap();
         }
         assert_eq!(asked(&mut events), ["/srv/up/b", "/srv/up"]);
@@ -462,13 +462,13 @@ mod tests {
     fn what_is_refused_is_skipped_and_the_rest_goes_on() {
         let mut scp = sink("scp -d -t up");
         let (mut last, mut events) = (ExchangeId(1), VecDeque::new());
-        scp.from_server(b"\0").unwrap();
-        scp.from_client(b"C0644 5 a\n");
+        scp.take_from_server(b"\0").unwrap();
+        scp.take_from_client(b"C0644 5 a\n");
         scp.requests(&mut last, &mut events).unwrap();
         assert_eq!(asked(&mut events), ["~/up/a"]);
         scp.deciding = false;
         scp.sender.skip();
-        scp.from_client(b"C0644 1 b\n");
+        scp.take_from_client(b"C0644 1 b\n");
         scp.requests(&mut last, &mut events).unwrap();
         assert_eq!(asked(&mut events), ["~/up/b"]);
         assert_eq!(last, ExchangeId(3));
@@ -478,26 +478,26 @@ mod tests {
         let mut scp = sink("scp -r -t /srv/up");
         let (mut last, mut events) = (ExchangeId(1), VecDeque::new());
         // What would be content of `a` is a record to a server that refuses it.
-        scp.from_client(b"C0644 24 a\nC0600 9 authorized_keys\n");
-        scp.from_server(b"motd\n\0").unwrap();
+        scp.take_from_client(b"C0644 24 a\nC0600 9 authorized_keys\n");
+        scp.take_from_server(b"motd\n\0").unwrap();
         scp.requests(&mut last, &mut events).unwrap();
         assert_eq!(asked(&mut events), ["/srv/up/a", "/srv/up"]);
         scp.permitted(last);
         scp.requests(&mut last, &mut events).unwrap();
         assert!(events.is_empty(), "{events:?}");
-        scp.from_server(b"\x01scp: /srv/up/a: Is a").unwrap();
-        scp.from_server(b" directory\n").unwrap();
+        scp.take_from_server(b"\x01scp: /srv/up/a: Is a").unwrap();
+        scp.take_from_server(b" directory\n").unwrap();
         scp.requests(&mut last, &mut events).unwrap();
         assert_eq!(asked(&mut events)[0], "/srv/up/authorized_keys");
         // A folder that was not made is not entered.
         let mut scp = sink("scp -r -t /srv/up");
-        scp.from_client(b"D0755 0 d\nC0644 1 x\n");
-        scp.from_server(b"\0").unwrap();
+        scp.take_from_client(b"D0755 0 d\nC0644 1 x\n");
+        scp.take_from_server(b"\0").unwrap();
         scp.requests(&mut last, &mut events).unwrap();
         scp.permitted(last);
-        scp.from_server(b"\x01no\n").unwrap();
+        scp.take_from_server(b"\x01no\n").unwrap();
         scp.requests(&mut last, &mut events).unwrap();
         assert_eq!(asked(&mut events)[0], "/srv/up/x");
-        assert!(sink("scp -t x").from_server(b"\0\0").is_err());
+        assert!(sink("scp -t x").take_from_server(b"\0\0").is_err());
     }
 }
