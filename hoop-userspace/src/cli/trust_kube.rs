@@ -302,6 +302,7 @@ mod tests {
             credential: crate::config::KubernetesCredential::Agent,
             impersonate: None,
             hold: std::time::Duration::from_secs(50),
+            show_secrets: Vec::new(),
         });
         config(vec![cluster])
     }

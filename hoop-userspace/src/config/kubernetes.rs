@@ -11,6 +11,8 @@ pub struct Kubernetes {
     /// `hold`: how long a request waits for people before its client is told to come back. Default
     /// 50 s, at most 1 h.
     pub hold: Duration,
+    /// Types of Secrets whose values agents may see, such as `helm.sh/release.v1`. Up to 16.
+    pub show_secrets: Vec<String>,
 }
 
 /// How hoop proves itself to the API server.

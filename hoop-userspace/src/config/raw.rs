@@ -167,6 +167,7 @@ pub(super) struct Resource {
     pub known_hosts: Option<Text>,
     pub trust_on_first_use: Option<Spanned<bool>>,
     pub hold: Option<Spanned<Span>>,
+    pub show_secrets: Option<Spanned<Vec<Text>>>,
     pub estimate: Option<bool>,
 }
 

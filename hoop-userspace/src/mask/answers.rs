@@ -9,6 +9,7 @@ use super::kubernetes::{KubernetesMasks, Place};
 use crate::terminate::{HttpPart, PartKind, Replies};
 use crate::wire::kubernetes::http::RequestHead;
 use crate::wire::kubernetes::request::{self, RequestInfo};
+use crate::wire::kubernetes::status::{Reason, Status};
 use crate::wire::ssh::channel::{MAX_BODY, Message};
 
 /// One session's answers.
@@ -142,10 +143,6 @@ fn info_of(head: &RequestHead) -> Option<RequestInfo> {
 
 /// Clients take such an object for the error that it is, whatever the answer's status.
 fn unmaskable(why: &str) -> Bytes {
-    let status = serde_json::json!({
-        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-        "message": format!("hoop: the answer cannot be masked, so it is not shown: {why}"),
-        "reason": "InternalError", "code": 500,
-    });
-    status.to_string().into()
+    let why = format!("hoop: the answer cannot be masked, so it is not shown: {why}");
+    Status::failure(Reason::InternalError, why).to_json().into()
 }

@@ -58,6 +58,9 @@ pub enum HostEvent {
         flow: &'static str,
         bytes: u64,
         end: bool,
+        /// Why it was refused or could not be made.
+        #[serde(skip_serializing_if = "String::is_empty")]
+        why: String,
     },
     Transfer {
         exchange: u64,
@@ -288,6 +291,10 @@ fn forwarded(exchange: u64, piece: &Forwarded) -> HostEvent {
         },
         bytes: piece.bytes.len() as u64,
         end: piece.end,
+        why: match piece.flow {
+            ChannelFlow::Error => lossy(&piece.bytes),
+            _ => String::new(),
+        },
     }
 }
 

@@ -266,12 +266,16 @@ fn host(page: &mut Page<'_>, event: &HostEvent) {
             flow,
             bytes,
             end,
+            why,
             ..
         } => {
             let mark = if *flow == "in" { '>' } else { '<' };
             let end = if *end { ", its end" } else { "" };
             let what = format!("port {port}, connection {connection}: {bytes} bytes {flow}{end}");
             page.line(mark, &what);
+            if !why.is_empty() {
+                page.line(mark, why.trim_end());
+            }
         }
         HostEvent::Transfer {
             path,

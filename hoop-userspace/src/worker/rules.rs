@@ -116,10 +116,10 @@ impl Rules {
     fn book(&self, resource: &ResourceName, key: &HashKey) -> Arc<Rulebook> {
         let masks = Masks::new(&self.config, resource, key);
         let mut all = self.config.resources.iter();
-        let cluster = all.any(|r| r.name == *resource && r.kubernetes.is_some());
-        let objects = cluster.then(|| {
-            let kinds = self.kinds.clone();
-            Arc::new(KubernetesMasks::new(masks.clone(), true, kinds))
+        let cluster = all.find(|r| r.name == *resource);
+        let objects = cluster.and_then(|r| r.kubernetes.as_ref()).map(|cluster| {
+            let (shown, kinds) = (cluster.show_secrets.clone(), self.kinds.clone());
+            Arc::new(KubernetesMasks::new(masks.clone(), shown, kinds))
         });
         Arc::new(Rulebook {
             epoch: self.epoch,

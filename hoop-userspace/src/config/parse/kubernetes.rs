@@ -17,6 +17,7 @@ const MIN_MESSAGE: u64 = 64 << 10;
 const MAX_MESSAGE: u64 = 1 << 29;
 const MAX_GROUPS: usize = 32;
 const MAX_NAME: usize = 256;
+const MAX_TYPES: usize = 16;
 const USER: &str = "hoop:{agent}";
 const PLACES: [&str; 3] = ["{agent}", "{subject}", "{client_id}"];
 
@@ -63,11 +64,13 @@ impl Parser<'_> {
             allow_replication: false,
             agent_password: None,
             max_message,
+            estimate: false,
             ssh: None,
             kubernetes: Some(Kubernetes {
                 credential,
                 impersonate,
                 hold: self.span(raw.hold.as_ref(), HOLD, LONGEST_HOLD),
+                show_secrets: self.show_secrets(raw.show_secrets.as_ref()),
             }),
         }
     }
@@ -139,6 +142,25 @@ impl Parser<'_> {
         }
     }
 
+    fn show_secrets(&mut self, written: Option<&Spanned<Vec<raw::Text>>>) -> Vec<String> {
+        let Some(written) = written else {
+            return Vec::new();
+        };
+        let types = written.get_ref();
+        let usable = |kind: &raw::Text| {
+            let name = |b: u8| b.is_ascii_alphanumeric() || b"./_-".contains(&b);
+            let kind = kind.get_ref();
+            !kind.is_empty() && kind.len() <= MAX_NAME && kind.bytes().all(name)
+        };
+        if types.len() > MAX_TYPES || !types.iter().all(usable) {
+            let what = format!(
+                "types of Secrets are up to {MAX_TYPES} names such as \"helm.sh/release.v1\""
+            );
+            self.problems.add(written.span(), what);
+        }
+        types.iter().map(|kind| kind.get_ref().clone()).collect()
+    }
+
     /// Settings of other protocols would look as if they protected something.
     fn only_kubernetes(&mut self, raw: &raw::Resource) {
         let login = raw.login.get_ref();
@@ -146,6 +168,7 @@ impl Parser<'_> {
         let spans = [
             ("allow_plain", at(raw.allow_plain.is_some())),
             ("allow_replication", at(raw.allow_replication.is_some())),
+            ("estimate", at(raw.estimate.is_some())),
             ("agent_password", span(&raw.agent_password)),
             ("user", span(&login.user)),
             ("password", span(&login.password)),
@@ -159,6 +182,7 @@ impl Parser<'_> {
         let login = raw.login.get_ref();
         let spans = [
             ("hold", span(&raw.hold)),
+            ("show_secrets", span(&raw.show_secrets)),
             ("token", span(&login.token)),
             ("as_agent", span(&login.as_agent)),
             ("impersonate", span(&login.impersonate)),

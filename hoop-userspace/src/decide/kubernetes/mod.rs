@@ -71,27 +71,9 @@ impl Kubernetes {
         };
         facts.by_body(body);
         if facts.action == KubernetesAction::Exec {
-            let text = quoted(&options.command);
-            facts.command = Some(shell.facts(&text, options.tty));
+            facts.command = Some(shell.started(&options.command, options.tty));
         }
         facts.settle();
         facts
-    }
-}
-
-/// A program and its arguments as the text of a shell that runs just that.
-fn quoted(command: &[String]) -> String {
-    let words = command.iter().map(|word| {
-        let plain = |b: u8| b.is_ascii_alphanumeric() || b"_/.:-".contains(&b);
-        match !word.is_empty() && word.bytes().all(plain) {
-            true => word.clone(),
-            false => format!("'{}'", word.replace('\'', r"'\''")),
-        }
-    });
-    // Nothing to run: the server refuses it, and a shell would do nothing at all.
-    let words: Vec<_> = words.collect();
-    match words.is_empty() {
-        true => "''".into(),
-        false => words.join(" "),
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use crate::decide::tests::{decider, on_cluster};
-use crate::decide::{Code, Decider, KubernetesFacts, Retry};
+use crate::decide::{Code, Decider, KubernetesFacts, Retry, ShellFlag};
 use crate::hex;
 use crate::terminate::KubernetesAsked;
 use crate::wire::kubernetes::request;
@@ -199,8 +199,12 @@ fn a_command_is_the_one_that_is_run() {
         b"",
     ));
     let command = facts.command.as_ref().unwrap();
-    assert_eq!(command.deletes, ["/srv/it's $HOME; x"]);
+    assert_eq!(command.deletes, ["/srv/it's $HOME; x/**"]);
     assert_eq!(command.commands.len(), 1);
+    assert_eq!(
+        command.commands[0].line,
+        r#"rm -rf '/srv/it'\''s $HOME; x'"#
+    );
     // What a shell would read otherwise is a word here.
     for word in [
         "A=1", "if", "~", "*", "a b", "$(id)", "`id`", "#", "!", "&&",
@@ -215,6 +219,33 @@ fn a_command_is_the_one_that_is_run() {
         assert_eq!(argv, ["cat", word]);
         assert_eq!(command.commands.len(), 1);
     }
+}
+
+#[test]
+fn a_command_is_a_program_and_starts_in_a_folder_that_nobody_knows() {
+    let decider = decider(&[], &[], &[]);
+    let command = |words: &[&str]| {
+        let words: Vec<_> = words.iter().map(|w| encoded(w)).collect();
+        let target = format!(
+            "POST /api/v1/namespaces/n/pods/p/exec?command={}",
+            words.join("&command=")
+        );
+        let facts = decider.kubernetes_facts_of(&asked(&target, None, b""));
+        facts.command.clone().unwrap()
+    };
+    // Only a shell would take these for its own.
+    for word in ["eval", "exec", "export", "if", "A=1", "-c", "", "cd", "."] {
+        let facts = command(&[word, "rm", "/srv/x"]);
+        assert!(facts.deletes.is_empty(), "{word}");
+        let strange = facts.opaque || facts.has(ShellFlag::Unfamiliar);
+        assert!(strange, "{word}: {facts:?}");
+    }
+    assert!(command(&["cat", "settings"]).has(ShellFlag::Unresolved));
+    assert_eq!(command(&["cat", "/srv/settings"]).flags, []);
+    assert!(command(&["cat", "a\0b"]).opaque);
+    // Within a shell that is started, its grammar counts.
+    let inner = command(&["sh", "-c", "cd /srv && rm \"$HOME\"/x *.log"]);
+    assert_eq!(inner.deletes, ["/srv/*.log", "~/x"]);
 }
 
 fn encoded(text: &str) -> String {

@@ -18,7 +18,7 @@ fn masks(detect: &[&str]) -> KubernetesMasks {
     let bundle = Bundle::from_text(Path::new("hoop.toml"), &text);
     let config = Config::from_bundle(&bundle).unwrap();
     let rules = Rules::new(&config, &"prod".into(), &HashKey::new(&[7; 32]));
-    KubernetesMasks::new(rules, true, Arc::default())
+    KubernetesMasks::new(rules, Vec::new(), Arc::default())
 }
 
 fn shown(masks: &KubernetesMasks, resource: &str, document: &Value) -> Value {

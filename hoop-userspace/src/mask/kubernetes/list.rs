@@ -1,13 +1,32 @@
-//! A list as it comes: however long it is, one element at a time is held.
+//! A long list: one element at a time is read and masked.
 //!
-//! The members of the answer are told apart without being understood; each is read, masked and sent
-//! on when it is complete, and so is each element of `items` (of a Table `rows`).
+//! The members of the answer are told apart without being understood; each is read and masked when
+//! it is complete, and so is each element of `items` (of a Table `rows`). As one value a list would
+//! take several times the memory of its bytes.
+
+use std::collections::BTreeSet;
 
 use serde_json::Value;
 
 use super::object::Work;
 use super::{KubernetesMasks, MAX_OBJECT, Place, Unmaskable};
 use crate::wire::kubernetes::json;
+
+/// Members of a list's own: API servers give it four.
+const MAX_MEMBERS: usize = 64;
+
+/// Whether a document says of itself that it is a list or a Table. API servers say that first.
+pub(super) fn begins(document: &[u8]) -> bool {
+    let mut rest = document;
+    for expected in [&b"{"[..], b"\"kind\"", b":", b"\""] {
+        match rest.trim_ascii_start().strip_prefix(expected) {
+            Some(after) => rest = after,
+            None => return false,
+        }
+    }
+    let kind = rest.split(|byte| *byte == b'"').next().unwrap_or_default();
+    kind == b"Table" || kind.ends_with(b"List")
+}
 
 /// A list being masked.
 #[derive(Debug)]
@@ -17,6 +36,8 @@ pub struct ListMasking<'m> {
     awaits: Awaits,
     /// Of the member that stands next.
     name: String,
+    /// Members that came.
+    names: BTreeSet<String>,
     /// Of the answer, where it came before.
     kind: String,
     /// What is held: the value at hand.
@@ -103,6 +124,7 @@ impl<'m> ListMasking<'m> {
             place,
             awaits: Awaits::Document,
             name: String::new(),
+            names: BTreeSet::new(),
             kind: String::new(),
             held: Vec::new(),
             scan: Scan::default(),
@@ -136,7 +158,7 @@ impl<'m> ListMasking<'m> {
                     b'\\' => Awaits::InName { escape: true },
                     b'"' => {
                         match json::parse(&self.held)? {
-                            Value::String(name) => self.name = name,
+                            Value::String(name) => self.named(name)?,
                             _ => return malformed(),
                         }
                         out.append(&mut self.held);
@@ -171,6 +193,15 @@ impl<'m> ListMasking<'m> {
             _ => return malformed(),
         };
         out.push(byte);
+        Ok(())
+    }
+
+    /// A member's name has come. One that stands twice has no one meaning.
+    fn named(&mut self, name: String) -> Result<(), Unmaskable> {
+        if self.names.len() >= MAX_MEMBERS || !self.names.insert(name.clone()) {
+            return Err(json::Unreadable(format!("{name:?} stands twice in a list")).into());
+        }
+        self.name = name;
         Ok(())
     }
 

@@ -25,21 +25,25 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::rules::Rules;
-use crate::wire::kubernetes::protobuf::{Kinds, Malformed};
+use crate::wire::kubernetes::protobuf::Kinds;
 use crate::wire::kubernetes::{json, request::RequestInfo};
 
 use marker::Marker;
 use object::Work;
 
-/// Bytes of one object, or of one element of a list that is masked as it comes.
+/// Bytes of one object, or of one element of a list.
 pub const MAX_OBJECT: usize = 16 << 20;
+
+/// Bytes of a list from which on one element at a time is read. As values, all of them would take
+/// several times their bytes at once.
+const LARGE: usize = 1 << 20;
 
 /// The masks of one resource, for what its API server answers. Shared by its sessions.
 #[derive(Debug)]
 pub struct KubernetesMasks {
     rules: Arc<Rules>,
-    /// Values of Secrets are masked.
-    secrets: bool,
+    /// Types of Secrets whose values are shown.
+    shown: Vec<String>,
     kinds: Arc<Kinds>,
     marker: Marker,
 }
@@ -83,29 +87,33 @@ pub enum Unmaskable {
     TooLarge,
     #[error("the answer could not be read to be masked: {0}")]
     Json(#[from] json::Unreadable),
-    #[error("the answer could not be read to be masked: {0}")]
-    Protobuf(#[from] Malformed),
-    #[error("hoop does not know the protobuf form of {0:?}: ask for JSON")]
-    UnknownKind(String),
     #[error("the answer ends within an object")]
     Unfinished,
 }
 
 impl KubernetesMasks {
-    /// `secrets`: values of Secrets are masked without any rule that names them. What is masked
-    /// besides says `rules`: `columns` name namespace, resource and field of an object.
-    pub fn new(rules: Arc<Rules>, secrets: bool, kinds: Arc<Kinds>) -> Self {
+    /// Values of Secrets are masked without any rule that names them, but for those whose `type` is
+    /// in `shown`. What is masked besides says `rules`: `columns` name namespace, resource and field
+    /// of an object.
+    pub fn new(rules: Arc<Rules>, shown: Vec<String>, kinds: Arc<Kinds>) -> Self {
         Self {
             marker: Marker::new(rules.key()),
             rules,
-            secrets,
+            shown,
             kinds,
         }
     }
 
     /// Masks one whole document: an object, a list of them, a Table, an event of a watch, a Status.
-    /// What cannot be read as JSON with one meaning is no answer that can be shown.
+    /// What cannot be read as JSON with one meaning is no answer that can be shown, nor is an object
+    /// of more than [`MAX_OBJECT`] bytes.
     pub fn json(&self, place: &Place<'_>, document: &[u8]) -> Result<Shown, Unmaskable> {
+        if document.len() > LARGE && list::begins(document) {
+            return self.elements(place, document);
+        }
+        if document.len() > MAX_OBJECT {
+            return Err(Unmaskable::TooLarge);
+        }
         let mut value = json::parse(document)?;
         let values = self.value(place, &mut value);
         Ok(Shown {
@@ -114,23 +122,19 @@ impl KubernetesMasks {
         })
     }
 
-    /// The same of an object in protobuf, with its envelope.
-    pub fn protobuf(&self, place: &Place<'_>, object: &[u8]) -> Result<Shown, Unmaskable> {
-        let decoded = self.kinds.decode(object)?;
-        self.decoded(place, decoded, |old, new| {
-            self.kinds.rewrite(object, old, new)
+    /// A list or a Table, an element after the other.
+    fn elements(&self, place: &Place<'_>, document: &[u8]) -> Result<Shown, Unmaskable> {
+        let mut list = self.list(*place);
+        let mut shown = Vec::with_capacity(document.len());
+        list.feed(document, &mut shown)?;
+        let values = list.finish()?;
+        Ok(Shown {
+            body: (values > 0).then_some(shown),
+            values,
         })
     }
 
-    /// The same of an event of a watch in protobuf, without its length.
-    pub fn protobuf_event(&self, place: &Place<'_>, event: &[u8]) -> Result<Shown, Unmaskable> {
-        let decoded = self.kinds.decode_event(event)?;
-        self.decoded(place, decoded, |old, new| {
-            self.kinds.rewrite_event(event, old, new)
-        })
-    }
-
-    /// A large list as it comes: an element at a time is held and masked.
+    /// A list in whatever pieces it comes: an element at a time is held and masked.
     pub fn list<'m>(&'m self, place: Place<'m>) -> ListMasking<'m> {
         ListMasking::new(self, place)
     }
@@ -149,27 +153,9 @@ impl KubernetesMasks {
         }
     }
 
-    fn decoded(
-        &self,
-        place: &Place<'_>,
-        decoded: crate::wire::kubernetes::protobuf::Decoded,
-        rewrite: impl FnOnce(&Value, &Value) -> Result<Vec<u8>, Malformed>,
-    ) -> Result<Shown, Unmaskable> {
-        let old = decoded.value;
-        let kind = text(old.get("kind"));
-        let version = text(old.get("apiVersion"));
-        if !self.kinds.knows(version, kind) {
-            return Err(Unmaskable::UnknownKind(kind.to_owned()));
-        }
-        let mut new = old.clone();
-        let mut values = self.value(place, &mut new);
-        if decoded.incomplete {
-            // What is not known is left out, so the object is not what it was.
-            values += 1;
-            object::annotate(&mut new, self.marker.plain());
-        }
-        let body = (values > 0).then(|| rewrite(&old, &new)).transpose()?;
-        Ok(Shown { body, values })
+    /// Whether the values of Secrets of that type are shown. One that says no type is not one of them.
+    fn shows(&self, kind: &str) -> bool {
+        !kind.is_empty() && self.shown.iter().any(|shown| shown == kind)
     }
 
     /// Masks a document that was read; returns how many values that were.

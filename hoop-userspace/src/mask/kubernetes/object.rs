@@ -196,6 +196,7 @@ impl<'m> Work<'m> {
         let unmarked = std::mem::take(&mut self.unmarked);
         let within_text = std::mem::take(&mut self.within_text);
         let secret = self.is_secret(kind);
+        let shown = self.masks.shows(text(object.get("type")));
         let namespace = object.get("metadata").and_then(|m| m.get("namespace"));
         let namespace = match text(namespace) {
             "" => self.place.namespace.to_owned(),
@@ -214,7 +215,7 @@ impl<'m> Work<'m> {
                 _ if free => Zone::Free,
                 _ => Zone::Typed,
             };
-            let hidden = secret && self.masks.secrets && matches!(&**field, "data" | "stringData");
+            let hidden = secret && !shown && matches!(&**field, "data" | "stringData");
             let token = match (self.place.resource, self.place.subresource) {
                 (_, "token") => field == "status",
                 ("tokenreviews", _) => field == "spec",
@@ -226,7 +227,7 @@ impl<'m> Work<'m> {
                 }
                 Some(how) => self.whole(value, &how, zone),
                 None if hidden => self.whole(value, &How::Redact, zone),
-                None if token && self.masks.secrets => {
+                None if token => {
                     if let Some(token) = value.get_mut("token") {
                         self.whole(token, &How::Redact, Zone::Typed);
                     }
@@ -237,7 +238,7 @@ impl<'m> Work<'m> {
         }
         if let Some(Value::Object(metadata)) = object.get_mut("metadata") {
             let paths = !self.rules_of(&namespace, kind).is_empty();
-            self.metadata(metadata, secret && self.masks.secrets, paths);
+            self.metadata(metadata, secret && !shown, paths);
         }
         self.look_for_known(object);
         if self.unmarked {
@@ -457,7 +458,7 @@ impl<'m> Work<'m> {
         let path = text(step.get("path")).to_owned();
         let mut names = path.split('/').skip(1);
         let field = names.next().unwrap_or_default().to_owned();
-        let secret = self.is_secret("") && self.masks.secrets;
+        let secret = self.is_secret("");
         let namespace = self.place.namespace.to_owned();
         let how = self.rule(&namespace, "", &field);
         let Some(value) = step.get_mut("value") else {

@@ -10,9 +10,15 @@ use crate::config::How;
 use crate::mask::{HashKey, JsonPath};
 
 /// Rules as `[[mask]]` has them: `namespace.resource.field`, paths in the field, how.
-fn masks(rules: &[(&str, &[&str], How)], secrets: bool) -> KubernetesMasks {
+fn masks(rules: &[(&str, &[&str], How)]) -> KubernetesMasks {
+    showing(rules, &[])
+}
+
+/// The same, where Secrets of these types are shown.
+fn showing(rules: &[(&str, &[&str], How)], types: &[&str]) -> KubernetesMasks {
     static KINDS: LazyLock<Arc<Kinds>> = LazyLock::new(Arc::default);
-    KubernetesMasks::new(rules_of(rules), secrets, KINDS.clone())
+    let types = types.iter().map(|kind| (*kind).to_owned()).collect();
+    KubernetesMasks::new(rules_of(rules), types, KINDS.clone())
 }
 
 fn rules_of(rules: &[(&str, &[&str], How)]) -> Arc<Rules> {
@@ -91,7 +97,7 @@ fn leaks(document: &Value) -> bool {
 
 #[test]
 fn a_secret_shows_its_names_and_nothing_of_its_values() {
-    let masks = masks(&[], true);
+    let masks = masks(&[]);
     let marker = masks.marker.plain().to_owned();
     let masked = shown(&masks, place("secrets"), &secret(VALUE));
     assert!(!leaks(&masked), "{masked}");
@@ -122,7 +128,7 @@ fn a_secret_shows_its_names_and_nothing_of_its_values() {
 
 #[test]
 fn it_is_masked_wherever_it_stands() {
-    let masks = masks(&[], true);
+    let masks = masks(&[]);
     let one = secret(VALUE);
     let mut bare = one.clone();
     bare.as_object_mut().unwrap().remove("kind");
@@ -184,18 +190,15 @@ fn it_is_masked_wherever_it_stands() {
 
 #[test]
 fn rules_name_namespace_resource_and_field() {
-    let masks = masks(
-        &[
-            ("*.configmaps.data", &["$.token"], How::Redact),
-            ("prod.pods.spec", &["$..env[*].value"], How::Hash),
-            (
-                "*.widgets.spec",
-                &["$.size", "$.flag", "$.owner"],
-                How::Redact,
-            ),
-        ],
-        true,
-    );
+    let masks = masks(&[
+        ("*.configmaps.data", &["$.token"], How::Redact),
+        ("prod.pods.spec", &["$..env[*].value"], How::Hash),
+        (
+            "*.widgets.spec",
+            &["$.size", "$.flag", "$.owner"],
+            How::Redact,
+        ),
+    ]);
     let marker = masks.marker.plain().to_owned();
     let map = json!({"kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"token": "abcdef", "other": "x"}});
     let masked = shown(&masks, place("configmaps"), &map);
@@ -230,17 +233,29 @@ fn rules_name_namespace_resource_and_field() {
 }
 
 #[test]
-fn with_secrets_shown_nothing_is_masked_that_no_rule_names() {
-    let masks = masks(&[], false);
-    assert_eq!(
-        masks.json(&place("secrets"), secret(VALUE).to_string().as_bytes()),
-        Ok(Shown::default())
-    );
+fn secrets_of_a_type_that_is_shown_are_not_masked_and_others_are() {
+    let masks = showing(&[], &["helm.sh/release.v1"]);
+    let release = |kind: &str| {
+        json!({"kind": "Secret", "apiVersion": "v1", "type": kind,
+            "metadata": {"name": "sh.helm.release.v1.shop.v1", "labels": {"owner": "helm"}},
+            "data": {"release": base64(VALUE)}})
+    };
+    let document = release("helm.sh/release.v1");
+    assert_eq!(shown(&masks, place("secrets"), &document), document);
+    for kind in ["Opaque", "helm.sh/release.v2", ""] {
+        let list = json!({"kind": "SecretList", "items": [document, release(kind)]});
+        let masked = shown(&masks, place("secrets"), &list);
+        assert_eq!(masked["items"][0], document);
+        assert!(!leaks(&masked["items"][1]), "{kind:?}");
+    }
+    // A patch says no type.
+    let patch = json!({"data": {"release": base64(VALUE)}});
+    assert!(!leaks(&shown(&masks, place("secrets"), &patch)));
 }
 
 #[test]
 fn a_token_that_is_issued_is_masked() {
-    let masks = masks(&[], true);
+    let masks = masks(&[]);
     let place = Place {
         subresource: "token",
         ..place("serviceaccounts")
@@ -255,63 +270,8 @@ fn a_token_that_is_issued_is_masked() {
 }
 
 #[test]
-fn protobuf_is_masked_as_json_is() {
-    use crate::wire::kubernetes::protobuf::Envelope;
-    let field = |number: u8, bytes: &[u8]| {
-        [
-            &[number << 3 | 2, u8::try_from(bytes.len()).unwrap()],
-            bytes,
-        ]
-        .concat()
-    };
-    let entry = [field(1, b"password"), field(2, VALUE.as_bytes())].concat();
-    let secret = [
-        field(1, &field(1, b"db")),
-        field(2, &entry),
-        field(3, b"Opaque"),
-    ]
-    .concat();
-    let list = [
-        field(1, &field(3, b"more")),
-        field(2, &secret),
-        field(2, &secret),
-    ]
-    .concat();
-    let masks = masks(&[], true);
-    for (kind, object) in [("Secret", &secret), ("SecretList", &list)] {
-        let envelope = Envelope {
-            api_version: "v1",
-            kind,
-            raw: object,
-            content_encoding: "",
-            content_type: "",
-        };
-        let whole = envelope.with(object);
-        let shown = masks.protobuf(&place("secrets"), &whole).unwrap();
-        let body = shown.body.unwrap();
-        assert!(!body.windows(VALUE.len()).any(|w| w == VALUE.as_bytes()));
-        assert_eq!(
-            finds_masked(Some("application/vnd.kubernetes.protobuf"), &body).as_deref(),
-            Some("its protobuf form")
-        );
-        assert_eq!(finds_masked(None, &whole), None);
-    }
-    let unknown = Envelope {
-        api_version: "example.com/v1",
-        kind: "Widget",
-        raw: b"",
-        content_encoding: "",
-        content_type: "",
-    };
-    assert_eq!(
-        masks.protobuf(&place("widgets"), &unknown.with(b"")),
-        Err(Unmaskable::UnknownKind("Widget".into()))
-    );
-}
-
-#[test]
 fn what_is_written_back_is_found_in_every_form() {
-    let masks = masks(&[], true);
+    let masks = masks(&[]);
     let marker = masks.marker.plain();
     let encoded = base64(marker);
     for (kind, body, at) in [
@@ -365,7 +325,7 @@ fn what_is_written_back_is_found_in_every_form() {
 
 #[test]
 fn what_is_recorded_of_a_body_holds_no_secret() {
-    let masks = masks(&[], true);
+    let masks = masks(&[]);
     let kinds = [
         ("application/json", secret(VALUE).to_string()),
         (
@@ -391,7 +351,7 @@ fn what_is_recorded_of_a_body_holds_no_secret() {
 
 #[test]
 fn a_list_that_is_none_is_refused_and_one_that_ends_early_too() {
-    let masks = masks(&[], true);
+    let masks = masks(&[]);
     for text in [
         "[]",
         "{\"items\":[1,,2]}",
@@ -417,6 +377,45 @@ fn a_list_that_is_none_is_refused_and_one_that_ends_early_too() {
 }
 
 /// Any JSON, with the value in some of its texts.
+/// A list is the same under its masks whether it is read whole or an element after the other.
+#[test]
+fn a_long_list_is_masked_as_a_short_one() {
+    let masks = masks(&[]);
+    let list = |count: usize, kind: &str| {
+        let items: Vec<_> = (0..count)
+            .map(|n| secret(&format!("hunter2-{n}")))
+            .collect();
+        format!(
+            "{{\"kind\":\"{kind}\",\"apiVersion\":\"v1\",\"metadata\":{{\"resourceVersion\":\"9\"}},\"items\":{}}}\n",
+            Value::Array(items)
+        )
+    };
+    let one = masks.json(&place("secrets"), list(1, "SecretList").as_bytes());
+    let one: Value = serde_json::from_slice(&one.unwrap().body.unwrap()).unwrap();
+    for kind in ["SecretList", "List"] {
+        let long = list(2_000, kind);
+        assert!(long.len() > LARGE);
+        let shown = masks.json(&place("secrets"), long.as_bytes()).unwrap();
+        let body = shown.body.unwrap();
+        assert!(!body.windows(7).any(|w| w == b"hunter2"));
+        let all: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(all["metadata"], json!({"resourceVersion": "9"}));
+        let items = all["items"].as_array().unwrap();
+        assert_eq!(items.len(), 2_000);
+        assert!(items.iter().all(|item| *item == one["items"][0]));
+    }
+    // What is no list is read whole, as far as that goes.
+    let large = format!("{{\"kind\":\"Pod\",\"x\":\"{}\"}}", "x".repeat(MAX_OBJECT));
+    let refused = masks.json(&place("pods"), large.as_bytes());
+    assert_eq!(refused, Err(Unmaskable::TooLarge));
+    let twice = format!(
+        "{{\"kind\":\"PodList\",\"items\":[],\"items\":[\"{}\"]}}",
+        "x".repeat(LARGE)
+    );
+    let refused = masks.json(&place("pods"), twice.as_bytes());
+    assert!(matches!(refused, Err(Unmaskable::Json(_))), "{refused:?}");
+}
+
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -460,7 +459,7 @@ proptest! {
         value in "[A-Za-z0-9+/é\"\\\\ ]{8,40}", text in "[a-z ]{0,10}", how in 0_usize..4, nested: bool,
     ) {
         prop_assume!(value.trim().len() >= 8 && value.trim().contains(|c: char| c.is_ascii_uppercase()));
-        let masks = masks(&[], true);
+        let masks = masks(&[]);
         let mut one = secret(&value);
         one["metadata"]["annotations"]["status"] = format!("{text}{value}{text}").into();
         if nested {
@@ -483,7 +482,7 @@ proptest! {
 
     #[test]
     fn nothing_below_data_of_a_secret_stays(inner in any_json(), list: bool) {
-        let masks = masks(&[], true);
+        let masks = masks(&[]);
         let one = json!({"kind": "Secret", "data": inner, "stringData": inner});
         let document = if list { json!({"kind": "List", "items": [one]}) } else { one };
         let masked = shown(&masks, place("secrets"), &document);
@@ -492,7 +491,7 @@ proptest! {
 
     #[test]
     fn nothing_panics_and_what_comes_out_is_json(document in any_json(), piece in 1_usize..40) {
-        let masks = masks(&[("*.*.x", &["$..value"], How::Redact)], true);
+        let masks = masks(&[("*.*.x", &["$..value"], How::Redact)]);
         let text = document.to_string();
         let shown = masks.json(&place("secrets"), text.as_bytes()).unwrap();
         if let Some(body) = shown.body {
@@ -509,11 +508,9 @@ proptest! {
 
     #[test]
     fn no_bytes_panic(bytes: Vec<u8>, text in "[\\[\\]{}\",:a1\\\\ ]{0,60}") {
-        let masks = masks(&[], true);
+        let masks = masks(&[]);
         for bytes in [&bytes[..], text.as_bytes()] {
             let _ = masks.json(&place("secrets"), bytes);
-            let _ = masks.protobuf(&place("secrets"), bytes);
-            let _ = masks.protobuf_event(&place("secrets"), bytes);
             let mut list = masks.list(place("secrets"));
             let _ = list.feed(bytes, &mut Vec::new());
             let _ = finds_masked(None, bytes);

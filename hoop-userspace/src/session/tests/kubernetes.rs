@@ -53,7 +53,11 @@ fn rules(policy: &str) -> Arc<Rulebook> {
     Arc::new(Rulebook {
         epoch: 1,
         decider: Arc::new(Decider::new(&config).unwrap().at_epoch(1)),
-        objects: Some(Arc::new(KubernetesMasks::new(masks.clone(), true, kinds))),
+        objects: Some(Arc::new(KubernetesMasks::new(
+            masks.clone(),
+            Vec::new(),
+            kinds,
+        ))),
         masks,
         remind: Duration::from_secs(60),
     })
@@ -75,6 +79,9 @@ impl Played {
     async fn answer(self: Arc<Self>, request: HttpRequest<Incoming>) -> Response<Content> {
         if request.uri().path().ends_with("/exec") {
             return kubernetes_streams::serve(request);
+        }
+        if request.uri().path().ends_with("/portforward") {
+            return kubernetes_streams::serve_forward(request);
         }
         let (parts, body) = request.into_parts();
         let line = format!("{} {}", parts.method, parts.uri);
@@ -298,6 +305,7 @@ impl Served {
             asker: self.asker.clone(),
             watched: Activities::default().of(&"billing-bot".into()),
             ends: self.ends.clone(),
+            freezes: watch::channel(None).1,
         };
         let reach = Reach {
             server: self.way.clone(),

@@ -1,9 +1,9 @@
 //! The loop alone: a protocol that plays a script, and real rules, masks and recordings.
 
 mod asking;
+mod freezing;
 mod kubernetes;
 mod kubernetes_streams;
-mod freezing;
 mod scripted;
 
 use std::collections::BTreeMap;

@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use serde_json::json;
 
 use crate::decide::{Refusal, Retry};
 use crate::wire::kubernetes::request::RequestInfo;
+use crate::wire::kubernetes::status::{Reason, Status};
 
 /// A refusal: what people read is the message, and programs find the JSON line among the causes.
 pub(super) fn refusal(refusal: &Refusal, info: &RequestInfo) -> (StatusCode, HeaderMap, Bytes) {
@@ -20,11 +20,10 @@ pub(super) fn refusal(refusal: &Refusal, info: &RequestInfo) -> (StatusCode, Hea
 
 /// Any other end.
 pub(super) fn failure(code: StatusCode, why: &str) -> (HeaderMap, Bytes) {
-    let object = json!({
-        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-        "message": format!("hoop: {why}"), "reason": reason(code), "code": code.as_u16(),
-    });
-    (headers(), object.to_string().into())
+    let code = code.as_u16();
+    let mut status = Status::failure(Reason::of(code), format!("hoop: {why}"));
+    status.code = code;
+    (headers(), status.to_json().into())
 }
 
 fn headers() -> HeaderMap {
@@ -34,14 +33,4 @@ fn headers() -> HeaderMap {
     let never = HeaderValue::from_static("no-cache, private");
     headers.insert(header::CACHE_CONTROL, never);
     headers
-}
-
-/// As `k8s.io/apimachinery` calls them.
-fn reason(code: StatusCode) -> &'static str {
-    match code.as_u16() {
-        403 => "Forbidden",
-        413 => "RequestEntityTooLarge",
-        503 => "ServiceUnavailable",
-        _ => "InternalError",
-    }
 }

@@ -2,6 +2,7 @@
 
 pub mod channel;
 pub mod documents;
+pub mod forwarded;
 pub mod http;
 pub mod json;
 pub mod marker;

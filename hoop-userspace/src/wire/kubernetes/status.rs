@@ -75,6 +75,21 @@ impl Reason {
         }
     }
 
+    /// The word for a code that an answer has already.
+    pub fn of(code: u16) -> Self {
+        match code {
+            400 => Self::BadRequest,
+            401 => Self::Unauthorized,
+            403 => Self::Forbidden,
+            409 => Self::Conflict,
+            413 => Self::RequestEntityTooLarge,
+            503 => Self::ServiceUnavailable,
+            504 => Self::Timeout,
+            _ => Self::InternalError,
+        }
+    }
+
+    /// Of HTTP.
     pub fn code(self) -> u16 {
         match self {
             Self::BadRequest => 400,
@@ -131,6 +146,14 @@ impl Status {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_reason_goes_with_its_code() {
+        for code in [400, 401, 403, 409, 413, 500, 503, 504] {
+            assert_eq!(Reason::of(code).code(), code);
+        }
+        assert_eq!(Reason::of(502), Reason::InternalError);
+    }
 
     #[test]
     fn it_reads_as_the_api_servers_own() {

@@ -4,7 +4,9 @@
 //! agreed to them: what is typed is [`crate::terminate::Bulk`] of it, what is printed are its replies.
 
 mod drive;
+mod forwards;
 mod half;
+mod pieces;
 mod reply;
 mod streams;
 

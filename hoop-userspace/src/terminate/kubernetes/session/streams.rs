@@ -6,18 +6,19 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use hyper::upgrade::OnUpgrade;
 
+use super::WAITING;
+use super::forwards::{Forwards, Typed};
 use super::half::{Half, Io};
-use super::{EXCHANGE, WAITING};
+use super::pieces::{Telling, forwarded_piece, piece, put_forwarded, put_pieces};
 use crate::terminate::kubernetes::asked::KubernetesAsked;
 use crate::terminate::kubernetes::head::operation;
-use crate::terminate::{
-    Bulk, End, HttpPart, Part, PartKind, Printed, Replies, SessionError, Stopped,
-};
+use crate::terminate::{Bulk, End, HttpPart, PartKind, Printed, Replies, SessionError, Stopped};
 use crate::wire::kubernetes::channel::negotiate::{Operation, Protocol, Transport};
 use crate::wire::kubernetes::channel::{
     self, Asked, ChannelError, Event, Forward, Purpose, Side, Stream, status,
 };
-use crate::wire::ssh::channel::{Flow, Forwarded, MAX_BODY, Message, Size};
+use crate::wire::kubernetes::forwarded::Spoken;
+use crate::wire::ssh::channel::{Flow, Message, Size};
 
 /// For the last bytes to go, and the server to close.
 const LAST_WORDS: Duration = Duration::from_secs(3);
@@ -51,6 +52,9 @@ pub(super) struct Streams {
     error: status::Collected,
     said: bool,
     sizes: status::Resizes,
+    forwards: Forwards,
+    /// What hoop says of its own to the client.
+    untold: Telling,
     /// The server has ended, which the loop was told.
     finished: bool,
     /// The client was told, too: what is left is on its way.
@@ -94,6 +98,8 @@ impl Streams {
             error: status::Collected::default(),
             said: false,
             sizes: status::Resizes::default(),
+            forwards: Forwards::default(),
+            untold: Telling::default(),
             finished: false,
             ending: false,
         })
@@ -106,6 +112,9 @@ impl Streams {
         }
         let hears = listen.client && !self.finished;
         loop {
+            if listen.server && !self.untold.is_empty() {
+                return Ok(Moved::Printed(std::mem::take(&mut self.untold).replies()));
+            }
             let moved = if hears && std::mem::take(&mut self.client.stirred) {
                 self.from_client()?
             } else if listen.server && std::mem::take(&mut self.server.stirred) {
@@ -164,6 +173,9 @@ impl Streams {
                 Event::Opened(stream) => self.open(stream)?,
                 Event::Accepted(_) => {}
                 Event::Reset(stream) => {
+                    if let Stream::Data(to) = stream {
+                        self.forwards.over(to);
+                    }
                     let out = &mut self.server.out;
                     self.server.peer.reset(stream, out).map_err(upstream)?;
                 }
@@ -220,7 +232,11 @@ impl Streams {
                     Message::Resize(size).put(typed);
                 }
             }
-            Stream::Data(to) => put_forwarded(Flow::In, to, &bytes, end, typed),
+            Stream::Data(to) => match self.forwards.typed(to, &bytes, end)? {
+                Typed::Nothing => {}
+                Typed::Passes(bytes) => put_forwarded(Flow::In, to, &bytes, end, typed),
+                Typed::Governed(spoken) => self.refuse(to, spoken)?,
+            },
             Stream::PortError(to) => put_forwarded(Flow::ErrorIn, to, &bytes, end, typed),
             // It says nothing there but that it has no more to say.
             Stream::Stdout | Stream::Stderr | Stream::Error => {
@@ -232,6 +248,23 @@ impl Streams {
             }
         }
         Ok(false)
+    }
+
+    /// What a resource governs does not go through a forwarded port, where nobody would see it. The
+    /// server hears of that connection no more than that it is over.
+    fn refuse(&mut self, to: Forward, spoken: Spoken) -> Result<(), SessionError> {
+        for stream in [Stream::Data(to), Stream::PortError(to)] {
+            let out = &mut self.server.out;
+            self.server.peer.reset(stream, out).map_err(upstream)?;
+        }
+        let spoken = spoken.as_str();
+        let why = format!(
+            "hoop: no {spoken} through a forwarded port, where its commands could not be decided: \
+             have the operator make the server a resource, and connect to it by its own name\n"
+        );
+        self.untold.forwarded(Flow::Error, to, &why.into(), true);
+        self.untold.forwarded(Flow::Out, to, &Bytes::new(), true);
+        Ok(())
     }
 
     fn from_server(&mut self) -> Result<Moved, SessionError> {
@@ -265,12 +298,9 @@ impl Streams {
             self.server.ended = true;
             told.put(&Message::Closed, PartKind::Done);
         }
-        match told.parts.is_empty() {
+        match told.is_empty() {
             true => Ok(Moved::Nothing),
-            false => Ok(Moved::Printed(Replies {
-                wire: told.wire.freeze(),
-                parts: told.parts,
-            })),
+            false => Ok(Moved::Printed(told.replies())),
         }
     }
 
@@ -311,14 +341,10 @@ impl Streams {
                     self.outcome(told)?;
                 }
             }
-            Stream::Data(to) => {
-                put_forwarded(Flow::Out, to, &bytes, end, &mut told.wire);
-                told.part(PartKind::Http(HttpPart::Forwarded));
-            }
-            Stream::PortError(to) => {
-                put_forwarded(Flow::Error, to, &bytes, end, &mut told.wire);
-                told.part(PartKind::Http(HttpPart::Forwarded));
-            }
+            // The client has heard its end from hoop.
+            Stream::Data(to) | Stream::PortError(to) if self.forwards.is_refused(to) => {}
+            Stream::Data(to) => told.forwarded(Flow::Out, to, &bytes, end),
+            Stream::PortError(to) => told.forwarded(Flow::Error, to, &bytes, end),
             // From a server they mean nothing but an end.
             Stream::Stdin | Stream::Resize => {}
         }
@@ -436,82 +462,6 @@ fn is_framed(command: &[String]) -> bool {
     ];
     let program = command.first().and_then(|path| path.rsplit('/').next());
     program.is_some_and(|program| FRAMED.contains(&program))
-}
-
-/// A batch of replies as it is made.
-#[derive(Default)]
-struct Telling {
-    wire: BytesMut,
-    parts: Vec<Part>,
-}
-
-impl Telling {
-    fn put(&mut self, message: &Message, kind: PartKind) {
-        message.put(&mut self.wire);
-        self.part(kind);
-    }
-
-    fn part(&mut self, kind: PartKind) {
-        self.parts.push(Part {
-            exchange: EXCHANGE,
-            unit: 0,
-            end: self.wire.len(),
-            kind,
-        });
-    }
-
-    fn pieces(&mut self, bytes: &Bytes, message: fn(Bytes) -> Message, printed: Printed) {
-        let before = self.wire.len();
-        put_pieces(bytes, message, &mut self.wire);
-        if self.wire.len() > before {
-            self.part(PartKind::Output(printed));
-        }
-    }
-}
-
-fn put_pieces(bytes: &Bytes, message: fn(Bytes) -> Message, out: &mut BytesMut) {
-    let mut rest = bytes.clone();
-    while !rest.is_empty() {
-        let piece = rest.split_to(rest.len().min(MAX_BODY));
-        message(piece).put(out);
-    }
-}
-
-fn put_forwarded(flow: Flow, to: Forward, bytes: &Bytes, end: bool, out: &mut BytesMut) {
-    // Room for what a message says beside its bytes.
-    const MOST: usize = MAX_BODY - 64;
-    let mut rest = bytes.clone();
-    loop {
-        let bytes = rest.split_to(rest.len().min(MOST));
-        let last = rest.is_empty();
-        let piece = Forwarded {
-            flow,
-            port: to.port,
-            number: to.number,
-            end: end && last,
-            bytes,
-        };
-        Message::Forwarded(piece).put(out);
-        if last {
-            return;
-        }
-    }
-}
-
-fn forwarded_piece(forwarded: Forwarded) -> channel::Message {
-    let to = Forward {
-        port: forwarded.port,
-        number: forwarded.number,
-    };
-    let stream = match forwarded.flow {
-        Flow::In | Flow::Out => Stream::Data(to),
-        Flow::Error | Flow::ErrorIn => Stream::PortError(to),
-    };
-    piece(stream, forwarded.bytes, forwarded.end)
-}
-
-fn piece(stream: Stream, bytes: Bytes, end: bool) -> channel::Message {
-    channel::Message { stream, bytes, end }
 }
 
 fn client(error: ChannelError) -> SessionError {

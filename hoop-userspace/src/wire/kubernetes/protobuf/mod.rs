@@ -3,20 +3,16 @@
 //! An object stands in an envelope (`runtime.Unknown` behind four bytes) that names its kind; what
 //! is in it only those can read who know the kind's fields. They are known for the kinds of the
 //! stable groups (`fields.txt`); everything else is unknown, and says so. Objects become the JSON
-//! that the API server would write of them, and values that are replaced there are replaced here.
+//! that the API server would write of them. They are read, never written: what an agent sends passes
+//! as it came, and answers are asked for in JSON.
 
 mod reader;
-mod rewrite;
 mod schema;
 mod value;
-
-pub mod frames;
 
 pub use reader::Malformed;
 pub use schema::Kinds;
 pub use value::Decoded;
-
-use serde_json::Value;
 
 use reader::{Reader, put_bytes};
 use value::{Reading, bytes_of, text};
@@ -131,32 +127,6 @@ impl Kinds {
         value::decode(self, &Envelope::read(object)?)
     }
 
-    /// The object with what is in `new` in place of what is in `old`, which [`Self::decode`] made of
-    /// it. Fields that are not known are not in it.
-    pub fn rewrite(&self, object: &[u8], old: &Value, new: &Value) -> Result<Vec<u8>, Malformed> {
-        rewrite::rewrite(self, &Envelope::read(object)?, old, new)
-    }
-
-    /// Reads an event of a watch: `{"type": …, "object": …}`. Servers send it without an envelope.
-    pub fn decode_event(&self, event: &[u8]) -> Result<Decoded, Malformed> {
-        value::decode(self, &event_envelope(event)?)
-    }
-
-    /// [`Self::rewrite`] for an event of a watch.
-    pub fn rewrite_event(
-        &self,
-        event: &[u8],
-        old: &Value,
-        new: &Value,
-    ) -> Result<Vec<u8>, Malformed> {
-        let envelope = event_envelope(event)?;
-        let written = rewrite::rewrite(self, &envelope, old, new)?;
-        match is_enveloped(event) {
-            true => Ok(written),
-            false => Ok(Envelope::read(&written)?.raw.to_vec()),
-        }
-    }
-
     /// Reads a message whose kind is known otherwise: what [`Self::decode`] reads in an envelope.
     pub fn decode_bare(
         &self,
@@ -177,19 +147,6 @@ impl Kinds {
             value,
             incomplete: reading.incomplete,
         })
-    }
-}
-
-fn event_envelope(event: &[u8]) -> Result<Envelope<'_>, Malformed> {
-    match is_enveloped(event) {
-        true => Envelope::read(event),
-        false => Ok(Envelope {
-            api_version: "v1",
-            kind: "WatchEvent",
-            raw: event,
-            content_encoding: "",
-            content_type: "",
-        }),
     }
 }
 

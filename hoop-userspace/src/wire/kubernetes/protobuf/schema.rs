@@ -31,8 +31,6 @@ pub struct Kinds {
 pub(super) struct Message {
     /// By number.
     fields: Vec<Known>,
-    /// It is `ObjectMeta`, which annotations may be added to.
-    pub is_object_meta: bool,
 }
 
 /// A field that is known.
@@ -125,11 +123,6 @@ impl Kinds {
         own.or_else(meta)
     }
 
-    /// Whether the protobuf form of a kind can be read and masked.
-    pub fn knows(&self, api_version: &str, kind: &str) -> bool {
-        self.of(api_version, kind).is_some()
-    }
-
     pub(super) fn message(&self, index: usize) -> Option<&Message> {
         self.messages.get(index)
     }
@@ -153,10 +146,7 @@ fn message(line: &'static str, by_name: &HashMap<Box<str>, usize>) -> Message {
     let known = fields.split(' ').filter_map(|f| known(f, package, by_name));
     let mut fields: Vec<Known> = known.collect();
     fields.sort_by_key(|f| f.number);
-    Message {
-        fields,
-        is_object_meta: name == "meta.ObjectMeta",
-    }
+    Message { fields }
 }
 
 fn known(
@@ -236,7 +226,7 @@ mod tests {
             ("meta.k8s.io/v1", "PartialObjectMetadataList"),
             ("autoscaling/v1", "Scale"),
         ] {
-            assert!(kinds.knows(version, kind), "{version} {kind}");
+            assert!(kinds.of(version, kind).is_some(), "{version} {kind}");
         }
         for (version, kind) in [
             ("v1", "Deployment"),
@@ -245,7 +235,7 @@ mod tests {
             ("example.com/v1", "Widget"),
             ("", ""),
         ] {
-            assert!(!kinds.knows(version, kind), "{version} {kind}");
+            assert!(!kinds.of(version, kind).is_some(), "{version} {kind}");
         }
     }
 }

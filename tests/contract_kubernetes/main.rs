@@ -2,6 +2,9 @@
 //! for masks; who asked is in the cluster's own audit log; and what they did is in recordings that
 //! verify.
 
+mod commands;
+mod watches;
+
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -23,7 +26,7 @@ fn world() -> &'static World {
     static WORLD: OnceLock<World> = OnceLock::new();
     WORLD.get_or_init(|| {
         let settings = Settings {
-            kubernetes: Some(""),
+            kubernetes: Some("show_secrets = [\"helm.sh/release.v1\"]"),
             policies: vec![("kubernetes.cedar", POLICY.to_owned())],
             ..Settings::default()
         };
@@ -186,4 +189,17 @@ fn commands_run_in_pods_over_both_protocols() {
         .find(|e| e["event"] == "exit")
         .expect("an exit status");
     assert_eq!(exit["status"], 3);
+}
+
+#[test]
+fn two_hundred_commands_do_what_they_do_without_hoop() {
+    let (count, differ) = commands::compare(world());
+    println!("{count} commands, {} differ", differ.len());
+    assert!(count >= 120, "{count}");
+    assert!(differ.is_empty(), "{}", differ.join("\n"));
+}
+
+#[test]
+fn two_hundred_watches_see_every_event_in_its_order() {
+    watches::compare(world());
 }
