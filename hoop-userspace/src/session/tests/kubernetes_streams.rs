@@ -205,7 +205,7 @@ async fn forward(hoop: &mut Hoop, offer: &[(&str, &str)], protocol: Streaming) -
     }
     let mut heard = [const { Vec::new() }; 3];
     let mut ends = 0;
-    while ends < 3 {
+    loop {
         while let Some(event) = peer.next(&mut input, &mut out).unwrap() {
             match event {
                 Told::Accepted(stream) if stream == Stream::Data(database) => {
@@ -231,10 +231,12 @@ async fn forward(hoop: &mut Hoop, offer: &[(&str, &str)], protocol: Streaming) -
                 _ => {}
             }
         }
+        if ends == 3 {
+            return heard.map(|bytes| String::from_utf8(bytes).unwrap());
+        }
         io.write_all_buf(&mut out).await.unwrap();
         assert!(io.read_buf(&mut input).await.unwrap() > 0, "{heard:?}");
     }
-    heard.map(|bytes| String::from_utf8(bytes).unwrap())
 }
 
 #[tokio::test]
