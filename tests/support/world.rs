@@ -13,6 +13,7 @@ use crate::certificates::Authority;
 use crate::daemon::{self, Daemon};
 use crate::files;
 use crate::issuer::Issuer;
+use crate::kubernetes::{self, Kubernetes};
 use crate::place::Place;
 use crate::postgres::{DATABASE, HOST, PASSWORD, Postgres, ROLE};
 use crate::ran::{self, Ran};
@@ -27,6 +28,7 @@ pub struct World {
     pub issuer: Issuer,
     pub postgres: Postgres,
     pub sshd: Option<Sshd>,
+    pub kubernetes: Option<Kubernetes>,
     pub authority: Authority,
     pub state: State,
     pub settings: Settings,
@@ -48,6 +50,11 @@ impl World {
         if let Some(sshd) = &sshd {
             sshd::write_client_settings(&place, sshd, &place.path("known_hosts"))?;
         }
+        let cluster = settings.kubernetes.map(|_| Kubernetes::start(&place));
+        let kubernetes = cluster.transpose()?;
+        if let Some(kubernetes) = &kubernetes {
+            kubernetes.let_hoop_in(&place)?;
+        }
         let issuer = Issuer::start(&place, &settings)?;
         let mut agents = BTreeMap::new();
         for agent in &settings.agents {
@@ -68,6 +75,12 @@ impl World {
                 PATIENCE,
             )?
             .ok()?;
+        }
+        if let Some(kubernetes) = &kubernetes {
+            let home = kubernetes.agent_home()?.display().to_string();
+            let arguments = ["trust", "kubeconfig", "--home", &home];
+            let mut hoop = daemon::hoop(&place.mounts, &written.config, &arguments)?;
+            ran::run(&mut hoop, "", PATIENCE)?.ok()?;
         }
         let environment = [
             ("PGHOST", HOST.to_owned()),
@@ -92,6 +105,7 @@ impl World {
             issuer,
             postgres,
             sshd,
+            kubernetes,
             authority,
             state,
             settings,
@@ -137,6 +151,20 @@ impl World {
         if who == Who::Direct {
             command.arg("-i").arg(self.place.path("sshd/login"));
         }
+        Ok(command)
+    }
+
+    /// A client of Kubernetes: past hoop with a certificate of the cluster's, as an agent with a
+    /// kubeconfig whose credential nobody knows.
+    pub fn kubernetes(&self, who: Who<'_>, client: &str) -> Result<Command> {
+        let cluster = self.kubernetes.as_ref().context("no cluster")?;
+        if who == Who::Direct {
+            return cluster.command(&self.place, client);
+        }
+        let program = kubernetes::program(client)?;
+        let mut command = self.state.command(who, program)?;
+        command.env_remove("KUBECONFIG");
+        command.env("HOME", cluster.agent_home()?);
         Ok(command)
     }
 

@@ -7,13 +7,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{kernel, shell};
+use crate::{kernel, kubernetes, shell};
 
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Only say what is missing, and fail if anything is
     #[arg(long)]
     check: bool,
+    /// Build a real Kubernetes API server and its clients as well: half an hour the first time
+    #[arg(long)]
+    kubernetes: bool,
 }
 
 /// One thing that must be there, how to see that it is, and the Debian packages that bring it.
@@ -146,6 +149,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         if kernel::toolchain_present().is_none() {
             missing.push("a toolchain for the kernel object");
         }
+        if arguments.kubernetes {
+            missing.extend(kubernetes::missing()?);
+        }
         if missing.is_empty() {
             println!("setup: nothing is missing");
             return Ok(());
@@ -164,6 +170,13 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         kernel::toolchain_present().unwrap_or_else(|| "(nothing)".to_owned())
     );
     println!("setup: libclang in {}", show(libclang()));
+    if arguments.kubernetes {
+        kubernetes::ensure()?;
+        println!(
+            "setup: Kubernetes' programs in {}",
+            kubernetes::linked().display()
+        );
+    }
     println!("setup: done");
     Ok(())
 }

@@ -25,6 +25,7 @@ mod sessions;
 mod since;
 mod status;
 mod trust;
+mod trust_kube;
 mod trust_ssh;
 mod verify;
 mod whoami;

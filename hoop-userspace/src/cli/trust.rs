@@ -41,6 +41,8 @@ enum Command {
     Postgres(Postgres),
     /// Add hoop's SSH authority and key to the known hosts of the system or of one account
     Ssh(super::trust_ssh::Args),
+    /// Add the CA to what kubectl and its kin trust for the configured clusters, in ~/.kube/config
+    Kubeconfig(super::trust_kube::Args),
 }
 
 #[derive(clap::Args)]
@@ -79,6 +81,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Command::Show(show) => print(&show),
         Command::Postgres(postgres) => change(&postgres),
         Command::Ssh(ssh) => super::trust_ssh::run(&ssh),
+        Command::Kubeconfig(kubeconfig) => super::trust_kube::run(&kubeconfig),
     }?;
     Ok(ExitCode::SUCCESS)
 }
@@ -122,6 +125,7 @@ fn print(show: &Show) -> Result<()> {
          libpq (psql, psycopg, …)   ~/.postgresql/root.crt, or sslrootcert: \
          `hoop trust postgres --home DIR`\n  \
          ssh (OpenSSH, paramiko, …)   known hosts: `hoop trust ssh`\n  \
+         kubectl, helm, client-go   the kubeconfig: `hoop trust kubeconfig --home DIR`\n  \
          sslrootcert=system, Go, Rust, curl   the system's list: \
          /usr/local/share/ca-certificates/hoop.crt, then `update-ca-certificates`\n  \
          Node.js   NODE_EXTRA_CA_CERTS={0}\n  \
@@ -168,13 +172,13 @@ fn change(args: &Postgres) -> Result<()> {
 
 /// How certificates of this host's CA are told from others: by key, because it is kept when the
 /// certificate is made anew, and by name, for those from before a lost state directory.
-struct Ours {
+pub(super) struct Ours {
     key: Vec<u8>,
     subject: Vec<u8>,
 }
 
 impl Ours {
-    fn of(pem: &str) -> Result<Self> {
+    pub(super) fn of(pem: &str) -> Result<Self> {
         let block = blocks(pem).into_iter().find_map(|b| b.der);
         let der = block.context("the CA's file holds no certificate")?;
         Self::parse(&der).context("the CA's certificate is damaged")
@@ -228,14 +232,14 @@ fn blocks(text: &str) -> Vec<Block<'_>> {
     blocks
 }
 
-fn without(text: &str, ours: &Ours) -> String {
+pub(super) fn without(text: &str, ours: &Ours) -> String {
     let kept = blocks(text)
         .into_iter()
         .filter(|b| !b.der.as_ref().is_some_and(|d| ours.is(d)));
     kept.map(|b| b.text).collect()
 }
 
-fn appended(mut text: String, pem: &str) -> String {
+pub(super) fn appended(mut text: String, pem: &str) -> String {
     if !text.is_empty() && !text.ends_with('\n') {
         text.push('\n');
     }

@@ -8,6 +8,7 @@ mod demand;
 mod exec;
 mod facts;
 mod fastpath;
+mod kubernetes;
 mod lineage;
 mod masks;
 mod objects;
@@ -30,6 +31,7 @@ pub use facts::{
     Access, Action, ColumnName, Copied, Facts, Flag, Object, RelationName, Renamed, Setting,
     Statement, Verb,
 };
+pub use kubernetes::{ExplainedKubernetes, KubernetesAction, KubernetesFacts, KubernetesFlag};
 pub use lineage::{CopyForm, Item, Items, Mark, Named, Output, Query, World};
 pub use objects::{KnownFunction, KnownRelation, Objects, Volatility};
 pub use question::{Question, Waiting};

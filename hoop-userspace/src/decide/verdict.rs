@@ -126,6 +126,8 @@ pub enum Code {
     PolicyError,
     /// A masked table would be read where masks cannot follow.
     MaskedRead,
+    /// What a mask put in place of a value would be written over the value.
+    MaskedWrite,
     /// A human must approve and none can be asked.
     ApprovalUnavailable,
     /// Whoever was asked said no.

@@ -19,7 +19,7 @@ use crate::handover::{
     AgentStanding, Channel, ChannelError, Freeze, FromWorker, LiveSession, ToWorker,
 };
 use crate::identify::{Counts, Suspensions};
-use crate::ids::{AgentName, SessionId};
+use crate::ids::{AgentName, ResourceName, SessionId};
 
 /// A worker that has not taken its configuration by then is killed.
 const CONFIGURED_WITHIN: Duration = Duration::from_secs(20);
@@ -63,11 +63,18 @@ pub struct Agents {
     pub counts: Counts,
 }
 
-/// The worker asks what an agent's token source holds now; the answer goes to this channel.
+/// The worker asks what a token source holds now; the answer goes to this channel.
 pub struct Want {
     pub request: u64,
-    pub agent: AgentName,
+    pub whose: Whose,
     pub channel: Arc<Channel>,
+}
+
+/// Whose token source it is.
+pub enum Whose {
+    Agent(AgentName),
+    /// Of the login that a resource has.
+    Login(ResourceName),
 }
 
 enum Wish {
@@ -413,15 +420,10 @@ impl Supervisor {
                 }
             }
             FromWorker::WantToken { request, agent } => {
-                let channel = channel.clone();
-                let want = Want {
-                    request,
-                    agent,
-                    channel,
-                };
-                if self.wants.try_send(want).is_err() {
-                    tracing::warn!("too many questions for tokens wait; one is not answered");
-                }
+                self.wanted(request, Whose::Agent(agent), channel);
+            }
+            FromWorker::WantLogin { request, resource } => {
+                self.wanted(request, Whose::Login(resource), channel);
             }
             FromWorker::Delivered { number, problem } => {
                 // Where the courier is far behind it is sent again, which its id tells.
@@ -445,6 +447,17 @@ impl Supervisor {
                     session,
                 });
             }
+        }
+    }
+
+    fn wanted(&self, request: u64, whose: Whose, channel: &Arc<Channel>) {
+        let want = Want {
+            request,
+            whose,
+            channel: channel.clone(),
+        };
+        if self.wants.try_send(want).is_err() {
+            tracing::warn!("too many questions for tokens wait; one is not answered");
         }
     }
 

@@ -5,7 +5,7 @@ mod estimate;
 mod login;
 mod objects;
 pub mod startup;
-mod tls;
+pub(super) mod tls;
 
 use std::io;
 use std::net::SocketAddr;

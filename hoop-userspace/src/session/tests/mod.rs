@@ -2,6 +2,8 @@
 
 mod asking;
 mod freezing;
+mod kubernetes;
+mod kubernetes_streams;
 mod scripted;
 
 use std::collections::BTreeMap;
@@ -52,6 +54,7 @@ fn rules(epoch: u64, policy: &str, masks: &[&str]) -> Arc<Rulebook> {
         epoch,
         decider: Arc::new(decider),
         masks,
+        objects: None,
         remind: Duration::from_secs(60),
     })
 }

@@ -1,0 +1,359 @@
+//! `hoop trust kubeconfig`: kubeconfigs of one account trust hoop for the clusters behind it.
+//!
+//! The CA is appended to what a cluster's entry trusts already, in the file's own lines; servers,
+//! users and contexts stay as they are, and `--remove` leaves the file as it was. Only entries whose
+//! server is a configured resource are touched.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use url::Url;
+
+use super::home::{HomeFile, become_owner};
+use super::trust::{Ours, appended, without};
+use crate::config::{Bundle, Config, Host};
+use crate::terminate::authority::CERTIFICATE_FILE;
+use crate::wire::tls::host_name;
+
+const DEFAULT_CONFIG: &str = "/etc/hoop/hoop.toml";
+const FILE: HomeFile = HomeFile {
+    folder: ".kube",
+    name: "config",
+    new_name: "config.hoop-new",
+};
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// The account's home: its ~/.kube/config is written with the rights of whoever owns it
+    #[arg(long, value_name = "DIR", required_unless_present = "ca_file")]
+    home: Option<PathBuf>,
+    /// A bundle of certificates instead, such as the ca.crt of a service account's folder
+    #[arg(long, value_name = "FILE", conflicts_with = "home")]
+    ca_file: Option<PathBuf>,
+    /// Take the CA out again
+    #[arg(long)]
+    remove: bool,
+    /// The configuration file, which names the clusters and the state directory
+    #[arg(long, value_name = "FILE", env = "HOOP_CONFIG", default_value = DEFAULT_CONFIG)]
+    config: PathBuf,
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    let config =
+        Bundle::without_secrets(&args.config).context("the configuration cannot be read")?;
+    let path = config.worker.state.join(CERTIFICATE_FILE);
+    let pem = std::fs::read_to_string(&path).with_context(|| {
+        format!(
+            "cannot read {}; hoop makes it when it first runs",
+            path.display()
+        )
+    })?;
+    let ca = Ca {
+        ours: Ours::of(&pem)?,
+        pem,
+        remove: args.remove,
+    };
+    match (&args.home, &args.ca_file) {
+        (Some(home), _) => in_home(home, &config, &ca),
+        (None, Some(file)) => in_file(file, &ca),
+        (None, None) => bail!("give --home or --ca-file"),
+    }
+}
+
+/// What is put in or taken out.
+struct Ca {
+    ours: Ours,
+    pem: String,
+    remove: bool,
+}
+
+impl Ca {
+    fn changed(&self, bundle: &str) -> String {
+        let kept = without(bundle, &self.ours);
+        match self.remove {
+            true => kept,
+            false => appended(kept, &self.pem),
+        }
+    }
+}
+
+fn in_home(home: &Path, config: &Config, ca: &Ca) -> Result<()> {
+    become_owner(home)?;
+    let shown = FILE.shown(home);
+    let Some(folder) = FILE.open_folder(home, false)? else {
+        bail!("{} does not exist", shown.display());
+    };
+    let read = FILE.read(&folder);
+    let (before, mode) = read.with_context(|| format!("cannot read {}", shown.display()))?;
+    let edited = edited(&before, config, ca)
+        .with_context(|| format!("{} is left as it is", shown.display()))?;
+    for note in &edited.notes {
+        println!("{note}");
+    }
+    if edited.text != before {
+        let written = FILE.write(&folder, &edited.text, mode);
+        written.with_context(|| format!("cannot write {}", shown.display()))?;
+    }
+    for file in &edited.files {
+        let path = match file.is_absolute() {
+            true => file.clone(),
+            false => home.join(FILE.folder).join(file),
+        };
+        in_file(&path, ca)?;
+    }
+    Ok(())
+}
+
+/// A bundle in a file of its own. Written in its place: whoever reads it sees the old or the new one.
+fn in_file(path: &Path, ca: &Ca) -> Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+    let facts = std::fs::symlink_metadata(path)
+        .with_context(|| format!("cannot open {}", path.display()))?;
+    if !facts.is_file() || facts.len() > 4 << 20 {
+        bail!(
+            "{} is a link or no file of certificates; hoop follows no link",
+            path.display()
+        );
+    }
+    let before =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let after = ca.changed(&before);
+    if after == before {
+        println!("{} is as it should be already", path.display());
+        return Ok(());
+    }
+    let new = path.with_extension("hoop-new");
+    let write = || -> std::io::Result<()> {
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(&new)?;
+        file.write_all(after.as_bytes())?;
+        file.set_permissions(std::fs::Permissions::from_mode(facts.mode() & 0o777))?;
+        std::os::unix::fs::fchown(&file, Some(facts.uid()), Some(facts.gid()))?;
+        file.sync_all()?;
+        std::fs::rename(&new, path)
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))?;
+    println!("{}", said(path.display(), ca.remove));
+    Ok(())
+}
+
+fn said(what: impl std::fmt::Display, remove: bool) -> String {
+    match remove {
+        true => format!("{what} no longer trusts hoop"),
+        false => format!("{what} trusts hoop"),
+    }
+}
+
+struct Edited {
+    text: String,
+    notes: Vec<String>,
+    /// Bundles that entries name.
+    files: Vec<PathBuf>,
+}
+
+/// One entry of `clusters`, by the numbers of its lines.
+#[derive(Default)]
+struct Entry {
+    server: Option<String>,
+    data: Option<(usize, String)>,
+    file: Option<String>,
+    insecure: bool,
+}
+
+fn edited(text: &str, config: &Config, ca: &Ca) -> Result<Edited> {
+    let mut lines: Vec<String> = text.split_inclusive('\n').map(str::to_owned).collect();
+    let entries = entries(&lines)?;
+    let mut edited = Edited {
+        text: String::new(),
+        notes: Vec::new(),
+        files: Vec::new(),
+    };
+    let mut found = false;
+    for entry in entries {
+        let Some(server) = entry.server.filter(|server| is_governed(server, config)) else {
+            continue;
+        };
+        found = true;
+        match (entry.data, entry.file) {
+            _ if entry.insecure => {
+                let note = format!("{server}: it verifies nobody (insecure-skip-tls-verify)");
+                edited.notes.push(note);
+            }
+            (Some((at, data)), _) => {
+                let bundle = BASE64.decode(data.as_bytes()).ok();
+                let bundle = bundle.and_then(|bytes| String::from_utf8(bytes).ok());
+                let bundle = bundle.with_context(|| {
+                    format!("{server}: its certificate-authority-data is no PEM")
+                })?;
+                let changed = BASE64.encode(ca.changed(&bundle));
+                if let Some(line) = lines.get_mut(at) {
+                    *line = line.replacen(&data, &changed, 1);
+                }
+                edited.notes.push(said(&server, ca.remove));
+            }
+            (None, Some(file)) => edited.files.push(file.into()),
+            (None, None) => {
+                let note = format!("{server}: it goes by the system's list: see `hoop trust show`");
+                edited.notes.push(note);
+            }
+        }
+    }
+    if !found {
+        bail!("none of its clusters is a configured resource with protocol = \"kubernetes\"");
+    }
+    edited.text = lines.concat();
+    Ok(edited)
+}
+
+/// The entries of `clusters`, as kubectl writes them: block style, one key in a line.
+fn entries(lines: &[String]) -> Result<Vec<Entry>> {
+    let mut entries: Vec<Entry> = Vec::new();
+    let mut within = false;
+    for (at, line) in lines.iter().enumerate() {
+        let line = line.trim_end();
+        let bare = line.trim_start();
+        if bare.is_empty() || bare.starts_with('#') {
+            continue;
+        }
+        let top = bare.len() == line.len();
+        if top && !bare.starts_with('-') {
+            within = bare == "clusters:";
+            if !within && bare.starts_with("clusters:") && bare != "clusters: []" {
+                bail!("its clusters stand in one line, which hoop does not edit");
+            }
+            continue;
+        }
+        if !within {
+            continue;
+        }
+        let bare = match bare.strip_prefix("- ") {
+            // Extensions have lists of their own, further in.
+            Some(rest) if line.len() - bare.len() <= 2 => {
+                entries.push(Entry::default());
+                rest.trim_start()
+            }
+            Some(rest) => rest,
+            None => bare,
+        };
+        let (Some(entry), Some((key, value))) = (entries.last_mut(), bare.split_once(':')) else {
+            continue;
+        };
+        let value = value.trim().trim_matches(['"', '\'']).to_owned();
+        match key.trim() {
+            "server" => entry.server = Some(value),
+            "certificate-authority-data" if value.starts_with(['|', '>', '&', '*']) => {
+                bail!("a certificate-authority-data does not stand in one line")
+            }
+            "certificate-authority-data" => entry.data = Some((at, value)),
+            "certificate-authority" => entry.file = Some(value),
+            "insecure-skip-tls-verify" => entry.insecure = value == "true",
+            "cluster" if !value.is_empty() => {
+                bail!("a cluster stands in one line, which hoop does not edit")
+            }
+            _ => {}
+        }
+    }
+    Ok(entries)
+}
+
+/// Whether a client of this server would meet hoop.
+fn is_governed(server: &str, config: &Config) -> bool {
+    let Ok(url) = Url::parse(server) else {
+        return false;
+    };
+    let port = url.port_or_known_default();
+    let mut clusters = config
+        .resources
+        .iter()
+        .filter(|resource| resource.kubernetes.is_some() && Some(resource.port) == port);
+    clusters.any(|resource| {
+        resource.hosts.iter().any(|host| match (host, url.host()) {
+            (Host::Name(name), Some(url::Host::Domain(asked))) => {
+                host_name(name) == host_name(asked)
+            }
+            (Host::Net(net), Some(url::Host::Ipv4(asked))) => {
+                net.contains(&std::net::IpAddr::from(asked))
+            }
+            (Host::Net(net), Some(url::Host::Ipv6(asked))) => {
+                net.contains(&std::net::IpAddr::from(asked))
+            }
+            _ => false,
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::forward::fixture::{config, resource};
+    use crate::terminate::authority::{Authority, Destinations};
+
+    fn kubernetes(hosts: &[&str]) -> Config {
+        let mut cluster = resource("prod", hosts);
+        cluster.port = 6443;
+        cluster.kubernetes = Some(crate::config::Kubernetes {
+            credential: crate::config::KubernetesCredential::Agent,
+            impersonate: None,
+            hold: std::time::Duration::from_secs(50),
+            show_secrets: Vec::new(),
+        });
+        config(vec![cluster])
+    }
+
+    fn ca(config: &Config, remove: bool) -> (tempfile::TempDir, Ca) {
+        let state = tempfile::tempdir().unwrap();
+        let authority = Authority::open(state.path(), &Destinations::of(config)).unwrap();
+        let pem = authority.ca_pem();
+        let ours = Ours::of(&pem).unwrap();
+        (state, Ca { ours, pem, remove })
+    }
+
+    fn other() -> String {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let other = rcgen::CertificateParams::new(vec!["x".into()]).unwrap();
+        other.self_signed(&key).unwrap().pem()
+    }
+
+    fn kubeconfig(data: &str) -> String {
+        format!(
+            "apiVersion: v1\nclusters:\n- cluster:\n    certificate-authority-data: {data}\n    server: https://k8s.internal:6443\n  name: prod\n- cluster:\n    certificate-authority-data: {data}\n    server: https://elsewhere:6443\n  name: other\nkind: Config\nusers:\n- name: me\n  user:\n    token: x\n"
+        )
+    }
+
+    #[test]
+    fn the_ca_is_added_where_it_belongs_and_goes_without_trace() {
+        let config = kubernetes(&["k8s.internal"]);
+        let (_state, mut ca) = ca(&config, false);
+        let theirs = other();
+        let before = kubeconfig(&BASE64.encode(&theirs));
+        let with = edited(&before, &config, &ca).unwrap();
+        let both = format!("{}{}\n", theirs, ca.pem.trim_end());
+        assert_eq!(
+            with.text,
+            before.replacen(&BASE64.encode(&theirs), &BASE64.encode(both), 1)
+        );
+        assert_eq!(edited(&with.text, &config, &ca).unwrap().text, with.text);
+        ca.remove = true;
+        assert_eq!(edited(&with.text, &config, &ca).unwrap().text, before);
+    }
+
+    #[test]
+    fn what_cannot_be_edited_is_said() {
+        let config = kubernetes(&["10.0.0.0/24"]);
+        let (_state, ca) = ca(&config, false);
+        let elsewhere = edited(&kubeconfig("AA=="), &config, &ca);
+        assert!(elsewhere.is_err());
+        let flow = "clusters: [{cluster: {server: https://10.0.0.1:6443}}]\n";
+        assert!(edited(flow, &config, &ca).is_err());
+        let system = "clusters:\n- cluster:\n    server: https://10.0.0.1:6443\n";
+        let edited = edited(system, &config, &ca).unwrap();
+        assert!(edited.text == system && edited.notes[0].contains("system's list"));
+    }
+}
