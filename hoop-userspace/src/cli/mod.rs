@@ -6,6 +6,7 @@
 
 mod agent;
 mod approvals;
+mod break_glass;
 mod capture;
 mod check;
 mod console;
@@ -87,6 +88,8 @@ enum Command {
     /// The unprivileged half of the daemon; `hoop run` starts it
     #[command(hide = true)]
     Worker(worker::Args),
+    /// Let an agent's connections past hoop for a while, in an emergency
+    BreakGlass(break_glass::Args),
     /// The process that serves the console; `hoop run` starts it
     #[command(hide = true)]
     ServeConsole(worker::Args),
@@ -143,6 +146,7 @@ mod tests {
     use super::*;
     use clap::CommandFactory;
 
+        Command::BreakGlass(args) => break_glass::run(args),
     #[test]
     fn the_arguments_are_consistent() {
         Arguments::command().debug_assert();

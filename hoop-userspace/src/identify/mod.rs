@@ -28,7 +28,7 @@ mod verifier;
 pub use error::{IdentityError, Quoted, Reason};
 pub(crate) use http::{chain, https};
 pub use jwt::ALGORITHMS;
-pub use mapping::{agent_for, covers, instance_of};
+pub use mapping::{agent_for, covers, instance_of, longest};
 pub use metrics::{Counts, Metrics};
 pub use obtain::SigningKey;
 pub use standing::{Bound, Occasion, Standing, TOLERANCE};
