@@ -12,6 +12,7 @@ mod check;
 mod console;
 mod control;
 mod discover;
+mod doctor;
 mod events;
 mod exec;
 mod home;
@@ -63,6 +64,8 @@ enum Command {
     /// What the masks leave of a value or a result, without touching any server
     Mask(mask::Args),
     /// Suspend an agent, or let it go on
+    /// Look for whatever keeps hoop from holding agents back, with the command that mends it
+    Doctor(doctor::Args),
     Agent(agent::Args),
     /// Print the daemon's counters in Prometheus' text format
     Metrics(metrics::Args),
@@ -131,6 +134,7 @@ pub fn main() -> ExitCode {
         Command::Console(args) => console::run(args),
         Command::Exec(args) => exec::run(args),
         Command::Trust(args) => trust::run(args),
+        Command::Doctor(args) => doctor::run(args),
         Command::Capture(args) => capture::run(args),
         Command::Worker(args) => worker::run(args),
         Command::ServeConsole(args) => worker::serve_console(args),

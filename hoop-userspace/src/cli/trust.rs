@@ -168,13 +168,14 @@ fn change(args: &Postgres) -> Result<()> {
 
 /// How certificates of this host's CA are told from others: by key, because it is kept when the
 /// certificate is made anew, and by name, for those from before a lost state directory.
-struct Ours {
+pub struct Ours {
     key: Vec<u8>,
     subject: Vec<u8>,
 }
 
 impl Ours {
-    fn of(pem: &str) -> Result<Self> {
+    /// Of the CA's own file.
+    pub fn of(pem: &str) -> Result<Self> {
         let block = blocks(pem).into_iter().find_map(|b| b.der);
         let der = block.context("the CA's file holds no certificate")?;
         Self::parse(&der).context("the CA's certificate is damaged")
@@ -195,6 +196,14 @@ impl Ours {
 
 /// A stretch of the file: one certificate, or the text between two.
 struct Block<'a> {
+    /// Whether a list of certificates has the CA as it is now: the key that signs what clients are
+    /// shown, whatever its name.
+    pub fn stand_in(&self, list: &str) -> bool {
+        let certificates = blocks(list).into_iter().filter_map(|block| block.der);
+        let mut parsed = certificates.filter_map(|der| Self::parse(&der));
+        parsed.any(|other| other.key == self.key)
+    }
+
     text: &'a str,
     der: Option<Vec<u8>>,
 }

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use ipnet::IpNet;
 
 use super::home::{HomeFile, become_owner};
-use crate::config::{Bundle, Config, Host};
+use crate::config::{Bundle, Config, Host, Resource};
 use crate::terminate::ssh::keys::{HOST_AUTHORITY, HOST_KEY};
 use crate::whole;
 
@@ -157,9 +157,13 @@ fn known(patterns: &[String], authority: &str, plain: &str) -> String {
 
 /// What the configured hosts are as patterns of known hosts (sshd(8), SSH_KNOWN_HOSTS).
 fn patterns(config: &Config) -> Vec<String> {
-    let ssh = config.resources.iter().filter(|r| r.ssh.is_some());
+    patterns_of(config.resources.iter())
+}
+
+/// The same for some of them; what is no SSH resource has none.
+pub fn patterns_of<'r>(resources: impl Iterator<Item = &'r Resource>) -> Vec<String> {
     let mut found = Vec::new();
-    for resource in ssh {
+    for resource in resources.filter(|resource| resource.ssh.is_some()) {
         for host in &resource.hosts {
             let name = match host {
                 Host::Name(name) => name.clone(),
