@@ -12,6 +12,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::home::{HomeFile, become_owner};
+use super::trust_undo::{self, Given};
 use crate::config::Bundle;
 use crate::terminate::authority::CERTIFICATE_FILE;
 
@@ -41,6 +42,8 @@ enum Command {
     Postgres(Postgres),
     /// Add hoop's SSH authority and key to the known hosts of the system or of one account
     Ssh(super::trust_ssh::Args),
+    /// Take back from every client what this command gave it
+    Undo(super::trust_undo::Args),
 }
 
 #[derive(clap::Args)]
@@ -79,6 +82,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Command::Show(show) => print(&show),
         Command::Postgres(postgres) => change(&postgres),
         Command::Ssh(ssh) => super::trust_ssh::run(&ssh),
+        Command::Undo(undo) => return super::trust_undo::run(&undo),
     }?;
     Ok(ExitCode::SUCCESS)
 }
@@ -134,8 +138,11 @@ fn print(show: &Show) -> Result<()> {
 }
 
 fn change(args: &Postgres) -> Result<()> {
-    let (pem, _) = args.state.read()?;
+    let (pem, path) = args.state.read()?;
     let ours = Ours::of(&pem)?;
+    if let (false, Some(state)) = (args.remove, path.parent()) {
+        trust_undo::note(state, Given::Postgres, &args.home)?;
+    }
     become_owner(&args.home)?;
     let shown = FILE.shown(&args.home);
     let Some(folder) = FILE.open_folder(&args.home, !args.remove)? else {
@@ -189,13 +196,6 @@ impl Ours {
         })
     }
 
-    fn is(&self, der: &[u8]) -> bool {
-        Self::parse(der).is_some_and(|o| o.key == self.key || o.subject == self.subject)
-    }
-}
-
-/// A stretch of the file: one certificate, or the text between two.
-struct Block<'a> {
     /// Whether a list of certificates has the CA as it is now: the key that signs what clients are
     /// shown, whatever its name.
     pub fn stand_in(&self, list: &str) -> bool {
@@ -204,6 +204,13 @@ struct Block<'a> {
         parsed.any(|other| other.key == self.key)
     }
 
+    fn is(&self, der: &[u8]) -> bool {
+        Self::parse(der).is_some_and(|o| o.key == self.key || o.subject == self.subject)
+    }
+}
+
+/// A stretch of the file: one certificate, or the text between two.
+struct Block<'a> {
     text: &'a str,
     der: Option<Vec<u8>>,
 }

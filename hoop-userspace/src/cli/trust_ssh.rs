@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use ipnet::IpNet;
 
 use super::home::{HomeFile, become_owner};
+use super::trust_undo::{self, Given};
 use crate::config::{Bundle, Config, Host, Resource};
 use crate::terminate::ssh::keys::{HOST_AUTHORITY, HOST_KEY};
 use crate::whole;
@@ -54,6 +55,14 @@ pub fn run(args: &Args) -> Result<()> {
         std::io::stdout().lock().write_all(ours.as_bytes())?;
         return Ok(());
     }
+    if !args.remove {
+        let state = Bundle::without_secrets(&args.config)?.worker.state;
+        let (given, place) = match &args.home {
+            Some(home) => (Given::Ssh, home),
+            None => (Given::SshSystem, &args.system),
+        };
+        trust_undo::note(&state, given, place)?;
+    }
     match &args.home {
         Some(home) => in_home(home, &ours),
         None => in_system(&args.system, &ours),
@@ -85,7 +94,9 @@ fn in_system(path: &Path, ours: &str) -> Result<()> {
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
     };
     let after = changed(&before, ours);
-    if after != before {
+    if after.is_empty() && !before.is_empty() {
+        std::fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;
+    } else if after != before {
         whole::write(path, after.as_bytes(), 0o644)
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
