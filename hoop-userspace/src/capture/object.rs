@@ -20,6 +20,7 @@ pub const MAPS: &[&str] = &[
     "PROXIES",
     "RESOLVERS",
     "LISTEN",
+    "BYPASS",
     "EVENTS",
     "NAMES",
 ];
@@ -31,12 +32,21 @@ pub fn embedded() -> bool {
 
 /// Loads every program; maps that are pinned in `maps` are reopened, others made and pinned.
 pub fn load(maps: &Path) -> Result<Ebpf, CaptureError> {
-    if !embedded() {
-        return Err(CaptureError::NoObject);
-    }
     let mut loader = EbpfLoader::new();
     for name in MAPS {
         loader.map_pin_path(name, maps.join(name));
+    }
+    load_with(&mut loader, maps)
+}
+
+/// Loads every program with maps that nobody else has and nothing keeps.
+pub fn load_unpinned() -> Result<Ebpf, CaptureError> {
+    load_with(&mut EbpfLoader::new(), Path::new("memory"))
+}
+
+fn load_with(loader: &mut EbpfLoader<'_>, maps: &Path) -> Result<Ebpf, CaptureError> {
+    if !embedded() {
+        return Err(CaptureError::NoObject);
     }
     let mut object = loader.load(OBJECT).map_err(|source| match source {
         EbpfError::MapError(source) => CaptureError::Maps {

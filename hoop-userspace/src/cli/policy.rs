@@ -31,6 +31,8 @@ pub struct Args {
 enum Command {
     /// Decide a request, and say which rules decided
     Test(Box<Test>),
+    /// Decide what was recorded again under other policies, and show each verdict that changes
+    Replay(Box<super::policy_replay::Args>),
     /// Print the schema that policies are validated against, or a ready-made pack
     Show(Show),
 }
@@ -46,11 +48,11 @@ struct Test {
     #[command(flatten)]
     config: ConfigArg,
     /// The agent that asks, as the configuration names it
-    #[arg(long)]
-    agent: String,
+    #[arg(long, required_unless_present = "expect")]
+    agent: Option<String>,
     /// The resource that is asked, as the configuration names it
-    #[arg(long)]
-    resource: String,
+    #[arg(long, required_unless_present = "expect")]
+    resource: Option<String>,
     /// The database that the session is in
     #[arg(long, default_value = "postgres")]
     database: String,
@@ -72,6 +74,9 @@ struct Test {
     /// Print one JSON object per answer
     #[arg(long)]
     json: bool,
+    /// With --expect: write the outcome as JUnit's XML too
+    #[arg(long, value_name = "FILE", requires = "expect")]
+    junit: Option<std::path::PathBuf>,
     #[command(flatten)]
     what: What,
 }
@@ -91,6 +96,13 @@ struct What {
     /// Read requests from standard input, one JSON object per line, and answer each
     #[arg(long)]
     batch: bool,
+    /// Compare with a file of cases, each with the verdict that is expected; 1 if one differs
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["agent", "resource", "database", "host", "groups", "executable"]
+    )]
+    expect: Option<std::path::PathBuf>,
 }
 
 /// One line of a batch: exactly one of these.
@@ -131,6 +143,7 @@ struct Failure {
 pub fn run(args: Args) -> Result<ExitCode> {
     match args.command {
         Command::Test(test) => test.run(),
+        Command::Replay(args) => Ok(super::policy_replay::run(*args)),
         Command::Show(show) => show.run(),
     }
 }
@@ -157,7 +170,12 @@ impl Show {
 
 impl Test {
     fn run(self) -> Result<ExitCode> {
-        let config = Bundle::without_secrets(&self.config.config)?;
+        let config = Bundle::without_secrets(&self.config.config);
+        if let Some(file) = &self.what.expect {
+            let (xml, config) = (self.junit.as_deref(), config.map_err(Into::into));
+            return Ok(super::policy_expect::run(config, file, xml, self.json));
+        }
+        let config = config?;
         let tester = self.tester(&config)?;
         let line = match self.what {
             What { batch: true, .. } => {
@@ -188,8 +206,8 @@ impl Test {
 
     fn tester(&self, config: &Config) -> Result<Tester> {
         let supposed = Supposed {
-            agent: self.agent.clone(),
-            resource: self.resource.clone(),
+            agent: self.agent.clone().unwrap_or_default(),
+            resource: self.resource.clone().unwrap_or_default(),
             database: self.database.clone(),
             host: self.host.clone(),
             groups: self.groups.clone(),
@@ -412,8 +430,8 @@ mod tests {
         let config = Bundle::without_secrets(&path).unwrap();
         let test = Test {
             config: ConfigArg { config: path },
-            agent: "bot".into(),
-            resource: resource.into(),
+            agent: Some("bot".into()),
+            resource: Some(resource.into()),
             database: "app".into(),
             host: None,
             groups: Vec::new(),
@@ -421,11 +439,13 @@ mod tests {
             body: None,
             content_type: None,
             json: true,
+            junit: None,
             what: What {
                 sql: None,
                 exec: None,
                 request: None,
                 batch: true,
+                expect: None,
             },
         };
         test.tester(&config).unwrap()

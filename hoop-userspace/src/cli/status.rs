@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::control::DaemonArg;
 use crate::keeper::control::Ask;
-use crate::keeper::status::{IdentityStatus, Status, SuspendedStatus, stamp};
+use crate::keeper::status::{BypassStatus, IdentityStatus, Status, SuspendedStatus, stamp};
 use anyhow::{Context, Result};
 
 #[derive(clap::Args)]
@@ -35,6 +35,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
 
 fn text(status: &Status) -> String {
     let mut lines = vec![head(status)];
+    lines.extend(status.bypasses.iter().map(BypassStatus::line));
     match &status.reload.error {
         None => lines.push(format!(
             "config    {} (epoch {}, {})",

@@ -12,6 +12,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::home::{HomeFile, become_owner};
+use super::trust_undo::{self, Given};
 use crate::config::Bundle;
 use crate::terminate::authority::CERTIFICATE_FILE;
 
@@ -43,6 +44,8 @@ enum Command {
     Ssh(super::trust_ssh::Args),
     /// Add the CA to what kubectl and its kin trust for the configured clusters, in ~/.kube/config
     Kubeconfig(super::trust_kube::Args),
+    /// Take back from every client what this command gave it
+    Undo(super::trust_undo::Args),
 }
 
 #[derive(clap::Args)]
@@ -82,6 +85,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Command::Postgres(postgres) => change(&postgres),
         Command::Ssh(ssh) => super::trust_ssh::run(&ssh),
         Command::Kubeconfig(kubeconfig) => super::trust_kube::run(&kubeconfig),
+        Command::Undo(undo) => return super::trust_undo::run(&undo),
     }?;
     Ok(ExitCode::SUCCESS)
 }
@@ -138,8 +142,11 @@ fn print(show: &Show) -> Result<()> {
 }
 
 fn change(args: &Postgres) -> Result<()> {
-    let (pem, _) = args.state.read()?;
+    let (pem, path) = args.state.read()?;
     let ours = Ours::of(&pem)?;
+    if let (false, Some(state)) = (args.remove, path.parent()) {
+        trust_undo::note(state, Given::Postgres, &args.home)?;
+    }
     become_owner(&args.home)?;
     let shown = FILE.shown(&args.home);
     let Some(folder) = FILE.open_folder(&args.home, !args.remove)? else {
@@ -172,13 +179,14 @@ fn change(args: &Postgres) -> Result<()> {
 
 /// How certificates of this host's CA are told from others: by key, because it is kept when the
 /// certificate is made anew, and by name, for those from before a lost state directory.
-pub(super) struct Ours {
+pub struct Ours {
     key: Vec<u8>,
     subject: Vec<u8>,
 }
 
 impl Ours {
-    pub(super) fn of(pem: &str) -> Result<Self> {
+    /// Of the CA's own file.
+    pub fn of(pem: &str) -> Result<Self> {
         let block = blocks(pem).into_iter().find_map(|b| b.der);
         let der = block.context("the CA's file holds no certificate")?;
         Self::parse(&der).context("the CA's certificate is damaged")
@@ -190,6 +198,14 @@ impl Ours {
             key: parsed.public_key().raw.to_vec(),
             subject: parsed.subject().as_raw().to_vec(),
         })
+    }
+
+    /// Whether a list of certificates has the CA as it is now: the key that signs what clients are
+    /// shown, whatever its name.
+    pub fn stand_in(&self, list: &str) -> bool {
+        let certificates = blocks(list).into_iter().filter_map(|block| block.der);
+        let mut parsed = certificates.filter_map(|der| Self::parse(&der));
+        parsed.any(|other| other.key == self.key)
     }
 
     fn is(&self, der: &[u8]) -> bool {

@@ -36,7 +36,7 @@ pub use lineage::{CopyForm, Item, Items, Mark, Named, Output, Query, World};
 pub use objects::{KnownFunction, KnownRelation, Objects, Volatility};
 pub use question::{Question, Waiting};
 pub use shell::{FileAccess, FileVerb, ShellCommand, ShellFacts, ShellFlag, Stdin};
-pub use sql::{Definitions, keeps_grammar};
+pub use sql::{Definitions, keeps_grammar, outline};
 pub use subject::{Derived, Subject};
 pub use unseen::Unseen;
 pub use verdict::{Code, Decided, Permitted, PermittedUnit, Refusal, Retry, Rule};

@@ -148,6 +148,29 @@ pub enum Code {
     Unavailable,
 }
 
+impl Code {
+    /// As the JSON line has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Forbidden => "forbidden",
+            Self::NotPermitted => "not_permitted",
+            Self::Unparsable => "unparsable",
+            Self::UnknownName => "unknown_name",
+            Self::PolicyError => "policy_error",
+            Self::MaskedRead => "masked_read",
+            Self::ApprovalUnavailable => "approval_unavailable",
+            Self::ApprovalRefused => "approval_refused",
+            Self::ApprovalExpired => "approval_expired",
+            Self::Cancelled => "cancelled",
+            Self::Identity => "identity",
+            Self::Destination => "destination",
+            Self::TooLarge => "too_large",
+            Self::Changed => "changed",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
 /// Whether asking again can help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]

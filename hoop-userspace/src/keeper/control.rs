@@ -82,6 +82,8 @@ pub enum Ask {
         question: String,
         reason: String,
     },
+    /// The list of bypasses changed: look at it now.
+    Bypasses,
     /// A code for the account that asks, to sign in at the console with.
     ConsoleLogin,
 }

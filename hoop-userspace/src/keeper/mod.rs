@@ -6,6 +6,7 @@
 
 pub mod accounts;
 mod approvals;
+pub mod bypass;
 pub mod cgroups;
 mod child;
 mod console;
@@ -280,8 +281,10 @@ impl Keeper {
         };
         let listener = control::listen(&config.worker.runtime, account)?;
         let governor = Governor::start(parts.clone())?;
+        let bypasses = bypass::Follower::start(parts.clone(), governor.clone())?;
         let answers = Arc::new(questions::Questions {
             parts: parts.clone(),
+            bypasses,
             governor: governor.clone(),
         });
         tokio::spawn(control::serve(listener, hoops, answers.clone()));

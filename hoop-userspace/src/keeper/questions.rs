@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use time::OffsetDateTime;
 
+use super::bypass::Follower;
 use super::control::{Answer, Answers, Ask};
 use super::governing::Governor;
 use super::journal::Entry;
@@ -28,6 +29,7 @@ const LONGEST_FREEZE: Duration = Duration::from_secs(24 * 60 * 60);
 pub struct Questions {
     pub parts: Arc<Parts>,
     pub governor: Arc<Governor>,
+    pub bypasses: Arc<Follower>,
 }
 
 impl Answers for Questions {
@@ -71,6 +73,10 @@ impl Answers for Questions {
                 instance,
                 reason,
             } => self.resume(&agent, instance.as_deref(), &reason),
+            Ask::Bypasses => {
+                self.bypasses.sync().await;
+                value(&self.bypasses.status())
+            }
             Ask::ConsoleLogin => match self.console_login(peer) {
                 Ok(value) => Answer::Ok(value),
                 Err(why) => Answer::Error(why),
@@ -327,6 +333,7 @@ impl Questions {
         let ready = now.ready.is_some();
         let (pending, problem) = parts.clerk.health();
         let channels = parts.courier.status();
+        let bypasses = self.bypasses.status();
         Status {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
@@ -335,10 +342,12 @@ impl Questions {
             well: ready
                 && reload.error.is_none()
                 && problem.is_none()
+                && bypasses.is_empty()
                 && channels.iter().all(|channel| channel.problem.is_none())
                 && hooks.iter().all(|hook| hook.attached),
             approvals: ApprovalsStatus { pending, problem },
             channels,
+            bypasses,
             reload,
             worker: WorkerStatus {
                 pid: now.pid,

@@ -6,6 +6,7 @@
 //! Adding a protocol is: `wire/NAME/` (codecs without I/O), a fuzz target per decoder,
 //! `terminate/NAME/`, one match arm in `worker.rs`, one line in the contract suite.
 
+pub mod again;
 pub mod authority;
 pub mod kubernetes;
 pub mod postgres;
@@ -162,7 +163,7 @@ pub struct Unit {
 }
 
 /// What a unit asks for.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Asked {
     Sql(SqlAsked),
     /// PostgreSQL's legacy FunctionCall: the function is known by its object id alone.
@@ -201,7 +202,7 @@ pub enum Undecidable {
 }
 
 /// What an SSH client asks for.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum SshAsked {
     /// A command for the shell of the login.
     Exec {
@@ -312,7 +313,7 @@ impl FileAction {
 }
 
 /// Statement text that is prepared or run.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct SqlAsked {
     pub step: SqlStep,
     /// Every text that the statement or portal name may stand for, one at least. More than one only

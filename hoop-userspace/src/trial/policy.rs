@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Unusable, unusable};
 use crate::attribute::Process;
@@ -16,7 +16,7 @@ use crate::terminate::{KubernetesAsked, SqlText};
 use crate::wire::kubernetes::request;
 
 /// Who is supposed to ask, and where.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Supposed {
     pub agent: String,
     pub resource: String,
@@ -32,18 +32,27 @@ pub struct Supposed {
 /// Decides in the name of one that is supposed.
 pub struct Tester {
     protocol: ProtocolKind,
-    decider: Decider,
+    decider: Arc<Decider>,
     subject: Subject,
     hasher: RandomState,
 }
 
 impl Tester {
     pub fn new(config: &Config, supposed: Supposed) -> Result<Self, Unusable> {
+        Self::with(Arc::new(Decider::new(config)?), config, supposed)
+    }
+
+    /// By the policies of this configuration, compiled before.
+    pub fn with(
+        decider: Arc<Decider>,
+        config: &Config,
+        supposed: Supposed,
+    ) -> Result<Self, Unusable> {
         let (protocol, subject) = supposed.subject(config)?;
         Ok(Self {
             protocol,
             subject,
-            decider: Decider::new(config)?,
+            decider,
             hasher: RandomState::new(),
         })
     }
@@ -272,12 +281,23 @@ fn named<'c, T>(
     })
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     Allow,
     Refuse,
     Ask,
+}
+
+impl Verdict {
+    /// As programs read it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Refuse => "refuse",
+            Self::Ask => "ask",
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]

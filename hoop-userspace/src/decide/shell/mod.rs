@@ -56,6 +56,17 @@ impl Shell {
         self.programs.places.secret(&path, false)
     }
 
+    /// Where among a command's words that subcommand stands which the table knows it by.
+    pub(super) fn subcommand(&self, command: &ShellCommand) -> Option<usize> {
+        let program = command.program.as_deref()?;
+        let known = |word: &Option<String>| {
+            let word = word.as_deref().filter(|word| !word.starts_with('-'));
+            word.is_some_and(|word| self.programs.has_subcommand(program, word))
+        };
+        let at = command.argv.iter().skip(1).position(known)?;
+        Some(at + 1)
+    }
+
     /// Never fails: what cannot be understood is `ssh:unknown`. With a terminal, programs that then
     /// start a pager run what is typed into it.
     pub(super) fn facts(&self, text: &str, terminal: bool) -> ShellFacts {

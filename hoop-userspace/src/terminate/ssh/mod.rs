@@ -7,6 +7,7 @@
 //! russh drives both sides in tasks of its own and hands what it hears to callbacks; [`pipe`] takes
 //! it from there to the sessions, and [`backlog`] bounds what waits between.
 
+pub(in crate::terminate) mod again;
 mod backlog;
 mod connection;
 mod front;
