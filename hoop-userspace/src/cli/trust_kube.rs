@@ -13,7 +13,8 @@ use url::Url;
 
 use super::home::{HomeFile, become_owner};
 use super::trust::{Ours, appended, without};
-use crate::config::{Bundle, Config, Host};
+use super::trust_undo::{self, Given};
+use crate::config::{Bundle, Config, Host, Resource};
 use crate::terminate::authority::CERTIFICATE_FILE;
 use crate::wire::tls::host_name;
 
@@ -38,12 +39,26 @@ pub struct Args {
     /// The configuration file, which names the clusters and the state directory
     #[arg(long, value_name = "FILE", env = "HOOP_CONFIG", default_value = DEFAULT_CONFIG)]
     config: PathBuf,
+    /// The state directory, where the configuration cannot be read: the CA is then taken out of every
+    /// cluster that has it
+    #[arg(long, value_name = "DIR", requires = "remove")]
+    state: Option<PathBuf>,
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let config =
-        Bundle::without_secrets(&args.config).context("the configuration cannot be read")?;
-    let path = config.worker.state.join(CERTIFICATE_FILE);
+    let config = match &args.state {
+        Some(_) => None,
+        None => {
+            let config = Bundle::without_secrets(&args.config);
+            Some(config.context("the configuration cannot be read")?)
+        }
+    };
+    let state = match (&args.state, &config) {
+        (Some(state), _) => state,
+        (None, Some(config)) => &config.worker.state,
+        (None, None) => bail!("give --config or --state"),
+    };
+    let path = state.join(CERTIFICATE_FILE);
     let pem = std::fs::read_to_string(&path).with_context(|| {
         format!(
             "cannot read {}; hoop makes it when it first runs",
@@ -55,9 +70,19 @@ pub fn run(args: &Args) -> Result<()> {
         pem,
         remove: args.remove,
     };
+    let note = |given, place: &Path| match args.remove {
+        true => Ok(()),
+        false => trust_undo::note(state, given, place),
+    };
     match (&args.home, &args.ca_file) {
-        (Some(home), _) => in_home(home, &config, &ca),
-        (None, Some(file)) => in_file(file, &ca),
+        (Some(home), _) => {
+            note(Given::Kubeconfig, home)?;
+            in_home(home, config.as_ref(), &ca)
+        }
+        (None, Some(file)) => {
+            note(Given::CaFile, file)?;
+            in_file(file, &ca)
+        }
         (None, None) => bail!("give --home or --ca-file"),
     }
 }
@@ -77,9 +102,16 @@ impl Ca {
             false => appended(kept, &self.pem),
         }
     }
+
+    /// Whether it is in that file, as far as one can tell.
+    fn is_in(&self, path: &Path) -> bool {
+        let bundle = std::fs::read_to_string(path);
+        bundle.is_ok_and(|bundle| without(&bundle, &self.ours) != bundle)
+    }
 }
 
-fn in_home(home: &Path, config: &Config, ca: &Ca) -> Result<()> {
+/// Without a configuration every cluster's entry is looked at, to take the CA out.
+fn in_home(home: &Path, config: Option<&Config>, ca: &Ca) -> Result<()> {
     become_owner(home)?;
     let shown = FILE.shown(home);
     let Some(folder) = FILE.open_folder(home, false)? else {
@@ -101,6 +133,9 @@ fn in_home(home: &Path, config: &Config, ca: &Ca) -> Result<()> {
             true => file.clone(),
             false => home.join(FILE.folder).join(file),
         };
+        if config.is_none() && !ca.is_in(&path) {
+            continue;
+        }
         in_file(&path, ca)?;
     }
     Ok(())
@@ -167,9 +202,13 @@ struct Entry {
     insecure: bool,
 }
 
-fn edited(text: &str, config: &Config, ca: &Ca) -> Result<Edited> {
+fn edited(text: &str, config: Option<&Config>, ca: &Ca) -> Result<Edited> {
     let mut lines: Vec<String> = text.split_inclusive('\n').map(str::to_owned).collect();
-    let entries = entries(&lines)?;
+    let entries = match entries(&lines) {
+        // What hoop does not edit, it has not edited before.
+        Err(_) if config.is_none() => Vec::new(),
+        entries => entries?,
+    };
     let mut edited = Edited {
         text: String::new(),
         notes: Vec::new(),
@@ -177,18 +216,22 @@ fn edited(text: &str, config: &Config, ca: &Ca) -> Result<Edited> {
     };
     let mut found = false;
     for entry in entries {
-        let Some(server) = entry.server.filter(|server| is_governed(server, config)) else {
+        let met = |server: &String| config.is_none_or(|config| is_governed(server, config));
+        let Some(server) = entry.server.filter(met) else {
             continue;
         };
         found = true;
         match (entry.data, entry.file) {
-            _ if entry.insecure => {
+            _ if entry.insecure && config.is_some() => {
                 let note = format!("{server}: it verifies nobody (insecure-skip-tls-verify)");
                 edited.notes.push(note);
             }
             (Some((at, data)), _) => {
                 let bundle = BASE64.decode(data.as_bytes()).ok();
                 let bundle = bundle.and_then(|bytes| String::from_utf8(bytes).ok());
+                if config.is_none() && bundle.as_ref().is_none_or(|b| ca.changed(b) == *b) {
+                    continue;
+                }
                 let bundle = bundle.with_context(|| {
                     format!("{server}: its certificate-authority-data is no PEM")
                 })?;
@@ -199,13 +242,14 @@ fn edited(text: &str, config: &Config, ca: &Ca) -> Result<Edited> {
                 edited.notes.push(said(&server, ca.remove));
             }
             (None, Some(file)) => edited.files.push(file.into()),
+            (None, None) if config.is_none() => {}
             (None, None) => {
                 let note = format!("{server}: it goes by the system's list: see `hoop trust show`");
                 edited.notes.push(note);
             }
         }
     }
-    if !found {
+    if !found && config.is_some() {
         bail!("none of its clusters is a configured resource with protocol = \"kubernetes\"");
     }
     edited.text = lines.concat();
@@ -265,28 +309,53 @@ fn entries(lines: &[String]) -> Result<Vec<Entry>> {
 
 /// Whether a client of this server would meet hoop.
 fn is_governed(server: &str, config: &Config) -> bool {
+    let mut resources = config.resources.iter();
+    resources.any(|resource| is_met_at(server, resource))
+}
+
+fn is_met_at(server: &str, resource: &Resource) -> bool {
     let Ok(url) = Url::parse(server) else {
         return false;
     };
     let port = url.port_or_known_default();
-    let mut clusters = config
-        .resources
-        .iter()
-        .filter(|resource| resource.kubernetes.is_some() && Some(resource.port) == port);
-    clusters.any(|resource| {
-        resource.hosts.iter().any(|host| match (host, url.host()) {
-            (Host::Name(name), Some(url::Host::Domain(asked))) => {
-                host_name(name) == host_name(asked)
-            }
-            (Host::Net(net), Some(url::Host::Ipv4(asked))) => {
-                net.contains(&std::net::IpAddr::from(asked))
-            }
-            (Host::Net(net), Some(url::Host::Ipv6(asked))) => {
-                net.contains(&std::net::IpAddr::from(asked))
-            }
-            _ => false,
-        })
+    if resource.kubernetes.is_none() || Some(resource.port) != port {
+        return false;
+    }
+    resource.hosts.iter().any(|host| match (host, url.host()) {
+        (Host::Name(name), Some(url::Host::Domain(asked))) => host_name(name) == host_name(asked),
+        (Host::Net(net), Some(url::Host::Ipv4(asked))) => {
+            net.contains(&std::net::IpAddr::from(asked))
+        }
+        (Host::Net(net), Some(url::Host::Ipv6(asked))) => {
+            net.contains(&std::net::IpAddr::from(asked))
+        }
+        _ => false,
     })
+}
+
+/// Whether all entries of a kubeconfig that meet hoop at this resource trust it. `None` where there is
+/// none, where one goes by the system's list, or where the file is not as kubectl writes it.
+pub(super) fn trusts(
+    text: &str,
+    folder: &Path,
+    resource: &Resource,
+    ours: &Ours,
+) -> Option<bool> {
+    let lines: Vec<String> = text.split_inclusive('\n').map(str::to_owned).collect();
+    let mut met = None;
+    for entry in entries(&lines).ok()? {
+        if !entry.server.is_some_and(|s| is_met_at(&s, resource)) {
+            continue;
+        }
+        let bundle = match (entry.data, entry.file) {
+            _ if entry.insecure => continue,
+            (Some((_, data)), _) => String::from_utf8(BASE64.decode(data).ok()?).ok()?,
+            (None, Some(file)) => std::fs::read_to_string(folder.join(file)).unwrap_or_default(),
+            (None, None) => return None,
+        };
+        met = Some(met.unwrap_or(true) && ours.stand_in(&bundle));
+    }
+    met
 }
 
 #[cfg(test)]
@@ -333,27 +402,35 @@ mod tests {
         let (_state, mut ca) = ca(&config, false);
         let theirs = other();
         let before = kubeconfig(&BASE64.encode(&theirs));
-        let with = edited(&before, &config, &ca).unwrap();
+        let with = edited(&before, Some(&config), &ca).unwrap();
         let both = format!("{}{}\n", theirs, ca.pem.trim_end());
         assert_eq!(
             with.text,
             before.replacen(&BASE64.encode(&theirs), &BASE64.encode(both), 1)
         );
-        assert_eq!(edited(&with.text, &config, &ca).unwrap().text, with.text);
+        assert_eq!(edited(&with.text, Some(&config), &ca).unwrap().text, with.text);
+        let trusts = |text: &str| trusts(text, Path::new("/"), &config.resources[0], &ca.ours);
+        assert_eq!(trusts(&before), Some(false));
+        assert_eq!(trusts(&with.text), Some(true));
+        assert_eq!(trusts("clusters: []\n"), None);
         ca.remove = true;
-        assert_eq!(edited(&with.text, &config, &ca).unwrap().text, before);
+        assert_eq!(edited(&with.text, Some(&config), &ca).unwrap().text, before);
+        // Nor is the configuration needed, and what is none of hoop's stays.
+        assert_eq!(edited(&with.text, None, &ca).unwrap().text, before);
+        let odd = kubeconfig("AA==");
+        assert_eq!(edited(&odd, None, &ca).unwrap().text, odd);
     }
 
     #[test]
     fn what_cannot_be_edited_is_said() {
         let config = kubernetes(&["10.0.0.0/24"]);
         let (_state, ca) = ca(&config, false);
-        let elsewhere = edited(&kubeconfig("AA=="), &config, &ca);
+        let elsewhere = edited(&kubeconfig("AA=="), Some(&config), &ca);
         assert!(elsewhere.is_err());
         let flow = "clusters: [{cluster: {server: https://10.0.0.1:6443}}]\n";
-        assert!(edited(flow, &config, &ca).is_err());
+        assert!(edited(flow, Some(&config), &ca).is_err());
         let system = "clusters:\n- cluster:\n    server: https://10.0.0.1:6443\n";
-        let edited = edited(system, &config, &ca).unwrap();
+        let edited = edited(system, Some(&config), &ca).unwrap();
         assert!(edited.text == system && edited.notes[0].contains("system's list"));
     }
 }

@@ -46,16 +46,28 @@ pub enum Given {
     Ssh,
     /// A file of the whole system.
     SshSystem,
+    /// In a home.
+    Kubeconfig,
+    /// A bundle of certificates.
+    CaFile,
 }
 
 impl Given {
-    const ALL: [Self; 3] = [Self::Postgres, Self::Ssh, Self::SshSystem];
+    const ALL: [Self; 5] = [
+        Self::Postgres,
+        Self::Ssh,
+        Self::SshSystem,
+        Self::Kubeconfig,
+        Self::CaFile,
+    ];
 
     fn name(self) -> &'static str {
         match self {
             Self::Postgres => "postgres",
             Self::Ssh => "ssh",
             Self::SshSystem => "ssh-system",
+            Self::Kubeconfig => "kubeconfig",
+            Self::CaFile => "ca-file",
         }
     }
 
@@ -64,8 +76,14 @@ impl Given {
         match self {
             Self::Postgres => place.join(".postgresql/root.crt"),
             Self::Ssh => place.join(".ssh/known_hosts"),
-            Self::SshSystem => place.to_owned(),
+            Self::Kubeconfig => place.join(".kube/config"),
+            Self::SshSystem | Self::CaFile => place.to_owned(),
         }
+    }
+
+    /// Whether it is told from what is not hoop's by the CA's certificate.
+    fn is_of_the_ca(self) -> bool {
+        matches!(self, Self::Postgres | Self::Kubeconfig | Self::CaFile)
     }
 }
 
@@ -128,6 +146,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     for home in homes(&within(Path::new("/etc/passwd"))) {
         let home = within(&home);
         all.insert((Given::Postgres, home.clone()));
+        all.insert((Given::Kubeconfig, home.clone()));
         all.insert((Given::Ssh, home));
     }
     all.insert((Given::SshSystem, within(Path::new(SYSTEM))));
@@ -136,7 +155,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let mut failed = false;
     for (given, place) in all {
         let there = std::fs::symlink_metadata(given.file(&place)).is_ok();
-        if !there || given == Given::Postgres && !known {
+        if !there || given.is_of_the_ca() && !known {
             continue;
         }
         failed |= !take_back(given, &place, &state)?;
@@ -156,9 +175,11 @@ fn take_back(given: Given, place: &Path, state: &Path) -> Result<bool> {
         Given::Postgres => command.args(["postgres", "--remove", "--home"]),
         Given::Ssh => command.args(["ssh", "--remove", "--home"]),
         Given::SshSystem => command.args(["ssh", "--remove", "--system"]),
+        Given::Kubeconfig => command.args(["kubeconfig", "--remove", "--home"]),
+        Given::CaFile => command.args(["kubeconfig", "--remove", "--ca-file"]),
     };
     command.arg(place);
-    if given == Given::Postgres {
+    if given.is_of_the_ca() {
         command.arg("--state").arg(state);
     }
     let status = command.status().context("cannot start hoop itself")?;

@@ -158,6 +158,7 @@ impl Code {
             Self::UnknownName => "unknown_name",
             Self::PolicyError => "policy_error",
             Self::MaskedRead => "masked_read",
+            Self::MaskedWrite => "masked_write",
             Self::ApprovalUnavailable => "approval_unavailable",
             Self::ApprovalRefused => "approval_refused",
             Self::ApprovalExpired => "approval_expired",

@@ -197,6 +197,9 @@ fn bodies(
             let when = format!(" && context.to_host == {host} && context.to_port == {port}");
             Ok(vec![of_host(subject, "ssh:forward", &when)])
         }
+        Asked::Kubernetes(_) => {
+            Err("permits for requests to clusters are not proposed: see docs/KUBERNETES.md".into())
+        }
         Asked::FunctionCall { .. } | Asked::Undecidable(_) | Asked::Control => {
             Err("what it does is not known".into())
         }

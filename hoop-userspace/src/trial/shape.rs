@@ -10,6 +10,7 @@ use crate::ids::ResourceName;
 use crate::mask::{Detection, HashKey, Rules};
 use crate::terminate::again::Again;
 use crate::terminate::{Asked, FileAction, SqlText, SshAsked};
+use crate::wire::kubernetes::request::RequestInfo;
 
 /// Characters of a statement that are shown.
 const LONGEST: usize = 400;
@@ -72,6 +73,7 @@ fn told(decider: &Decider, asked: &Asked) -> (String, Option<String>) {
         },
         Asked::FunctionCall { oid } => (format!("function call {oid}"), None),
         Asked::Ssh(asked) => (ssh(decider, asked), None),
+        Asked::Kubernetes(asked) => (kubernetes(&asked.info), None),
         Asked::Undecidable(_) => ("(what hoop does not read)".to_owned(), None),
         Asked::Control => ("(nothing)".to_owned(), None),
     }
@@ -86,6 +88,21 @@ fn sql(decider: &Decider, text: &Arc<SqlText>) -> (String, Option<String>) {
         None => outline(&text.text, LONGEST).0,
     };
     (shown, fingerprint)
+}
+
+/// The verb and the kind; which object it was varies.
+fn kubernetes(info: &RequestInfo) -> String {
+    let mut kind = info.resource.clone();
+    if !info.subresource.is_empty() {
+        kind = format!("{kind}/{}", info.subresource);
+    }
+    if !info.api_group.is_empty() {
+        kind = format!("{kind}.{}", info.api_group);
+    }
+    match kind.is_empty() {
+        true => format!("{} (no resource)", info.verb),
+        false => format!("{} {kind}", info.verb),
+    }
 }
 
 fn ssh(decider: &Decider, asked: &SshAsked) -> String {

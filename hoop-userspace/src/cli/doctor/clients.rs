@@ -10,7 +10,7 @@ use super::finding::{Check, Finding};
 use super::host::Host;
 use super::processes::Process;
 use crate::cli::trust::Ours;
-use crate::cli::trust_ssh;
+use crate::cli::{trust_kube, trust_ssh};
 use crate::config::{Agent, Config, ProtocolKind, Resource};
 use crate::terminate::authority::CERTIFICATE_FILE;
 use crate::terminate::ssh::keys::HOST_AUTHORITY;
@@ -72,7 +72,7 @@ fn clients(
     let homes = homes(&processes);
     match resource.protocol {
         ProtocolKind::Ssh => vec![("ssh", ssh(config, resource, &homes))],
-        ProtocolKind::Postgres => {
+        ProtocolKind::Postgres | ProtocolKind::Kubernetes => {
             let path = config.worker.state.join(CERTIFICATE_FILE);
             let ours = match read(&path).as_deref().map(Ours::of) {
                 Some(Ok(ours)) => ours,
@@ -81,6 +81,10 @@ fn clients(
                     return vec![("every client", Trusts::Unknown(why))];
                 }
             };
+            if resource.protocol == ProtocolKind::Kubernetes {
+                let known = kubeconfig(&ours, resource, &processes, &homes);
+                return vec![("kubectl, helm, client libraries", known)];
+            }
             vec![
                 ("libpq", libpq(&ours, &processes, &homes)),
                 ("the system's list (Go, Rust, curl)", system(&ours)),
@@ -138,6 +142,38 @@ fn libpq(ours: &Ours, processes: &[&Process], homes: &[PathBuf]) -> Trusts {
     }
     let shown: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
     Trusts::Yes(format!("{} has hoop's authority", shown.join(", ")))
+}
+
+/// kubectl and its kin: the first file of `KUBECONFIG`, or the one in the home.
+fn kubeconfig(
+    ours: &Ours,
+    resource: &Resource,
+    processes: &[&Process],
+    homes: &[PathBuf],
+) -> Trusts {
+    let named = processes.iter().filter_map(|p| p.variable("KUBECONFIG"));
+    let named = named.filter_map(|list| list.split(':').next().map(PathBuf::from));
+    let own = homes.iter().map(|home| home.join(".kube/config"));
+    let files: BTreeSet<PathBuf> = named.chain(own).collect();
+    let mut trusted = None;
+    for file in &files {
+        let Some(text) = read(file) else { continue };
+        let folder = file.parent().unwrap_or(Path::new("/"));
+        match trust_kube::trusts(&text, folder, resource, ours) {
+            Some(true) => trusted = Some(file),
+            Some(false) => {
+                return Trusts::No(
+                    format!("{} does not have hoop's authority for it", file.display()),
+                    "hoop trust kubeconfig --home DIR, or --ca-file FILE".into(),
+                );
+            }
+            None => {}
+        }
+    }
+    match trusted {
+        Some(file) => Trusts::Yes(format!("{} has hoop's authority", file.display())),
+        None => Trusts::Unknown("no kubeconfig that names this cluster was found".into()),
+    }
 }
 
 fn mend_libpq(file: &Path) -> String {

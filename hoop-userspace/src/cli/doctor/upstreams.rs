@@ -8,8 +8,9 @@ use super::finding::{Check, Finding};
 use super::host::Host;
 use crate::config::{Host as Destination, ProtocolKind, Resource};
 use crate::forward::resolve::with_port;
+use crate::forward::kubernetes::ProofError;
 use crate::forward::ssh::SshError;
-use crate::forward::{Connector, ForwardError, Resolver, Target, ssh};
+use crate::forward::{Connector, ForwardError, Resolver, Target, kubernetes, ssh};
 
 const RESOLVES: Check = Check::new(
     "upstream.name",
@@ -105,6 +106,21 @@ async fn reach(
     match target.resource.protocol {
         ProtocolKind::Postgres => of_postgres(connector.prove(target).await),
         ProtocolKind::Ssh => of_ssh(ssh::prove(resolver, target, state).await),
+        ProtocolKind::Kubernetes => {
+            let server = kubernetes::Connector::new(resolver.clone()).server(target, None);
+            match server {
+                Ok(server) => of_kubernetes(server.prove().await),
+                Err(error) => Reached::NotVerified(error.to_string()),
+            }
+        }
+    }
+}
+
+fn of_kubernetes(proved: Result<(), ProofError>) -> Reached {
+    match proved {
+        Ok(()) => Reached::Verified("its certificate is verified"),
+        Err(error @ ProofError::NotVerified(_)) => Reached::NotVerified(error.to_string()),
+        Err(error @ ProofError::Unreachable(_)) => Reached::Unreachable(error.to_string()),
     }
 }
 
@@ -140,7 +156,7 @@ fn judge(resource: &Resource, reached: Reached) -> Finding {
         ),
         Reached::NotVerified(why) => {
             let mend = match resource.protocol {
-                ProtocolKind::Postgres => format!(
+                ProtocolKind::Postgres | ProtocolKind::Kubernetes => format!(
                     "set ca of [[resource]] {name} to the CA that signed the server's certificate"
                 ),
                 ProtocolKind::Ssh => format!(
@@ -171,6 +187,15 @@ mod tests {
         assert!(matches!(
             of_ssh(Err(SshError::Host("x".into()))),
             Reached::NotVerified(_)
+        ));
+        let api = |error| of_kubernetes(Err(error));
+        assert!(matches!(
+            api(ProofError::NotVerified("x".into())),
+            Reached::NotVerified(_)
+        ));
+        assert!(matches!(
+            api(ProofError::Unreachable("x".into())),
+            Reached::Unreachable(_)
         ));
         let orders = resource("orders", &["db.internal"]);
         let found = judge(&orders, tls);

@@ -18,7 +18,9 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ClientConfig;
+use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use zeroize::Zeroizing;
 
 use super::postgres::ForwardError;
@@ -144,6 +146,28 @@ enum Way {
 struct Unsent {
     why: String,
     request: Option<Request<Full<Bytes>>>,
+}
+
+impl ApiServer {
+    /// Reaches the server and verifies that it is the one that is meant; nobody is named to it.
+    pub async fn prove(&self) -> Result<(), ProofError> {
+        let opened = tokio::time::timeout(CONNECT, self.0.dial(&self.0.any)).await;
+        opened.unwrap_or_else(|_| Err(ProofError::Unreachable(late())))?;
+        Ok(())
+    }
+}
+
+/// Why an API server is not there, or is not the one that is meant.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProofError {
+    #[error("{0}")]
+    Unreachable(String),
+    #[error("TLS with the API server failed: {0}")]
+    NotVerified(String),
+}
+
+fn late() -> String {
+    format!("the API server does not answer within {} s", CONNECT.as_secs())
 }
 
 impl Server for ApiServer {
@@ -283,31 +307,36 @@ impl Inner {
     async fn connect(&self, tls: &ServerTls) -> Result<Way, String> {
         tokio::time::timeout(CONNECT, self.open(tls))
             .await
-            .unwrap_or_else(|_| {
-                let seconds = CONNECT.as_secs();
-                Err(format!("the API server does not answer within {seconds} s"))
-            })
+            .unwrap_or_else(|_| Err(late()))
     }
 
-    async fn open(&self, tls: &ServerTls) -> Result<Way, String> {
+    async fn dial(&self, tls: &ServerTls) -> Result<TlsStream<TcpStream>, ProofError> {
+        let unreachable = ProofError::Unreachable;
         let target = Target {
             resource: &self.resource,
             name: self.name.clone(),
             addresses: self.addresses.clone(),
         };
         let addresses = super::addresses(&self.resolver, &target).await;
-        let addresses =
-            addresses.map_err(|e| format!("the API server's name cannot be resolved: {e}"))?;
-        let stream = dial(&addresses).await.map_err(|error| match error {
-            RelayError::Dial { address, source } => {
-                format!("the API server at {address} cannot be reached: {source}")
-            }
-            other => format!("the API server cannot be reached: {other}"),
+        let addresses = addresses.map_err(|e| {
+            unreachable(format!("the API server's name cannot be resolved: {e}"))
+        })?;
+        let stream = dial(&addresses).await.map_err(|error| {
+            unreachable(match error {
+                RelayError::Dial { address, source } => {
+                    format!("the API server at {address} cannot be reached: {source}")
+                }
+                other => format!("the API server cannot be reached: {other}"),
+            })
         })?;
         let connecting = TlsConnector::from(tls.config.clone()).connect(tls.name.clone(), stream);
-        let stream = connecting
+        connecting
             .await
-            .map_err(|error| format!("TLS with the API server failed: {error}"))?;
+            .map_err(|error| ProofError::NotVerified(error.to_string()))
+    }
+
+    async fn open(&self, tls: &ServerTls) -> Result<Way, String> {
+        let stream = self.dial(tls).await.map_err(|error| error.to_string())?;
         let h2 = stream.get_ref().1.alpn_protocol() == Some(&b"h2"[..]);
         let io = TokioIo::new(stream);
         if h2 {
