@@ -10,7 +10,7 @@ fn all(pieces: &[&[u8]]) -> (Vec<bytes::Bytes>, Result<(), BadStream>) {
     for piece in pieces {
         documents.push(piece);
         loop {
-            match documents.next() {
+            match documents.take() {
                 Ok(Some(document)) => found.push(document),
                 Ok(None) => break,
                 Err(error) => return (found, Err(error)),

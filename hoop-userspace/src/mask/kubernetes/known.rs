@@ -31,17 +31,15 @@ impl Work<'_> {
 
     fn replace_known(&mut self, search: &AhoCorasick, value: &mut Value) {
         match value {
-            Value::String(written) => {
-                if search.is_match(written.as_str()) {
-                    let plain = self.masks.marker.plain();
-                    let mut out = String::with_capacity(written.len());
-                    search.replace_all_with(written, &mut out, |_, _, out| {
-                        out.push_str(plain);
-                        true
-                    });
-                    *written = out;
-                    self.values += 1;
-                }
+            Value::String(written) if search.is_match(written.as_str()) => {
+                let plain = self.masks.marker.plain();
+                let mut out = String::with_capacity(written.len());
+                search.replace_all_with(written, &mut out, |_, _, out| {
+                    out.push_str(plain);
+                    true
+                });
+                *written = out;
+                self.values += 1;
             }
             Value::Array(items) => {
                 for item in items {

@@ -5,8 +5,6 @@
 //! `[[mask]]` names by namespace, resource and field, and what the detectors find. What stays is an
 //! object that its schema still allows, and one that cannot be written back ([`marker`]).
 
-#[cfg(test)]
-mod detected;
 mod known;
 mod list;
 mod marker;

@@ -138,18 +138,19 @@ impl<'m> Work<'m> {
         self.depth += 1;
         let kind = text(object.get("kind")).to_owned();
         let event = ["ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR"];
-        if kind.is_empty() || kind == "WatchEvent" {
-            if event.contains(&text(object.get("type"))) && object.contains_key("object") {
-                for (name, value) in object.iter_mut() {
-                    match (name.as_str(), value) {
-                        ("object", Value::Object(inner)) => self.object(inner, None),
-                        ("type" | "kind" | "apiVersion", Value::String(_)) => {}
-                        (_, other) => self.loose(other),
-                    }
+        let is_event = (kind.is_empty() || kind == "WatchEvent")
+            && event.contains(&text(object.get("type")))
+            && object.contains_key("object");
+        if is_event {
+            for (name, value) in object.iter_mut() {
+                match (name.as_str(), value) {
+                    ("object", Value::Object(inner)) => self.object(inner, None),
+                    ("type" | "kind" | "apiVersion", Value::String(_)) => {}
+                    (_, other) => self.loose(other),
                 }
-                self.depth -= 1;
-                return;
             }
+            self.depth -= 1;
+            return;
         }
         let is_list = (kind.ends_with("List") || kind.is_empty())
             && object.get("items").is_some_and(Value::is_array);

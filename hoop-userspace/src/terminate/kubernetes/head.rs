@@ -338,8 +338,12 @@ mod tests {
 
     #[test]
     fn answers_that_are_masked_come_as_json() {
-        let accept = |target, text| {
-            let headers: &[_] = if text == "" { &[] } else { &[("accept", text)] };
+        let accept = |target: &str, text: &str| {
+            let headers: &[_] = if text.is_empty() {
+                &[]
+            } else {
+                &[("accept", text)]
+            };
             read("GET", target, headers).map(|h| h.forwarded.header("accept").unwrap().to_owned())
         };
         let table = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";

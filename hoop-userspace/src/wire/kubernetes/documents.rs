@@ -49,7 +49,7 @@ impl Documents {
     }
 
     /// The next whole document, without space around it; `None` until more has come.
-    pub fn next(&mut self) -> Result<Option<Bytes>, BadStream> {
+    pub fn take(&mut self) -> Result<Option<Bytes>, BadStream> {
         if self.depth == 0 {
             self.skip_space();
         }
@@ -113,7 +113,7 @@ mod tests {
         let mut found = Vec::new();
         for piece in pieces {
             documents.push(piece);
-            while let Some(document) = documents.next()? {
+            while let Some(document) = documents.take()? {
                 found.push(document);
             }
         }
@@ -148,7 +148,7 @@ mod tests {
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let mut documents = Documents::new(100);
             documents.push(&bytes);
-            while let Ok(Some(_)) = documents.next() {}
+            while let Ok(Some(_)) = documents.take() {}
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::decide::Refusal;
 use crate::forward::kubernetes::{Bearer, Found};
 use crate::handover::TokenText;
 use crate::identify::Identity;
-use crate::ids::SessionId;
+use crate::ids::{ResourceName, SessionId};
 use crate::terminate::kubernetes::Added;
 
 /// A token that was found is used for so long before it is looked for again.
@@ -30,7 +30,7 @@ impl Connection {
     ) -> Option<Arc<dyn Bearer>> {
         let whose = match credential {
             KubernetesCredential::Certificate => return None,
-            KubernetesCredential::Token(_) => Whose::Resource(resource.clone()),
+            KubernetesCredential::Token(_) => Whose::Resource(resource.name.clone()),
             KubernetesCredential::Agent => Whose::Agent(self.handover.agent.clone()),
         };
         // What the connection came with counts until it is looked for again.
@@ -97,15 +97,18 @@ pub(super) fn added(
 }
 
 enum Whose {
-    Resource(Resource),
+    Resource(ResourceName),
     Agent(Option<crate::ids::AgentName>),
 }
+
+/// A token, and when it was found.
+type Token = (Zeroizing<String>, Instant);
 
 /// Tokens as the keeper finds them.
 struct Credential {
     shared: Arc<Shared>,
     whose: Arc<Whose>,
-    known: Arc<Mutex<Option<(Zeroizing<String>, Instant)>>>,
+    known: Arc<Mutex<Option<Token>>>,
 }
 
 impl Bearer for Credential {
@@ -120,9 +123,7 @@ impl Bearer for Credential {
                 return Ok(token.clone());
             }
             let found = match &*whose {
-                Whose::Resource(resource) => {
-                    shared.identities.login(&shared.tell, &resource.name).await
-                }
+                Whose::Resource(name) => shared.identities.login(&shared.tell, name).await,
                 Whose::Agent(Some(agent)) => shared.identities.token_of(&shared.tell, agent).await,
                 Whose::Agent(None) => None,
             };

@@ -131,7 +131,7 @@ impl Protocol for Session {
         };
         let mut wire = bulk.wire;
         while let Some(message) = Message::take(&mut wire).map_err(|_| unreadable())? {
-            streams.to_server(message)?;
+            streams.tell_server(message)?;
         }
         Ok(())
     }
@@ -139,7 +139,7 @@ impl Protocol for Session {
     fn reply(&mut self, reply: Recorded<Masked>) -> Result<(), SessionError> {
         let mut wire = reply.into_inner().wire().clone();
         while let Some(message) = Message::take(&mut wire).map_err(|_| unreadable())? {
-            self.to_client(message)?;
+            self.tell_client(message)?;
         }
         Ok(())
     }

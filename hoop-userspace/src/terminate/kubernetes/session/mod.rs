@@ -310,7 +310,7 @@ impl Session {
     }
 
     /// Passes on what the loop has let through.
-    fn to_client(&mut self, message: Message) -> Result<(), SessionError> {
+    fn tell_client(&mut self, message: Message) -> Result<(), SessionError> {
         if let State::Streaming(streams) = &mut self.state {
             return match message {
                 Message::ResponseHead(_) => {
@@ -319,7 +319,7 @@ impl Session {
                     }
                     Ok(())
                 }
-                message => streams.to_client(message),
+                message => streams.tell_client(message),
             };
         }
         match message {

@@ -132,7 +132,7 @@ impl Reply {
             }
             How::Objects(documents) => {
                 documents.push(data);
-                while let Some(document) = documents.next().map_err(|e| e.to_string())? {
+                while let Some(document) = documents.take().map_err(|e| e.to_string())? {
                     told.put(
                         &Message::Document(document),
                         PartKind::Http(HttpPart::Document),
@@ -160,7 +160,8 @@ impl Reply {
                 told.put(&document, PartKind::Http(HttpPart::Document));
             }
             How::Objects(documents) => {
-                if !documents.is_empty() {
+                let whole = documents.is_empty();
+                if !whole {
                     let why = "the API server broke off its answer within an object";
                     return self.give_up(told, why);
                 }

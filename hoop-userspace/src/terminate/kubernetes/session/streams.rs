@@ -116,9 +116,9 @@ impl Streams {
                 return Ok(Moved::Printed(std::mem::take(&mut self.untold).replies()));
             }
             let moved = if hears && std::mem::take(&mut self.client.stirred) {
-                self.from_client()?
+                self.heard_client()?
             } else if listen.server && std::mem::take(&mut self.server.stirred) {
-                self.from_server()?
+                self.heard_server()?
             } else {
                 break;
             };
@@ -152,7 +152,7 @@ impl Streams {
         }
     }
 
-    fn from_client(&mut self) -> Result<Moved, SessionError> {
+    fn heard_client(&mut self) -> Result<Moved, SessionError> {
         let mut typed = BytesMut::new();
         let mut end = false;
         let mut gone = self.client.ended;
@@ -267,7 +267,7 @@ impl Streams {
         Ok(())
     }
 
-    fn from_server(&mut self) -> Result<Moved, SessionError> {
+    fn heard_server(&mut self) -> Result<Moved, SessionError> {
         let mut told = Telling::default();
         let mut over = self.server.ended;
         loop {
@@ -367,7 +367,7 @@ impl Streams {
     }
 
     /// Passes on what the client typed.
-    pub fn to_server(&mut self, message: Message) -> Result<(), SessionError> {
+    pub fn tell_server(&mut self, message: Message) -> Result<(), SessionError> {
         if self.server.deaf {
             return Ok(());
         }
@@ -393,7 +393,7 @@ impl Streams {
     }
 
     /// Passes on what the server said, as it was let through.
-    pub fn to_client(&mut self, message: Message) -> Result<(), SessionError> {
+    pub fn tell_client(&mut self, message: Message) -> Result<(), SessionError> {
         let message = match message {
             Message::Output(bytes) => piece(Stream::Stdout, bytes, false),
             Message::ErrorOutput(bytes) => piece(Stream::Stderr, bytes, false),

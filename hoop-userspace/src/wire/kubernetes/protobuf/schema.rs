@@ -235,7 +235,7 @@ mod tests {
             ("example.com/v1", "Widget"),
             ("", ""),
         ] {
-            assert!(!kinds.of(version, kind).is_some(), "{version} {kind}");
+            assert!(kinds.of(version, kind).is_none(), "{version} {kind}");
         }
     }
 }

@@ -1,3 +1,5 @@
+//! Messages by hand: what is read of them, and what is refused.
+
 use super::reader::put_number;
 use super::*;
 use proptest::prelude::*;

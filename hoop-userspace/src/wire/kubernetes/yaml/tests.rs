@@ -1,3 +1,5 @@
+//! What YAML is read as, and what is not read at all.
+
 use super::*;
 use proptest::prelude::*;
 use serde_json::json;

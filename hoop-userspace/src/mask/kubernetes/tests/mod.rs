@@ -1,3 +1,7 @@
+//! What is shown of objects, lists, events and Tables, and that nothing of a Secret is.
+
+mod detected;
+
 use std::sync::{Arc, LazyLock};
 
 use base64::Engine;

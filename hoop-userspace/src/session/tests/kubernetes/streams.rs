@@ -7,8 +7,8 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::kubernetes::{Content, Hoop, full, request};
-use super::*;
+use super::super::*;
+use super::{Content, Hoop, full, request};
 use crate::wire::kubernetes::channel::negotiate::{Operation, Protocol as Streaming, Upgrade};
 use crate::wire::kubernetes::channel::{
     Asked as Wanted, Event as Told, Forward, Message, Peer, Purpose, Side as Other, Stream, status,

@@ -1,6 +1,8 @@
 //! Requests to an API server through the whole loop: a real client's HTTP on one side, a server that
 //! is played on the other, and real rules, masks and recordings between them.
 
+mod streams;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
@@ -78,10 +80,10 @@ pub(super) fn full(text: impl Into<Bytes>) -> Content {
 impl Played {
     async fn answer(self: Arc<Self>, request: HttpRequest<Incoming>) -> Response<Content> {
         if request.uri().path().ends_with("/exec") {
-            return kubernetes_streams::serve(request);
+            return streams::serve(request);
         }
         if request.uri().path().ends_with("/portforward") {
-            return kubernetes_streams::serve_forward(request);
+            return streams::serve_forward(request);
         }
         let (parts, body) = request.into_parts();
         let line = format!("{} {}", parts.method, parts.uri);
