@@ -115,11 +115,11 @@ pub fn past_the_daemon<'s>(
         .collect();
     let past = |socket: &&TcpSocket| {
         let (peer, port) = (socket.peer.ip(), socket.peer.port());
-        !socket.listening
-            && port != 0
-            && !(peer.is_loopback() && ports.contains(&port))
-            && !(port == DNS && resolvers.contains(&peer))
-            && !listening.contains(&socket.local.port())
+        let daemon = peer.is_loopback() && ports.contains(&port);
+        let resolver = port == DNS && resolvers.contains(&peer);
+        let accepted = listening.contains(&socket.local.port());
+        let connected = !socket.listening && port != 0;
+        connected && !daemon && !resolver && !accepted
     };
     sockets.iter().filter(own).filter(past).collect()
 }
