@@ -3,6 +3,7 @@
 import base64
 import os
 import socket
+import time
 
 import pygit2
 from ssh2 import sftp as flags
@@ -159,9 +160,16 @@ def connections(session):
     with case("a port there for connections to here") as seen:
         seen.append(session.forward_listen(0) is not None)
     with case("kept alive") as seen:
-        session.keepalive_config(False, 1)
-        seen.append(session.keepalive_send() >= 0)
-        seen += run(session, "sleep 2; echo still here")
+        channel = session.open_session()
+        channel.execute("sleep 3; echo still here")
+        # Each of them wants an answer. While they are on, a read that waits gives up when the next is due.
+        session.keepalive_config(True, 1)
+        for _ in range(3):
+            seen.append(session.keepalive_send() >= 0)
+            time.sleep(1)
+        session.keepalive_config(False, 0)
+        seen.append(all_of(channel.read))
+        channel.close()
 
 
 def repositories(session):
