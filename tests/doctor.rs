@@ -264,7 +264,7 @@ fn without_root_it_says_what_it_cannot_tell() {
     std::fs::copy(hoop_tests::program("hoop").unwrap(), &hoop).unwrap();
     let mut doctor = world
         .place
-        .command("outside", Some("nobody"), &hoop)
+        .command("outside", Some("nobody"), hoop)
         .unwrap();
     doctor
         .args(["doctor", "--json", "--offline"])
