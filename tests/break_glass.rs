@@ -139,8 +139,8 @@ fn it_is_seen_everywhere_and_ends_when_it_is_told() {
         .unwrap()
         .json_lines()
         .unwrap();
-    let found = |f: &&Value| f["check"] == "hooks.bypass" && f["state"] == "warn";
-    assert!(doctor.iter().find(found).is_some(), "{doctor:#?}");
+    let found = |f: &Value| f["check"] == "hooks.bypass" && f["state"] == "warn";
+    assert!(doctor.iter().any(found), "{doctor:#?}");
     let discovered = world.hoop(&["discover"]).unwrap().stdout;
     assert!(discovered.contains("the glass is broken"), "{discovered}");
     let opened = events(&world, "bypass_opened");

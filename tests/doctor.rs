@@ -8,8 +8,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Gid, Pid, Uid, chown};
 use serde_json::Value;
 
-/// An account that nothing else here runs as.
-const ACCOUNT: &str = "61234";
+/// Accounts that nothing else here runs as, one for each test: they run beside each other.
+const ACCOUNTS: [u32; 2] = [61_234, 61_235];
 
 fn world() -> World {
     let settings = Settings {
@@ -64,7 +64,7 @@ struct Running(Child);
 
 impl Running {
     /// As an account of its own, without privileges: what an agent should be.
-    fn agent(world: &World, through: &[&str], command: &[&str]) -> Self {
+    fn agent(world: &World, through: &[String], command: &[&str]) -> Self {
         let place = format!("agents.slice/{READER}.service");
         Self::start(
             world.place.command(&place, None, "setpriv").unwrap(),
@@ -73,7 +73,7 @@ impl Running {
         )
     }
 
-    fn start(mut setpriv: Command, through: &[&str], command: &[&str]) -> Self {
+    fn start(mut setpriv: Command, through: &[String], command: &[&str]) -> Self {
         setpriv.args(through).args(command);
         setpriv.stdin(Stdio::null()).stdout(Stdio::null());
         let child = setpriv.spawn().unwrap();
@@ -98,18 +98,18 @@ impl Drop for Running {
     }
 }
 
-const BOUND: [&str; 5] = [
-    "--reuid=61234",
-    "--regid=61234",
-    "--clear-groups",
-    "--bounding-set=-all",
-    "--no-new-privs",
-];
+/// How an agent's unit should start it.
+fn bound(uid: u32) -> Vec<String> {
+    let mut arguments = vec![format!("--reuid={uid}"), format!("--regid={uid}")];
+    arguments
+        .extend(["--clear-groups", "--bounding-set=-all", "--no-new-privs"].map(str::to_owned));
+    arguments
+}
 
 #[test]
 fn a_host_as_it_should_be_has_no_failure_that_is_hoops() {
     let world = world();
-    let _agent = Running::agent(&world, &BOUND, &["sleep", "600"]);
+    let _agent = Running::agent(&world, &bound(ACCOUNTS[1]), &["sleep", "600"]);
     let found = Examined::of(&world, &[]);
     for check in [
         "config",
@@ -174,12 +174,13 @@ fn a_host_as_it_should_be_has_no_failure_that_is_hoops() {
 #[test]
 fn real_faults_are_found_each_by_its_name() {
     let mut world = world();
+    let account = ACCOUNTS[0];
     let slice = world.place.cgroup.join("agents.slice");
     let owner = |uid| chown(&slice, Some(Uid::from_raw(uid)), Some(Gid::from_raw(0))).unwrap();
-    owner(61234);
-    let agent = Running::agent(&world, &BOUND, &["sleep", "600"]);
+    owner(account);
+    let agent = Running::agent(&world, &bound(account), &["sleep", "600"]);
     let outside = world.place.command("outside", None, "setpriv").unwrap();
-    let other = Running::start(outside, &BOUND, &["sleep", "601"]);
+    let other = Running::start(outside, &bound(account), &["sleep", "601"]);
     let config = std::fs::read_to_string(&world.state.config).unwrap();
     let wrong = config.replace("servers/ca.pem", "state/ca.pem");
     assert_ne!(config, wrong);
@@ -187,8 +188,8 @@ fn real_faults_are_found_each_by_its_name() {
     end_issuer(&world);
     let found = Examined::of(&world, &[]);
     assert_eq!(found.code, Some(1));
-    found.is("cgroup.slice", "fail", &format!("uid {ACCOUNT}"));
-    let shared = format!("uid {ACCOUNT} also runs process {}", other.0.id());
+    found.is("cgroup.slice", "fail", &format!("uid {account}"));
+    let shared = format!("uid {account} also runs process {}", other.0.id());
     found.is("agent.account", "fail", &shared);
     found.is("upstream", "fail", "not signed by the configured CA");
     found.is("issuer", "fail", "");
@@ -201,7 +202,7 @@ fn real_faults_are_found_each_by_its_name() {
     let script = "import socket, time; s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); time.sleep(600)";
     let capable = Running::agent(
         &world,
-        &["--no-new-privs"],
+        &["--no-new-privs".to_owned()],
         &["/usr/bin/python3", "-c", script],
     );
     std::thread::sleep(Duration::from_millis(500));
@@ -226,7 +227,7 @@ fn real_faults_are_found_each_by_its_name() {
     let outside = world.place.command("outside", None, "setpriv").unwrap();
     let passed = Running::start(
         outside,
-        &["--no-new-privs"],
+        &["--no-new-privs".to_owned()],
         &["/usr/bin/python3", "-c", &script],
     );
     let (_taken, _) = server.accept().unwrap();
@@ -263,7 +264,7 @@ fn without_root_it_says_what_it_cannot_tell() {
     std::fs::copy(hoop_tests::program("hoop").unwrap(), &hoop).unwrap();
     let mut doctor = world
         .place
-        .command("outside", Some("nobody"), &hoop)
+        .command("outside", Some("nobody"), hoop)
         .unwrap();
     doctor
         .args(["doctor", "--json", "--offline"])

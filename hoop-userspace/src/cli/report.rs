@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 
 use super::sessions::DirectoryArg;
 use super::since;
@@ -38,6 +38,9 @@ pub struct Args {
 /// 1 if a recording could not be read.
 pub fn run(args: Args) -> Result<ExitCode> {
     let directory = args.directory.directory()?;
+    if !directory.is_dir() {
+        bail!("there are no recordings in {}", directory.display());
+    }
     let config = args.directory.config_if_any()?;
     let known = config.is_some();
     let config = match config {

@@ -69,6 +69,10 @@ fn clients(
     agent: &Agent,
 ) -> Vec<(&'static str, Trusts)> {
     let processes = host.processes_of(agent);
+    if processes.iter().any(|process| !process.is_readable()) {
+        let why = "its processes' environment may not be read".to_owned();
+        return vec![("every client", Trusts::Unknown(why))];
+    }
     let homes = homes(&processes);
     match resource.protocol {
         ProtocolKind::Ssh => vec![("ssh", ssh(config, resource, &homes))],

@@ -68,6 +68,11 @@ impl Process {
         Some(entries.filter_map(read).collect())
     }
 
+    /// Whether its environment may be read.
+    pub fn is_readable(&self) -> bool {
+        fs::File::open(self.path("environ")).is_ok()
+    }
+
     /// One variable of its environment; `None` where there is none, or it may not be read.
     pub fn variable(&self, name: &str) -> Option<String> {
         let bytes = Proc::of(Path::new("/proc"), self.pid).bytes("environ", MAX_FILE)?;

@@ -4,6 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+
 use super::super::finding::{Check, Finding};
 use super::super::host::some;
 use super::super::processes::{CAP_NET_RAW, Process};
@@ -140,6 +143,9 @@ fn vsock(seen: &Seen<'_>, held: &Descriptors) -> Finding {
     if !open.is_empty() {
         return VSOCK.fail(format!("open: process {} has one", some(&open)), RESTRICT);
     }
+    if !kernel_has_vsock() {
+        return VSOCK.ok("closed: this kernel has no such sockets");
+    }
     let filtered = seen.processes.iter().all(|process| process.seccomp == 2);
     match &seen.unit {
         Some(unit) if unit.refuses_family("AF_VSOCK") => {
@@ -152,6 +158,17 @@ fn vsock(seen: &Seen<'_>, held: &Descriptors) -> Finding {
         ),
         None => VSOCK.fail("open: no filter of system calls refuses them", RESTRICT),
     }
+}
+
+/// Asked for by making one, which is thrown away.
+fn kernel_has_vsock() -> bool {
+    let made = socket(
+        AddressFamily::Vsock,
+        SockType::Stream,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    );
+    !matches!(made, Err(Errno::EAFNOSUPPORT))
 }
 
 fn uring(seen: &Seen<'_>, held: &Descriptors) -> Finding {
