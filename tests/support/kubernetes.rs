@@ -1,5 +1,4 @@
-//! A real Kubernetes API server, its store, kwok for the status of nodes and pods, and a node of our
-//! own that runs commands.
+//! A real Kubernetes API server, its store, its controllers, and a node of our own that runs commands.
 //!
 //! `cargo xtask setup --kubernetes` builds the programs. Everything listens on addresses of the
 //! world, and ends with it.
@@ -61,7 +60,6 @@ impl Kubernetes {
         cluster.write_kubeconfigs()?;
         cluster.wait(place, &mut servers, &["get", "--raw", "/readyz"])?;
         servers.push(cluster.controllers(place)?);
-        servers.push(cluster.status(place)?);
         servers.push(cluster.node(place)?);
         // The server makes this namespace by itself, soon after it is ready.
         cluster.wait(place, &mut servers, &["get", "namespace", "default"])?;
@@ -170,7 +168,7 @@ impl Kubernetes {
         files::read(&self.path("audit.log"))
     }
 
-    /// What a server wrote about itself: `kube-apiserver`, `etcd`, `kwok`, `node`.
+    /// What a server wrote about itself: `kube-apiserver`, `etcd`, `node`.
     pub fn log(&self, server: &str) -> Result<String> {
         files::read(&self.path(&format!("{server}.log")))
     }
@@ -268,18 +266,6 @@ impl Kubernetes {
             ),
         ]);
         controllers.spawn()
-    }
-
-    fn status(&self, place: &Place) -> Result<Server> {
-        let mut kwok = self.service(place, "kwok")?;
-        kwok.command.args([
-            "--manage-all-nodes",
-            &format!("--kubeconfig={}", self.kubeconfig().display()),
-            &format!("--config={}", program("stages.yaml")?.display()),
-            &format!("--node-ip={}", place.address(KUBELET)),
-            &format!("--node-port={KUBELET_PORT}"),
-        ]);
-        kwok.spawn()
     }
 
     fn node(&self, place: &Place) -> Result<Server> {

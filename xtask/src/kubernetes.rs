@@ -38,8 +38,6 @@ enum Source {
     Debian(&'static str, &'static str),
     /// A folder below `tests/kubernetes`.
     Ours,
-    /// Files of a module one after another, as documents of one YAML file.
-    Documents(&'static str, &'static [&'static str]),
 }
 
 const PARTS: &[Part] = &[
@@ -74,32 +72,6 @@ const PARTS: &[Part] = &[
         says: "Client Version: v1.37.2",
         takes: "40 s",
         source: Source::Pinned("k8s.io/kubernetes/cmd/kubectl"),
-    },
-    Part {
-        name: "kwok",
-        version: "0.8.0",
-        asked: &["--version"],
-        says: "0.8.0",
-        takes: "3 minutes",
-        source: Source::Module("sigs.k8s.io/kwok/cmd/kwok"),
-    },
-    Part {
-        // What kwok is told to do with nodes and pods. Pods of jobs don't complete by themselves:
-        // they have commands here, which end.
-        name: "stages.yaml",
-        version: "0.8.0",
-        asked: &[],
-        says: "",
-        takes: "10 s",
-        source: Source::Documents(
-            "sigs.k8s.io/kwok",
-            &[
-                "kustomize/stage/node/fast/node-initialize.yaml",
-                "kustomize/stage/node/heartbeat/node-heartbeat.yaml",
-                "kustomize/stage/pod/fast/pod-ready.yaml",
-                "kustomize/stage/pod/fast/pod-delete.yaml",
-            ],
-        ),
     },
     Part {
         name: "helm",
@@ -233,7 +205,6 @@ impl Part {
             Source::Ours => build(&format!("./{}", self.name), &made)?,
             Source::Module(package) => install(package, self.version, &fresh)?,
             Source::Debian(package, inside) => unpack(package, inside, &made)?,
-            Source::Documents(module, files) => join(module, self.version, files, &made)?,
         }
         if !self.is_right(&made) {
             bail!("{} is not {} {}", made.display(), self.name, self.version);
@@ -299,23 +270,6 @@ fn install(package: &str, version: &str, folder: &Path) -> Result<()> {
         .env("GOFLAGS", "-buildvcs=false")
         .env("GOBIN", folder);
     shell::run(command.arg(package))
-}
-
-fn join(module: &str, version: &str, files: &[&str], to: &Path) -> Result<()> {
-    let mut download = go(&["mod", "download", "-json", &format!("{module}@v{version}")])?;
-    let answer = shell::output(&mut download)?;
-    let answer: serde_json::Value = serde_json::from_str(&answer)?;
-    let folder = answer.get("Dir").and_then(serde_json::Value::as_str);
-    let folder = Path::new(folder.context("go downloads no module")?);
-    let mut documents = Vec::new();
-    for file in files {
-        let path = folder.join(file);
-        let text = std::fs::read_to_string(&path)
-            .with_context(|| format!("cannot read {}", path.display()))?;
-        documents.push(text);
-    }
-    std::fs::write(to, documents.join("\n---\n"))?;
-    Ok(())
 }
 
 fn unpack(package: &str, inside: &str, to: &Path) -> Result<()> {

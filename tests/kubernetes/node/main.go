@@ -1,9 +1,9 @@
 // The node of the tests: what the API server takes for a kubelet, with local processes in the place
 // of containers.
 //
-// kwok keeps nodes and pods Ready, but its own exec loses exit codes. This program answers exec,
-// attach, port-forward and logs with the kubelet's own streaming library instead, and it runs what
-// pods have as their commands. It binds pods as well, since no scheduler runs in the tests.
+// It answers exec, attach, port-forward and logs with the kubelet's own streaming library, runs what
+// pods have as their commands, and tells how they are. It binds pods as well, since no scheduler runs
+// in the tests.
 package main
 
 import (
@@ -46,6 +46,7 @@ func run(listen, certificate, key, authority, config, folder, name string) error
 		return err
 	}
 	pods := newPods(client, folder, name)
+	go pods.report(context.Background(), listen)
 	go pods.follow(context.Background())
 
 	// Streams are served behind a listener of their own, as a container runtime serves them behind

@@ -22,6 +22,10 @@ type pods struct {
 	node   string
 	mutex  sync.Mutex
 	pods   map[string]*pod
+	// Of the node, once that is known to be there.
+	address string
+	// Pods that were seen.
+	count int
 }
 
 type pod struct {
@@ -109,6 +113,10 @@ func (p *pods) see(ctx context.Context, object *corev1.Pod) {
 		}
 		return
 	}
+	if object.DeletionTimestamp != nil {
+		p.remove(ctx, object)
+		return
+	}
 	if object.Status.Phase == corev1.PodSucceeded || object.Status.Phase == corev1.PodFailed {
 		return
 	}
@@ -123,8 +131,11 @@ func (p *pods) see(ctx context.Context, object *corev1.Pod) {
 		}
 		known = &pod{uid: string(object.UID), mains: map[string]*process{}}
 		p.pods[name] = known
+		if object.Status.Phase != corev1.PodRunning {
+			p.count++
+			go p.ready(object, p.count)
+		}
 	}
-	// A pod's status is kwok's until it is Running.
 	if object.Status.Phase != corev1.PodRunning {
 		return
 	}
