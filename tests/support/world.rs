@@ -176,7 +176,14 @@ impl World {
     /// `hoop approvals …` as one of this host's accounts, whom the configuration makes a person.
     pub fn approvals(&self, account: &str, arguments: &[&str]) -> Result<Ran> {
         let mut setpriv = self.place.command("outside", None, "setpriv")?;
-        let becoming = ["--reuid", account, "--regid", "nogroup", "--clear-groups", "--"];
+        let becoming = [
+            "--reuid",
+            account,
+            "--regid",
+            "nogroup",
+            "--clear-groups",
+            "--",
+        ];
         setpriv.args(becoming).arg(files::program("hoop")?);
         setpriv.arg("approvals").args(arguments);
         setpriv.env("HOOP_CONFIG", &self.state.config);

@@ -335,12 +335,7 @@ fn is_met_at(server: &str, resource: &Resource) -> bool {
 
 /// Whether all entries of a kubeconfig that meet hoop at this resource trust it. `None` where there is
 /// none, where one goes by the system's list, or where the file is not as kubectl writes it.
-pub(super) fn trusts(
-    text: &str,
-    folder: &Path,
-    resource: &Resource,
-    ours: &Ours,
-) -> Option<bool> {
+pub(super) fn trusts(text: &str, folder: &Path, resource: &Resource, ours: &Ours) -> Option<bool> {
     let lines: Vec<String> = text.split_inclusive('\n').map(str::to_owned).collect();
     let mut met = None;
     for entry in entries(&lines).ok()? {
@@ -408,7 +403,10 @@ mod tests {
             with.text,
             before.replacen(&BASE64.encode(&theirs), &BASE64.encode(both), 1)
         );
-        assert_eq!(edited(&with.text, Some(&config), &ca).unwrap().text, with.text);
+        assert_eq!(
+            edited(&with.text, Some(&config), &ca).unwrap().text,
+            with.text
+        );
         let trusts = |text: &str| trusts(text, Path::new("/"), &config.resources[0], &ca.ours);
         assert_eq!(trusts(&before), Some(false));
         assert_eq!(trusts(&with.text), Some(true));

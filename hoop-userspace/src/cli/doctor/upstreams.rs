@@ -7,8 +7,8 @@ use std::path::Path;
 use super::finding::{Check, Finding};
 use super::host::Host;
 use crate::config::{Host as Destination, ProtocolKind, Resource};
-use crate::forward::resolve::with_port;
 use crate::forward::kubernetes::ProofError;
+use crate::forward::resolve::with_port;
 use crate::forward::ssh::SshError;
 use crate::forward::{Connector, ForwardError, Resolver, Target, kubernetes, ssh};
 

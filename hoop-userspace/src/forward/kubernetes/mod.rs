@@ -167,7 +167,10 @@ pub enum ProofError {
 }
 
 fn late() -> String {
-    format!("the API server does not answer within {} s", CONNECT.as_secs())
+    format!(
+        "the API server does not answer within {} s",
+        CONNECT.as_secs()
+    )
 }
 
 impl Server for ApiServer {
@@ -318,9 +321,8 @@ impl Inner {
             addresses: self.addresses.clone(),
         };
         let addresses = super::addresses(&self.resolver, &target).await;
-        let addresses = addresses.map_err(|e| {
-            unreachable(format!("the API server's name cannot be resolved: {e}"))
-        })?;
+        let addresses = addresses
+            .map_err(|e| unreachable(format!("the API server's name cannot be resolved: {e}")))?;
         let stream = dial(&addresses).await.map_err(|error| {
             unreachable(match error {
                 RelayError::Dial { address, source } => {
