@@ -36,6 +36,7 @@ fn resource(server: &Server, user: &str) -> Resource {
         agent_password: None,
         max_message: 1 << 20,
         ssh: None,
+        kubernetes: None,
     }
 }
 

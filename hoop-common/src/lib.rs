@@ -75,6 +75,8 @@ pub mod reason {
     pub const NAMESPACE: u8 = 7;
     /// The kernel had no memory for the connection's record.
     pub const MEMORY: u8 = 8;
+    /// Somebody broke the glass for the cgroup: the connection went its own way.
+    pub const BYPASS: u8 = 9;
 }
 
 /// Who connected, and where to: written at connect, in the caller's context.
@@ -159,6 +161,32 @@ pub mod flag {
     pub const REDIRECTED: u32 = 1;
     /// The daemon's own socket: never touched. Only the daemon can set it.
     pub const EXEMPT: u32 = 2;
+    /// The connection went its own way under a bypass, and lives no longer than that.
+    pub const BYPASSED: u32 = 4;
+}
+
+/// Until when a cgroup's TCP connections, and those of all below it that count for it, go their own
+/// way. Only root can write it; the kernel ends it by itself.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bypass {
+    /// CLOCK_BOOTTIME, nanoseconds, which goes on while the host sleeps. Further ahead than
+    /// [`Bypass::MOST`] it counts for nothing.
+    pub until: u64,
+    /// Tells one opening from the next; never 0.
+    pub number: u64,
+}
+
+impl Bypass {
+    /// The longest that one may last, in nanoseconds: 4 hours.
+    pub const MOST: u64 = 4 * 60 * 60 * 1_000_000_000;
+
+    /// Whether it holds at that moment of CLOCK_BOOTTIME.
+    #[inline(always)]
+    #[must_use]
+    pub const fn holds(&self, now: u64) -> bool {
+        self.until > now && self.until - now <= Self::MOST
+    }
 }
 
 /// A local port on which a cgroup, and all below it, may accept connections.
@@ -207,6 +235,7 @@ pub mod size {
     pub const PROXIES: usize = 1_024;
     pub const RESOLVERS: usize = 64;
     pub const LISTEN: usize = 4_096;
+    pub const BYPASS: usize = 4_096;
     pub const EVENTS: usize = 1 << 20;
     pub const NAMES: usize = 1 << 20;
 }
@@ -217,6 +246,7 @@ const _: () = {
     assert!(size_of::<FlowKey>() == 48 && align_of::<FlowKey>() == 8);
     assert!(size_of::<Proxy>() == 16 && align_of::<Proxy>() == 8);
     assert!(size_of::<Socket>() == 40 + 88 && align_of::<Socket>() == 8);
+    assert!(size_of::<Bypass>() == 16 && align_of::<Bypass>() == 8);
     assert!(size_of::<ListenKey>() == 16 && align_of::<ListenKey>() == 8);
     assert!(size_of::<Event>() == 8 + 88 && align_of::<Event>() == 8);
     assert!(size_of::<Answer>() == 32 + ANSWER_BYTES && align_of::<Answer>() == 8);
@@ -225,7 +255,7 @@ const _: () = {
 #[cfg(feature = "user")]
 mod user {
     //! The daemon's side: which shapes may be read from, and written to, maps as bytes.
-    use super::{Event, FlowKey, ListenKey, Origin, Proxy, Socket};
+    use super::{Bypass, Event, FlowKey, ListenKey, Origin, Proxy, Socket};
 
     // SAFETY: like each of these: repr(C), made of integers only, without padding (asserted above), so every
     // bit pattern is a value and every byte is initialised.
@@ -236,6 +266,8 @@ mod user {
     unsafe impl aya::Pod for Proxy {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Socket {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Bypass {}
     // SAFETY: as above.
     unsafe impl aya::Pod for ListenKey {}
     // SAFETY: as above.
@@ -263,5 +295,20 @@ mod user {
             // SAFETY: as in `Event::from_bytes`.
             Some(unsafe { bytes.as_ptr().cast::<Self>().read_unaligned() })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Bypass;
+
+    #[test]
+    fn a_bypass_ends_by_itself_and_cannot_be_for_long() {
+        let bypass = |until| Bypass { until, number: 1 };
+        assert!(bypass(11).holds(10));
+        assert!(!bypass(10).holds(10) && !bypass(9).holds(10));
+        assert!(bypass(10 + Bypass::MOST).holds(10));
+        assert!(!bypass(11 + Bypass::MOST).holds(10));
+        assert!(!bypass(u64::MAX).holds(10) && !Bypass::default().holds(0));
     }
 }

@@ -21,7 +21,7 @@ use hoop_common::{
 use crate::field::{read_pointer, read32, write32};
 use crate::govern::{self, Governed};
 use crate::log::debug;
-use crate::{datagram, maps};
+use crate::{bypass, datagram, maps};
 
 pub const TCP: u32 = 6;
 const DNS: u16 = 53;
@@ -234,7 +234,7 @@ fn decide(ctx: &SockAddrContext, to: &Destination) -> Outcome {
         return Outcome::Refuse(None);
     };
     // Before anything else: a path that does not redirect leaves no origin behind.
-    socket.flags &= !flag::REDIRECTED;
+    socket.flags &= !(flag::REDIRECTED | flag::BYPASSED);
     if socket.flags & flag::EXEMPT != 0 {
         return Outcome::Pass;
     }
@@ -252,6 +252,12 @@ fn decide(ctx: &SockAddrContext, to: &Destination) -> Outcome {
     }
     if by.mode == mode::DISCOVER {
         govern::report(kind::PASSED, reason::NONE, &socket.origin);
+        return Outcome::Pass;
+    }
+    // Not for a socket that came from another cgroup: its packets count for that one.
+    if !by.passed && bypass::of_task(by.cgroup) {
+        socket.flags |= flag::BYPASSED;
+        govern::report(kind::PASSED, reason::BYPASS, &socket.origin);
         return Outcome::Pass;
     }
     redirect(ctx, socket, to, by.mode)

@@ -9,7 +9,7 @@ use hoop_common::{Event, Origin, Socket, mode};
 use crate::maps;
 
 /// Deepest level of the cgroup tree that is looked at; cgroups below count as their ancestor there.
-const LEVELS: i32 = 24;
+pub const LEVELS: i32 = 24;
 
 /// The cgroup of a socket and what holds for it.
 #[derive(Clone, Copy)]

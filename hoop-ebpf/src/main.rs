@@ -2,7 +2,7 @@
 //!
 //! Reading order is the order in which a socket meets them: made (`create`), connected
 //! (`connect`, `datagram`), its flow published before the SYN leaves (`flows`), asked for its peer
-//! (`peer`), its packets (`packets`). `maps` is what they share with the daemon, `govern` how a
+//! (`peer`), its packets (`packets`). `bypass` is where somebody broke the glass. `maps` is what they share with the daemon, `govern` how a
 //! mode is found and how events are reported.
 //!
 //! Everything fails closed: where a look-up fails, the operation is refused.
@@ -10,6 +10,7 @@
 #![no_std]
 #![no_main]
 
+mod bypass;
 mod connect;
 mod create;
 mod datagram;

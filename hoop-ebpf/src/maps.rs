@@ -7,7 +7,9 @@ use aya_ebpf::bindings::BPF_SK_STORAGE_GET_F_CREATE;
 use aya_ebpf::btf_maps::{HashMap, RingBuf, SkStorage};
 use aya_ebpf::helpers::generated::bpf_sk_storage_get;
 use aya_ebpf::macros::btf_map;
-use hoop_common::{Address, Answer, Event, FlowKey, ListenKey, Origin, Proxy, Socket, size};
+use hoop_common::{
+    Address, Answer, Bypass, Event, FlowKey, ListenKey, Origin, Proxy, Socket, size,
+};
 
 /// Per socket: who made it, and the origin of its redirected connection. Not an LRU keyed by
 /// cookie, which evicts live entries: storage lives exactly as long as its socket.
@@ -34,6 +36,10 @@ pub static RESOLVERS: HashMap<Address, u32, { size::RESOLVERS }> = HashMap::new(
 /// Ports on which a cgroup may accept connections in enforce mode.
 #[btf_map]
 pub static LISTEN: HashMap<ListenKey, u32, { size::LISTEN }> = HashMap::new();
+
+/// Cgroups for which somebody broke the glass. Written by root alone, the daemon alive or not.
+#[btf_map]
+pub static BYPASS: HashMap<u64, Bypass, { size::BYPASS }> = HashMap::new();
 
 #[btf_map]
 pub static EVENTS: RingBuf<Event, { size::EVENTS }> = RingBuf::new();

@@ -5,6 +5,9 @@
 //! 2. DNS to a configured resolver; or
 //! 3. TCP from a local port on which the cgroup may accept connections, and not a plain SYN.
 //!
+//! What was let pass by a bypass is let through in either direction until that ends, whatever the mode;
+//! from then on only resets are, so that both ends learn of it.
+//!
 //! Packets that belong to no full socket (resets for closed ports, TIME_WAIT) do not come here;
 //! they carry no data. IPv4 options (source routing would lead past the redirect) and IPv6
 //! extension headers are refused in enforce mode.
@@ -22,7 +25,7 @@ use hoop_common::{
 };
 
 use crate::field::{read_pointer, read32};
-use crate::{connect, govern, maps};
+use crate::{bypass, connect, govern, maps};
 
 const LEVELS: i32 = 24;
 const TCP: u8 = 6;
@@ -30,6 +33,7 @@ const UDP: u8 = 17;
 const DNS: u16 = 53;
 const SYN_ACK_BITS: u8 = 0x12;
 const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
 const PASS: i32 = 1;
 const DROP: i32 = 0;
 
@@ -66,12 +70,36 @@ pub fn hoop_egress(ctx: SkBuffContext) -> i32 {
         if socket.flags & flag::EXEMPT != 0 {
             return PASS;
         }
+        if socket.flags & flag::BYPASSED != 0 {
+            return bypassed(&ctx, &packet);
+        }
         let redirected = socket.flags & flag::REDIRECTED != 0;
         if redirected && packet.protocol == TCP && is_listener(&packet.destination) {
             return PASS;
         }
     }
     backstop(&ctx, &packet)
+}
+
+/// A packet of a connection that was let pass, in the direction out.
+#[inline(always)]
+fn bypassed(ctx: &SkBuffContext, packet: &Packet) -> i32 {
+    if passes(ctx, packet) {
+        return PASS;
+    }
+    // SAFETY: a plain helper call on the kernel's context.
+    let cgroup = unsafe { bpf_skb_cgroup_id(ctx.skb.skb) };
+    let port = ports(ctx, packet).map_or(0, |ports| ports.destination);
+    report(ctx, packet, port, cgroup);
+    DROP
+}
+
+#[inline(always)]
+fn passes(ctx: &SkBuffContext, packet: &Packet) -> bool {
+    if packet.protocol != TCP || packet.options {
+        return false;
+    }
+    bypass::of_packet(ctx) || flags(ctx, packet).is_some_and(|flags| flags & RST != 0)
 }
 
 #[inline(always)]
@@ -177,6 +205,20 @@ pub fn hoop_ingress(ctx: SkBuffContext) -> i32 {
     let Some(packet) = packet(&ctx) else {
         return PASS;
     };
+    if packet.protocol == TCP {
+        let sk = read_pointer!(ctx.skb.skb, __sk_buff, __bindgen_anon_2);
+        // SAFETY: the context's socket, checked for null.
+        let socket = if sk.is_null() {
+            None
+        } else {
+            unsafe { maps::known_socket(sk) }
+        };
+        let bypassed = socket.is_some_and(|socket| socket.flags & flag::BYPASSED != 0);
+        // What the server still sends would be read by a client that may no longer ask.
+        if bypassed && !passes(&ctx, &packet) {
+            return DROP;
+        }
+    }
     if packet.protocol != UDP {
         return PASS;
     }
@@ -269,11 +311,14 @@ fn ports(ctx: &SkBuffContext, packet: &Packet) -> Option<Ports> {
 /// A segment that opens a connection, which only the connect hook may allow; unreadable counts.
 #[inline(always)]
 fn plain_syn(ctx: &SkBuffContext, packet: &Packet) -> bool {
+    flags(ctx, packet).is_none_or(|flags| flags & SYN_ACK_BITS == SYN)
+}
+
+/// The flags of a TCP segment (RFC 9293 §3.1).
+#[inline(always)]
+fn flags(ctx: &SkBuffContext, packet: &Packet) -> Option<u8> {
     const FLAGS: usize = 13;
-    match ctx.load::<u8>(packet.offset as usize + FLAGS) {
-        Ok(flags) => flags & SYN_ACK_BITS == SYN,
-        Err(_) => true,
-    }
+    ctx.load::<u8>(packet.offset as usize + FLAGS).ok()
 }
 
 /// Exactly what the connect hook wrote: under source routing the header holds the first hop.

@@ -29,7 +29,7 @@ use crate::decide::{Code, Decided, Decider, Permitted, Question, Refusal, Retry,
 use crate::handover::Freeze;
 use crate::identify::Identity;
 use crate::ids::{Epochs, ExchangeId};
-use crate::mask::{Catalog, Masker, Masking, Rules};
+use crate::mask::{Catalog, KubernetesMasks, Masker, Masking, Rules};
 use crate::record::{RecordError, Recorded, SessionRecorder};
 use crate::terminate::{
     Bulk, ClientGate, End, Event, Gate, Grant, Protocol, Replies, Request, SessionError, Side,
@@ -81,6 +81,8 @@ pub struct Rulebook {
     pub epoch: u64,
     pub decider: Arc<Decider>,
     pub masks: Arc<Rules>,
+    /// Of a resource that is an API server: what its objects are masked by.
+    pub objects: Option<Arc<KubernetesMasks>>,
     /// How often a client that waits for people hears that it does.
     pub remind: Duration,
 }
@@ -119,8 +121,10 @@ pub async fn run<P: Protocol>(protocol: P, context: Context) -> End {
     let rules = rulebook.borrow_and_update().clone();
     subject.epochs.policy = rules.epoch;
     recorder.redact(rules.masks.detection().cloned());
+    recorder.redact_objects(rules.objects.clone());
     let mut masker = Masker::new(rules.masks.clone());
     // What observe mode would have masked passes; the recording is masked all the same.
+    masker.set_objects(rules.objects.clone());
     masker.observe(subject.mode == Mode::Observe);
     let mut session = Session {
         protocol,
@@ -292,6 +296,7 @@ impl<P: Protocol> Session<P> {
                 }
                 self.cancel_question()
             }
+            Event::Impatient(exchange) => self.hold_no_longer(exchange),
             Event::Transferred(transfer) => Ok(self.recorder.transferred(&transfer)?),
             Event::HalfClosed(Side::Client) | Event::Closed => Err(Ended(End::Finished)),
             Event::HalfClosed(Side::Upstream) => Err(Ended(End::Broken(
@@ -396,6 +401,8 @@ impl<P: Protocol> Session<P> {
         self.rules = self.rulebook.borrow_and_update().clone();
         self.subject.epochs.policy = self.rules.epoch;
         self.masker.set_rules(self.rules.masks.clone());
+        self.masker.set_objects(self.rules.objects.clone());
+        self.recorder.redact_objects(self.rules.objects.clone());
         let detection = self.rules.masks.detection();
         self.recorder.redact(detection.cloned());
     }

@@ -152,22 +152,7 @@ fn state(world: &World, question: &str) -> String {
 
 /// `hoop approvals …` as that person.
 fn by(world: &World, person: &str, arguments: &[&str]) -> Ran {
-    let mut setpriv = world.place.command("outside", None, "setpriv").unwrap();
-    setpriv.args([
-        "--reuid",
-        account(person),
-        "--regid",
-        "nogroup",
-        "--clear-groups",
-        "--",
-    ]);
-    setpriv
-        .arg(hoop_tests::program("hoop").unwrap())
-        .arg("approvals");
-    setpriv
-        .args(arguments)
-        .env("HOOP_CONFIG", &world.state.config);
-    hoop_tests::run(&mut setpriv, "", PATIENCE).unwrap()
+    world.approvals(account(person), arguments).unwrap()
 }
 
 fn approve(world: &World, question: &str) {

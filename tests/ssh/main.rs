@@ -121,22 +121,7 @@ fn held(world: &World, marker: &str) -> String {
 
 /// `hoop approvals …` as the person who may.
 fn ada(world: &World, arguments: &[&str]) -> Ran {
-    let mut setpriv = world.place.command("outside", None, "setpriv").unwrap();
-    setpriv.args([
-        "--reuid",
-        "games",
-        "--regid",
-        "nogroup",
-        "--clear-groups",
-        "--",
-    ]);
-    setpriv
-        .arg(hoop_tests::program("hoop").unwrap())
-        .arg("approvals");
-    setpriv
-        .args(arguments)
-        .env("HOOP_CONFIG", &world.state.config);
-    hoop_tests::run(&mut setpriv, "", PATIENCE).unwrap()
+    world.approvals("games", arguments).unwrap()
 }
 
 fn held_for_people(world: &World) {

@@ -54,25 +54,38 @@ impl Authority {
         self.folder.join("ca.pem")
     }
 
+    /// For a server of that name.
     pub fn sign(&self, name: &str) -> Result<Certificate> {
+        let alternative = format!("subjectAltName=DNS:{name}");
+        let extensions = [&alternative, "extendedKeyUsage=serverAuth"];
+        self.sign_with(name, &format!("/CN={name}"), &extensions)
+    }
+
+    /// For a client whose certificate says who it is, `/O=group/CN=name`.
+    pub fn sign_client(&self, file: &str, subject: &str) -> Result<Certificate> {
+        self.sign_with(file, subject, &["extendedKeyUsage=clientAuth"])
+    }
+
+    /// With any subject and extensions, in the words of openssl.
+    pub fn sign_with(&self, file: &str, subject: &str, extensions: &[&str]) -> Result<Certificate> {
         let made = Certificate {
-            certificate: self.folder.join(format!("{name}.pem")),
-            key: self.folder.join(format!("{name}.key")),
+            certificate: self.folder.join(format!("{file}.pem")),
+            key: self.folder.join(format!("{file}.key")),
         };
         let mut openssl = Command::new("openssl");
         openssl
             .args(["req", "-x509", "-days", "30"])
-            .arg("-subj")
-            .arg(format!("/CN={name}"));
+            .args(["-subj", subject]);
         openssl
             .args(KEY)
             .arg("-CA")
             .arg(self.pem())
             .arg("-CAkey")
             .arg(self.folder.join("ca.key"));
-        openssl.args(["-addext", &format!("subjectAltName=DNS:{name}")]);
+        for extension in extensions {
+            openssl.args(["-addext", extension]);
+        }
         openssl.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
-        openssl.args(["-addext", "extendedKeyUsage=serverAuth"]);
         openssl
             .arg("-keyout")
             .arg(&made.key)

@@ -169,7 +169,8 @@ fn hosts(net: u8) -> String {
         "127.0.0.1 localhost\n::1 localhost\n\
          127.80.{net}.10 db.prod.internal\n\
          127.80.{net}.20 idp.prod.internal\n\
-         127.80.{net}.30 web1.prod.internal\n"
+         127.80.{net}.30 web1.prod.internal\n\
+         127.80.{net}.40 kubernetes.prod.internal\n"
     )
 }
 

@@ -33,6 +33,8 @@ pub struct Settings {
     /// The login of the SSH resource, as the file has it; without one there is no such server.
     /// `FOLDER` stands for the world's folder.
     pub ssh: Option<&'static str>,
+    /// Whether there is a Kubernetes cluster, and more lines for its resource.
+    pub kubernetes: Option<&'static str>,
     /// More lines for the end of the file.
     pub more: String,
     /// How much the daemon logs.
@@ -93,6 +95,7 @@ impl Default for Settings {
             console: String::new(),
             people: Vec::new(),
             ssh: None,
+            kubernetes: None,
             more: String::new(),
             log: "info",
         }
@@ -167,6 +170,17 @@ impl Settings {
                 "[[resource]]\nname = \"web\"\nprotocol = \"ssh\"\nhosts = [\"{}\"]\n\
                  known_hosts = \"{folder}/sshd/users_known_hosts\"\nlogin = {login}\n\n",
                 crate::sshd::HOST,
+            );
+        }
+        if let Some(more) = self.kubernetes {
+            let certificates = format!("{folder}/kubernetes/certificates");
+            text += &format!(
+                "[[resource]]\nname = \"prod\"\nprotocol = \"kubernetes\"\nhosts = [\"{host}\"]\n\
+                 port = {port}\nca = \"{certificates}/ca.pem\"\n\
+                 login = {{ certificate = \"{certificates}/hoop.pem\", key = {{ file = \"{certificates}/hoop.key\" }}, impersonate = {{}} }}\n\
+                 {more}\n\n",
+                host = crate::kubernetes::HOST,
+                port = crate::kubernetes::PORT,
             );
         }
         for (columns, how) in &self.masks {

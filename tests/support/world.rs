@@ -13,6 +13,7 @@ use crate::certificates::Authority;
 use crate::daemon::{self, Daemon};
 use crate::files;
 use crate::issuer::Issuer;
+use crate::kubernetes::{self, Kubernetes};
 use crate::place::Place;
 use crate::postgres::{DATABASE, HOST, PASSWORD, Postgres, ROLE};
 use crate::ran::{self, Ran};
@@ -27,6 +28,7 @@ pub struct World {
     pub issuer: Issuer,
     pub postgres: Postgres,
     pub sshd: Option<Sshd>,
+    pub kubernetes: Option<Kubernetes>,
     pub authority: Authority,
     pub state: State,
     pub settings: Settings,
@@ -48,6 +50,11 @@ impl World {
         if let Some(sshd) = &sshd {
             sshd::write_client_settings(&place, sshd, &place.path("known_hosts"))?;
         }
+        let cluster = settings.kubernetes.map(|_| Kubernetes::start(&place));
+        let kubernetes = cluster.transpose()?;
+        if let Some(kubernetes) = &kubernetes {
+            kubernetes.let_hoop_in(&place)?;
+        }
         let issuer = Issuer::start(&place, &settings)?;
         let mut agents = BTreeMap::new();
         for agent in &settings.agents {
@@ -68,6 +75,12 @@ impl World {
                 PATIENCE,
             )?
             .ok()?;
+        }
+        if let Some(kubernetes) = &kubernetes {
+            let home = kubernetes.agent_home()?.display().to_string();
+            let arguments = ["trust", "kubeconfig", "--home", &home];
+            let mut hoop = daemon::hoop(&place.mounts, &written.config, &arguments)?;
+            ran::run(&mut hoop, "", PATIENCE)?.ok()?;
         }
         let environment = [
             ("PGHOST", HOST.to_owned()),
@@ -92,6 +105,7 @@ impl World {
             issuer,
             postgres,
             sshd,
+            kubernetes,
             authority,
             state,
             settings,
@@ -140,9 +154,40 @@ impl World {
         Ok(command)
     }
 
+    /// A client of Kubernetes: past hoop with a certificate of the cluster's, as an agent with a
+    /// kubeconfig whose credential nobody knows.
+    pub fn kubernetes(&self, who: Who<'_>, client: &str) -> Result<Command> {
+        let cluster = self.kubernetes.as_ref().context("no cluster")?;
+        if who == Who::Direct {
+            return cluster.command(&self.place, client);
+        }
+        let program = kubernetes::program(client)?;
+        let mut command = self.state.command(who, program)?;
+        command.env_remove("KUBECONFIG");
+        command.env("HOME", cluster.agent_home()?);
+        Ok(command)
+    }
+
     /// `hoop SUBCOMMAND …` with this world's configuration.
     pub fn hoop(&self, arguments: &[&str]) -> Result<Ran> {
         ran::run(&mut self.hoop_command(arguments)?, "", PATIENCE)
+    }
+
+    /// `hoop approvals …` as one of this host's accounts, whom the configuration makes a person.
+    pub fn approvals(&self, account: &str, arguments: &[&str]) -> Result<Ran> {
+        let mut setpriv = self.place.command("outside", None, "setpriv")?;
+        let becoming = [
+            "--reuid",
+            account,
+            "--regid",
+            "nogroup",
+            "--clear-groups",
+            "--",
+        ];
+        setpriv.args(becoming).arg(files::program("hoop")?);
+        setpriv.arg("approvals").args(arguments);
+        setpriv.env("HOOP_CONFIG", &self.state.config);
+        ran::run(&mut setpriv, "", PATIENCE)
     }
 
     pub fn hoop_command(&self, arguments: &[&str]) -> Result<Command> {

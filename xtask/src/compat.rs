@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::products::{self, Profile};
 use crate::{setup, shell};
 
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub struct Arguments {
     /// Only this suite; may be given several times
     #[arg(long = "suite", value_name = "NAME")]
@@ -22,11 +22,15 @@ pub struct Arguments {
     /// The quicker suites
     #[arg(long)]
     quick: bool,
+    /// The suites of SSH instead of PostgreSQL's
+    #[arg(long)]
+    ssh: bool,
     /// Only fetch and build the suites
     #[arg(long)]
     fetch: bool,
-    /// Instead of suites: a result of 1 GB, a parameter of 500 MB, and an hour without a word
-    #[arg(long, conflicts_with_all = ["suites", "quick", "fetch"])]
+    /// Instead of suites: a result of 1 GB, a parameter of 500 MB, and an hour without a word. With
+    /// --ssh: the suites with 100,000 files and one of 5 GB
+    #[arg(long, conflicts_with_all = ["quick", "fetch"])]
     long: bool,
 }
 
@@ -37,10 +41,13 @@ const LONG: [(&str, &str); 2] = [("HOOP_VOLUME_MB", "1000"), ("HOOP_IDLE_SECONDS
 #[derive(Clone, Debug, Deserialize)]
 struct Suite {
     name: String,
+    #[serde(default)]
+    server: Server,
     registry: Registry,
     package: String,
     version: String,
-    /// Of the archive, in hexadecimal.
+    /// Of the archive, in hexadecimal; only what is fetched is pinned.
+    #[serde(default)]
     sha256: String,
     quick: bool,
     #[serde(default)]
@@ -53,12 +60,29 @@ enum Registry {
     Pypi,
     Crates,
     Npm,
+    /// `cargo xtask setup` installs it.
+    Debian,
+    /// A script of tests/compat/ssh.
+    Ours,
+}
+
+/// What the clients of a suite speak to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Server {
+    #[default]
+    Postgres,
+    Ssh,
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     setup::require_root("the compatibility run")?;
-    setup::ensure()?;
-    if arguments.long {
+    setup::ensure_for_compat()?;
+    if arguments.long && !arguments.ssh {
+        ensure!(
+            arguments.suites.is_empty(),
+            "--long runs PostgreSQL's suites as they are; with --ssh it makes those of SSH long"
+        );
         return long();
     }
     let suites = chosen(arguments)?;
@@ -75,6 +99,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     world.arg("compat").arg("--folder").arg(&folder);
     for suite in suites {
         world.arg("--suite").arg(suite.name);
+    }
+    if arguments.long {
+        world.arg("--long");
     }
     shell::run(&mut world)
 }
@@ -99,8 +126,12 @@ fn chosen(arguments: &Arguments) -> Result<Vec<Suite>> {
             bail!("no suite {name:?}; there are {}", known.join(", "));
         }
     }
+    let server = match arguments.ssh {
+        true => Server::Ssh,
+        false => Server::Postgres,
+    };
     let named = |suite: &Suite| match arguments.suites.as_slice() {
-        [] => suite.quick || !arguments.quick,
+        [] => (suite.server == server) && (suite.quick || !arguments.quick),
         names => names.contains(&suite.name),
     };
     Ok(suites.into_iter().filter(named).collect())
@@ -113,12 +144,19 @@ fn here(name: &str) -> PathBuf {
 impl Suite {
     /// Fetches it and what it needs, unless this version is there.
     fn ensure(&self, folder: &Path) -> Result<()> {
+        if self.server == Server::Ssh {
+            // Scripts of ours among them run in it.
+            setup::python_environment(&folder.join("python"), &here("requirements.txt"))?;
+        }
         match self.registry {
             Registry::Pypi => {
                 setup::python_environment(&folder.join("python"), &here("requirements.txt"))?;
             }
             Registry::Npm => node_modules(folder)?,
             Registry::Crates => {}
+            Registry::Debian | Registry::Ours => {
+                return Ok(std::fs::create_dir_all(folder.join(&self.name))?);
+            }
         }
         let place = folder.join(&self.name);
         let stamp = place.join(".hoop-fetched");
@@ -144,6 +182,7 @@ impl Suite {
             Registry::Pypi => self.pypi_source(folder, &download)?,
             Registry::Crates => self.crates_source(&download)?,
             Registry::Npm => self.npm_source(&download)?,
+            Registry::Debian | Registry::Ours => bail!("there is nothing to fetch"),
         };
         self.check(&archive)?;
         let sources = place.join("sources");
@@ -160,6 +199,7 @@ impl Suite {
             Registry::Pypi => python_tests(&sources, place)?,
             Registry::Crates => rust_tests(&sources, place, &folder.join("cargo"))?,
             Registry::Npm => self.node_tests(&sources, place)?,
+            Registry::Debian | Registry::Ours => {}
         }
         std::fs::remove_dir_all(download)?;
         Ok(())
@@ -348,10 +388,15 @@ mod tests {
         let all = Arguments {
             suites: Vec::new(),
             quick: false,
+            ssh: false,
             fetch: false,
             long: false,
         };
-        assert!(chosen(&all).unwrap().len() > 3);
+        let count = |ssh| {
+            let arguments = Arguments { ssh, ..all.clone() };
+            chosen(&arguments).unwrap().len()
+        };
+        assert!(count(false) > 3 && count(true) > 3);
         let quick = Arguments { quick: true, ..all };
         assert!(!chosen(&quick).unwrap().is_empty());
         let unknown = Arguments {

@@ -59,15 +59,19 @@ impl Toolchain {
         };
         command.current_dir(folder());
         // What the cargo above us set is about the host's programs.
-        for variable in [
-            "RUSTUP_TOOLCHAIN",
-            "CARGO",
-            "CARGO_ENCODED_RUSTFLAGS",
-            "CARGO_TARGET_DIR",
-        ] {
+        for variable in ["RUSTUP_TOOLCHAIN", "CARGO", "CARGO_TARGET_DIR"] {
             command.env_remove(variable);
         }
-        command.env("RUSTFLAGS", "-C debuginfo=2 -C link-arg=--btf");
+        // The object is embedded, and its type information names the files that it was made of: not
+        // by where they lie on this machine.
+        let mapped = |from: PathBuf, to| format!("--remap-path-prefix={}={to}", from.display());
+        let home = cargo_programs().and_then(|bin| Some(bin.parent()?.to_path_buf()));
+        let mut flags = vec!["-Cdebuginfo=2".to_owned(), "-Clink-arg=--btf".to_owned()];
+        flags.extend(home.map(|home| mapped(home, "/cargo")));
+        flags.push(mapped(shell::root(), "/hoop"));
+        // A unit separator, so that folders with blanks in their names are one argument.
+        command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
+        command.env_remove("RUSTFLAGS");
         command.env("PATH", path());
         command
     }

@@ -7,6 +7,7 @@ mod compat;
 mod demo;
 mod fuzz;
 mod kernel;
+mod kubernetes;
 mod load;
 mod package;
 mod products;

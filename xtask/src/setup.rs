@@ -7,13 +7,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{kernel, shell};
+use crate::{kernel, kubernetes, shell};
 
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Only say what is missing, and fail if anything is
     #[arg(long)]
     check: bool,
+    /// Build a real Kubernetes API server and its clients as well: half an hour the first time
+    #[arg(long)]
+    kubernetes: bool,
 }
 
 /// One thing that must be there, how to see that it is, and the Debian packages that bring it.
@@ -28,6 +31,7 @@ struct Part {
 enum Needed {
     Always,
     ForBench,
+    ForCompat,
 }
 
 const PARTS: &[Part] = &[
@@ -116,6 +120,15 @@ const PARTS: &[Part] = &[
         needed: Needed::Always,
     },
     Part {
+        name: "OpenSSH's regression tests, and curl with libssh2 (what `compat --ssh` runs)",
+        packages: &["openssh-tests", "curl"],
+        present: || {
+            let tests = Path::new("/usr/lib/openssh/regress/test-exec.sh").exists();
+            tests && shell::found("curl")
+        },
+        needed: Needed::ForCompat,
+    },
+    Part {
         name: "ip (network namespaces)",
         packages: &["iproute2"],
         present: || shell::found("ip"),
@@ -136,6 +149,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         if kernel::toolchain_present().is_none() {
             missing.push("a toolchain for the kernel object");
         }
+        if arguments.kubernetes {
+            missing.extend(kubernetes::missing()?);
+        }
         if missing.is_empty() {
             println!("setup: nothing is missing");
             return Ok(());
@@ -146,6 +162,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         );
     }
     ensure_for_bench()?;
+    ensure_for_compat()?;
     println!("setup: PostgreSQL tools in {}", show(postgres_tools()));
     println!("setup: Python packages in {}", python_folder().display());
     println!(
@@ -153,6 +170,13 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         kernel::toolchain_present().unwrap_or_else(|| "(nothing)".to_owned())
     );
     println!("setup: libclang in {}", show(libclang()));
+    if arguments.kubernetes {
+        kubernetes::ensure()?;
+        println!(
+            "setup: Kubernetes' programs in {}",
+            kubernetes::linked().display()
+        );
+    }
     println!("setup: done");
     Ok(())
 }
@@ -171,7 +195,13 @@ pub fn ensure() -> Result<()> {
 
 /// The same, and what only the bench compares with.
 pub fn ensure_for_bench() -> Result<()> {
-    packages(|_| true)?;
+    packages(|part| part.needed != Needed::ForCompat)?;
+    ensure()
+}
+
+/// The same, and what only the suites of SSH need.
+pub fn ensure_for_compat() -> Result<()> {
+    packages(|part| part.needed != Needed::ForBench)?;
     ensure()
 }
 

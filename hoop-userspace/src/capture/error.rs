@@ -54,6 +54,10 @@ pub enum CaptureError {
         to: u64,
         slice: u64,
     },
+    #[error(
+        "nothing of this version of hoop is pinned below {0}: either nothing is governed here, or an older hoop governs; is capture.pins the daemon's, and are you root?"
+    )]
+    NoBypass(PathBuf),
     #[error("cannot change the map {map}: {source}")]
     Map { map: &'static str, source: MapError },
     #[error("more entries for the map {map} than it holds ({most})")]

@@ -35,6 +35,8 @@ pub enum Verdict {
     Passed,
     /// Observe mode, and no daemon was listening.
     PassedWithoutDaemon,
+    /// Somebody broke the glass.
+    Bypassed,
     /// Observe mode; in enforce mode the socket's kind would have been refused.
     PassedUnusualSocket,
 }
@@ -184,6 +186,7 @@ fn reported(event: Event) -> Option<Observed> {
             let verdict = match event.reason {
                 reason::NO_DAEMON => Verdict::PassedWithoutDaemon,
                 reason::SOCKET_KIND => Verdict::PassedUnusualSocket,
+                reason::BYPASS => Verdict::Bypassed,
                 _ => Verdict::Passed,
             };
             Some(Observed::Connect { origin, verdict })

@@ -16,6 +16,7 @@ use hoop_common::{Address, FlowKey, ListenKey, Origin, Proxy, Socket, flag};
 
 use crate::config;
 
+mod bypass;
 mod error;
 mod events;
 mod inherited;
@@ -25,12 +26,16 @@ mod object;
 mod pins;
 mod probe;
 mod rules;
+pub mod sockets;
 pub(crate) mod sys;
 
+pub use bypass::{Bypasses, boot_now};
 pub use error::CaptureError;
 pub use events::{Events, Observed, Reason, Verdict, address, destination, kernel_address};
 pub use inherited::close_inherited_on_exec;
 pub use links::HookHealth;
+pub use probe::{Feature, features};
+pub use sys::{Clock, clock};
 
 /// The daemon's hold on the kernel programs.
 pub struct Capture {
@@ -109,9 +114,16 @@ impl Capture {
         Ok(capture)
     }
 
+    /// Has the kernel verify every program, with maps of their own, and lets go of all of it: nothing
+    /// is attached or pinned. Says how many programs that were.
+    pub fn rehearse() -> Result<usize, CaptureError> {
+        let object = object::load(None)?;
+        Ok(object.programs().count())
+    }
+
     /// Whether this kernel takes this build's programs, with the maps that are pinned where they
     /// are of this layout. Attaches and pins nothing.
-    pub fn rehearse(config: &config::Capture) -> Result<(), CaptureError> {
+    pub fn rehearse_takeover(config: &config::Capture) -> Result<(), CaptureError> {
         links::Slice::open(&slice_path(config)?)?;
         probe::kernel()?;
         let maps = pins::Pins::at(&config.pins).maps();
@@ -121,6 +133,11 @@ impl Capture {
     /// What the listeners carry.
     pub fn nonce(&self) -> u64 {
         self.nonce
+    }
+
+    /// Whether pins there would be in a BPF file system.
+    pub fn has_bpf_fs(pins: &Path) -> bool {
+        pins::under_bpffs(pins)
     }
 
     /// Removes all links and maps that any version pinned: governance ends.
@@ -133,6 +150,23 @@ impl Capture {
         let slice = links::Slice::open(&slice_path(config)?).ok();
         let folder = pins::Pins::at(&config.pins).links();
         Ok(links::pinned_health(&folder, slice.as_ref()))
+    }
+
+    /// The ports of the listeners that are pinned, whether or not a daemon runs.
+    pub fn pinned_ports(config: &config::Capture) -> Result<Vec<u16>, CaptureError> {
+        let proxies: HashMap<MapData, u64, Proxy> = pinned(config, "PROXIES")?;
+        let found = proxies.iter().filter_map(Result::ok);
+        Ok(found.flat_map(|(_, p)| [p.port4, p.port6]).collect())
+    }
+
+    /// The resolvers that are pinned, whether or not a daemon runs.
+    pub fn pinned_resolvers(config: &config::Capture) -> Result<Vec<IpAddr>, CaptureError> {
+        let resolvers: HashMap<MapData, Address, u32> = pinned(config, "RESOLVERS")?;
+        Ok(resolvers
+            .keys()
+            .filter_map(Result::ok)
+            .map(address)
+            .collect())
     }
 
     /// Makes a listener on loopback the one that connections of its network namespace are
@@ -201,6 +235,13 @@ impl Capture {
         };
         gone.iter()
             .try_for_each(|key| rules::removed("PROXIES", inner.proxies.remove(key)))
+    }
+
+    /// The ports of all listeners, this daemon's and those that an earlier one left.
+    pub fn ports(&self) -> Vec<u16> {
+        let inner = self.inner();
+        let proxies = inner.proxies.iter().filter_map(Result::ok);
+        proxies.flat_map(|(_, p)| [p.port4, p.port6]).collect()
     }
 
     /// Takes a redirected connection's origin; it can be taken once. A failed look-up counts as
@@ -301,6 +342,17 @@ where
 {
     let map = object.take_map(name).ok_or(CaptureError::NoMap(name))?;
     M::try_from(map).map_err(|source| CaptureError::Map { map: name, source })
+}
+
+/// A map of what is pinned.
+fn pinned<K: aya::Pod, V: aya::Pod>(
+    config: &config::Capture,
+    name: &'static str,
+) -> Result<HashMap<MapData, K, V>, CaptureError> {
+    let folder = pins::Pins::at(&config.pins).maps();
+    let data = MapData::from_pin(folder.join(name))
+        .map_err(|source| CaptureError::Maps { source, folder })?;
+    HashMap::try_from(Map::HashMap(data)).map_err(|source| CaptureError::Map { map: name, source })
 }
 
 fn nonce() -> Result<u64, CaptureError> {

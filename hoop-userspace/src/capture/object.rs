@@ -20,6 +20,7 @@ pub const MAPS: &[&str] = &[
     "PROXIES",
     "RESOLVERS",
     "LISTEN",
+    "BYPASS",
     "EVENTS",
     "NAMES",
 ];

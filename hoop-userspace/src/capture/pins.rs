@@ -81,7 +81,7 @@ impl Pins {
 }
 
 /// Whether the nearest existing ancestor is in a BPF file system.
-fn under_bpffs(path: &Path) -> bool {
+pub fn under_bpffs(path: &Path) -> bool {
     path.ancestors()
         .find(|p| p.exists())
         .is_some_and(sys::is_bpffs)

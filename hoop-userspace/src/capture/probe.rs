@@ -1,7 +1,8 @@
 //! What this kernel can do: asked feature by feature, never by its version.
 
+use aya::maps::MapType;
 use aya::programs::ProgramType;
-use aya::sys::{BpfHelper, is_helper_supported};
+use aya::sys::{BpfHelper, is_helper_supported, is_map_supported, is_program_supported};
 
 use super::CaptureError;
 
@@ -43,7 +44,50 @@ const NEEDED: &[(ProgramType, BpfHelper, &str)] = &[
         BpfHelper::BPF_FUNC_ringbuf_reserve,
         "ring buffers (Linux 5.8)",
     ),
+    (
+        ProgramType::CgroupSockAddr,
+        BpfHelper::BPF_FUNC_ktime_get_boot_ns,
+        "the clock of bypasses (Linux 5.8)",
+    ),
 ];
+
+const PROGRAMS: &[(ProgramType, &str)] = &[
+    (ProgramType::CgroupSockAddr, "connect and sendmsg programs"),
+    (ProgramType::CgroupSock, "programs at socket creation"),
+    (ProgramType::CgroupSkb, "packet programs of cgroups"),
+    (ProgramType::SockOps, "sockops programs"),
+];
+
+const MAPS: &[(MapType, &str)] = &[
+    (MapType::Hash, "hash maps"),
+    (MapType::RingBuf, "ring buffer maps"),
+    (MapType::SkStorage, "socket storage maps"),
+];
+
+/// Something that hoop needs of the kernel.
+#[derive(Clone, Debug)]
+pub struct Feature {
+    pub name: &'static str,
+    /// `None`: the kernel cannot be asked.
+    pub there: Option<bool>,
+}
+
+/// All that hoop needs, each asked for. Needs root.
+pub fn features() -> Vec<Feature> {
+    let programs = PROGRAMS.iter().map(|(kind, name)| Feature {
+        name,
+        there: is_program_supported(*kind).ok(),
+    });
+    let maps = MAPS.iter().map(|(kind, name)| Feature {
+        name,
+        there: is_map_supported(*kind).ok(),
+    });
+    let helpers = NEEDED.iter().map(|(program, helper, name)| Feature {
+        name,
+        there: is_helper_supported(*program, *helper).ok(),
+    });
+    programs.chain(maps).chain(helpers).collect()
+}
 
 /// Fails with everything that is missing.
 pub fn kernel() -> Result<(), CaptureError> {

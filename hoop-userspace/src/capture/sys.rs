@@ -236,6 +236,38 @@ pub fn now() -> u64 {
         .map_or(0, |nanos| u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
+/// Nanoseconds since the host started, those asleep included: the clock of a bypass.
+pub fn boot_now() -> u64 {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME);
+    now.map(|t| std::time::Duration::from(t).as_nanos())
+        .map_or(u64::MAX, |nanos| u64::try_from(nanos).unwrap_or(u64::MAX))
+}
+
+/// The host's clock, as the kernel keeps it (adjtimex(2)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clock {
+    /// Somebody adjusts it (no STA_UNSYNC).
+    pub synchronised: bool,
+    /// By how much it may be off, in microseconds, as whoever adjusts it believes.
+    pub worst_error_us: i64,
+}
+
+/// Only reads.
+pub fn clock() -> io::Result<Clock> {
+    // SAFETY: `timex` is made of integers, of which all zeros is a value; no mode is set, so that
+    // the call changes nothing.
+    let mut timex: libc::timex = unsafe { std::mem::zeroed() };
+    // SAFETY: the struct is writable and of the kernel's layout.
+    let state = unsafe { libc::adjtimex(&raw mut timex) };
+    if state < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(Clock {
+        synchronised: timex.status & libc::STA_UNSYNC == 0,
+        worst_error_us: timex.maxerror,
+    })
+}
+
 /// The file system's magic number at a path.
 pub fn is_bpffs(path: &Path) -> bool {
     nix::sys::statfs::statfs(path)

@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use super::control::DaemonArg;
 use crate::keeper::control::Ask;
+use crate::keeper::status::BypassStatus;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -77,5 +78,15 @@ pub fn run(args: Args) -> Result<ExitCode> {
     } else {
         println!("{shown} was suspended already");
     }
+    bypasses(&daemon);
     Ok(ExitCode::SUCCESS)
+}
+
+/// What goes past hoop meanwhile is said wherever agents are stopped or let go on.
+fn bypasses(daemon: &DaemonArg) {
+    let answer = daemon.ask(&Ask::Bypasses).unwrap_or_default();
+    let bypasses: Vec<BypassStatus> = serde_json::from_value(answer).unwrap_or_default();
+    for bypass in bypasses {
+        eprintln!("{}", bypass.line());
+    }
 }

@@ -127,6 +127,16 @@ fn text(status: &Status) -> String {
         "Sessions that ended with their identity",
         i.ended,
     );
+    page.one(
+        "hoop_bypasses",
+        "gauge",
+        "Agents for which the glass is broken",
+        status.bypasses.len() as u64,
+    );
+    for bypass in &status.bypasses {
+        let labels = format!("agent=\"{}\"", bypass.agent);
+        page.labelled("hoop_bypass_seconds_left", &labels, bypass.left_s as f64);
+    }
     for agent in &status.agents {
         let labels = format!("agent=\"{}\"", agent.name);
         page.labelled(

@@ -6,26 +6,34 @@
 
 mod agent;
 mod approvals;
+mod break_glass;
 mod capture;
 mod check;
 mod console;
 mod control;
 mod discover;
+mod doctor;
 mod events;
 mod exec;
+mod generate;
 mod home;
 mod log;
 mod mask;
 mod metrics;
 mod pipe;
 mod policy;
+mod policy_expect;
+mod policy_replay;
 mod replay;
+mod report;
 mod run;
 mod sessions;
 mod since;
 mod status;
 mod trust;
+mod trust_kube;
 mod trust_ssh;
+mod trust_undo;
 mod upgrade;
 mod verify;
 mod whoami;
@@ -34,7 +42,7 @@ mod worker;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// Where the configuration is, unless `--config` says otherwise.
 pub const DEFAULT_CONFIG: &str = "/etc/hoop/hoop.toml";
@@ -58,6 +66,8 @@ enum Command {
     Policy(policy::Args),
     /// Show what the daemon governs, and whether it is well
     Status(status::Args),
+    /// Look for whatever keeps hoop from holding agents back, with the command that mends it
+    Doctor(doctor::Args),
     /// List what agents in discover mode reached, and what was refused to others
     Discover(discover::Args),
     /// What the masks leave of a value or a result, without touching any server
@@ -70,6 +80,8 @@ enum Command {
     Sessions(sessions::Args),
     /// Show one session as it happened
     Replay(replay::Args),
+    /// Count what was refused, asked about or masked, with what would let it through
+    Report(report::Args),
     /// Say whether recordings are as they were written
     Verify(verify::Args),
     /// Show what the daemon noted outside any session
@@ -80,10 +92,17 @@ enum Command {
     Console(console::Args),
     /// Have another build take over from the running daemon, without ending a session
     Upgrade(upgrade::Args),
+    /// Let an agent's connections past hoop for a while, in an emergency
+    BreakGlass(break_glass::Args),
     /// Start a program by hand in an agent's cgroup
     Exec(exec::Args),
     /// Give clients the CA that vouches for hoop, and take it back
     Trust(trust::Args),
+    /// Print what completes this command line in a shell
+    Completions(generate::Completions),
+    /// Write the manual's pages; the package holds them
+    #[command(hide = true)]
+    Manual(generate::Manual),
     /// The kernel programs by hand, where no daemon runs
     #[command(hide = true)]
     Capture(capture::Args),
@@ -119,19 +138,24 @@ pub fn main() -> ExitCode {
         Command::Whoami(args) => whoami::run(args),
         Command::Policy(args) => policy::run(args),
         Command::Status(args) => status::run(args),
+        Command::Doctor(args) => doctor::run(args),
         Command::Discover(args) => discover::run(args),
         Command::Mask(args) => mask::run(args),
         Command::Agent(args) => agent::run(args),
         Command::Metrics(args) => metrics::run(args),
         Command::Sessions(args) => sessions::run(args),
         Command::Replay(args) => replay::run(args),
+        Command::Report(args) => report::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Events(args) => events::run(args),
         Command::Approvals(args) => approvals::run(args),
         Command::Console(args) => console::run(args),
         Command::Upgrade(args) => upgrade::run(args),
+        Command::BreakGlass(args) => break_glass::run(args),
         Command::Exec(args) => exec::run(args),
         Command::Trust(args) => trust::run(args),
+        Command::Completions(args) => generate::completions(&args, Arguments::command()),
+        Command::Manual(args) => generate::manual(&args, Arguments::command()),
         Command::Capture(args) => capture::run(args),
         Command::Worker(args) => worker::run(args),
         Command::ServeConsole(args) => worker::serve_console(args),
@@ -145,7 +169,6 @@ pub fn main() -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_arguments_are_consistent() {

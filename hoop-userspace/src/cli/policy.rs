@@ -7,14 +7,14 @@ use std::io::{BufRead, Write};
 use std::process::ExitCode;
 
 use anyhow::{Result, anyhow, bail};
-use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::ConfigArg;
 use crate::config::{Bundle, Config};
-use crate::decide::ShellFacts;
+use crate::decide::{KubernetesFacts, ShellFacts};
 use crate::trial::Unusable;
-use crate::trial::policy::{Answer, Found, Supposed, Tester, Verdict, undecided};
+use crate::trial::policy::{Answer, ApiRequest, Found, Supposed, Tester, Verdict};
 
 const REFUSED: u8 = 3;
 const ASKS: u8 = 4;
@@ -31,6 +31,8 @@ pub struct Args {
 enum Command {
     /// Decide a request, and say which rules decided
     Test(Box<Test>),
+    /// Decide what was recorded again under other policies, and show each verdict that changes
+    Replay(Box<super::policy_replay::Args>),
     /// Print the schema that policies are validated against, or a ready-made pack
     Show(Show),
 }
@@ -46,11 +48,11 @@ struct Test {
     #[command(flatten)]
     config: ConfigArg,
     /// The agent that asks, as the configuration names it
-    #[arg(long)]
-    agent: String,
+    #[arg(long, required_unless_present = "expect")]
+    agent: Option<String>,
     /// The resource that is asked, as the configuration names it
-    #[arg(long)]
-    resource: String,
+    #[arg(long, required_unless_present = "expect")]
+    resource: Option<String>,
     /// The database that the session is in
     #[arg(long, default_value = "postgres")]
     database: String,
@@ -63,9 +65,18 @@ struct Test {
     /// The executable that would connect
     #[arg(long, value_name = "PATH")]
     executable: Option<std::path::PathBuf>,
+    /// The body of the request, as it is sent; `-` reads standard input
+    #[arg(long, value_name = "FILE", requires = "request")]
+    body: Option<std::path::PathBuf>,
+    /// What the body is; JSON by default, of PATCH a merge patch
+    #[arg(long, value_name = "TYPE", requires = "body")]
+    content_type: Option<String>,
     /// Print one JSON object per answer
     #[arg(long)]
     json: bool,
+    /// With --expect: write the outcome as JUnit's XML too
+    #[arg(long, value_name = "FILE", requires = "expect")]
+    junit: Option<std::path::PathBuf>,
     #[command(flatten)]
     what: What,
 }
@@ -85,6 +96,13 @@ struct What {
     /// Read requests from standard input, one JSON object per line, and answer each
     #[arg(long)]
     batch: bool,
+    /// Compare with a file of cases, each with the verdict that is expected; 1 if one differs
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["agent", "resource", "database", "host", "groups", "executable"]
+    )]
+    expect: Option<std::path::PathBuf>,
 }
 
 /// One line of a batch: exactly one of these.
@@ -93,7 +111,28 @@ struct What {
 enum Line {
     Sql(String),
     Exec(String),
-    Request(IgnoredAny),
+    Request(Asked),
+}
+
+/// A request to an API server: a line, or a line with a body.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Asked {
+    Line(String),
+    Whole(Whole),
+    #[serde(skip)]
+    Read(ApiRequest),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Whole {
+    method: String,
+    path: String,
+    content_type: Option<String>,
+    /// Text as it is sent; anything else is sent as JSON.
+    #[serde(default)]
+    body: Value,
 }
 
 #[derive(Serialize)]
@@ -104,6 +143,7 @@ struct Failure {
 pub fn run(args: Args) -> Result<ExitCode> {
     match args.command {
         Command::Test(test) => test.run(),
+        Command::Replay(args) => Ok(super::policy_replay::run(*args)),
         Command::Show(show) => show.run(),
     }
 }
@@ -130,7 +170,12 @@ impl Show {
 
 impl Test {
     fn run(self) -> Result<ExitCode> {
-        let config = Bundle::without_secrets(&self.config.config)?;
+        let config = Bundle::without_secrets(&self.config.config);
+        if let Some(file) = &self.what.expect {
+            let (xml, config) = (self.junit.as_deref(), config.map_err(Into::into));
+            return Ok(super::policy_expect::run(config, file, xml, self.json));
+        }
+        let config = config?;
         let tester = self.tester(&config)?;
         let line = match self.what {
             What { batch: true, .. } => {
@@ -142,7 +187,14 @@ impl Test {
             What {
                 exec: Some(text), ..
             } => Line::Exec(text),
-            What { .. } => Line::Request(IgnoredAny),
+            What { request, .. } => {
+                let request = request.unwrap_or_default();
+                let asked = ApiRequest::of(&request).map_err(|why| anyhow!("{why}"))?;
+                Line::Request(Asked::Read(match &self.body {
+                    Some(path) => asked.with_body(self.content_type.clone(), body(path)?),
+                    None => asked,
+                }))
+            }
         };
         let answer = answer(&tester, &line).map_err(|why| anyhow!("{why}"))?;
         match self.json {
@@ -154,8 +206,8 @@ impl Test {
 
     fn tester(&self, config: &Config) -> Result<Tester> {
         let supposed = Supposed {
-            agent: self.agent.clone(),
-            resource: self.resource.clone(),
+            agent: self.agent.clone().unwrap_or_default(),
+            resource: self.resource.clone().unwrap_or_default(),
             database: self.database.clone(),
             host: self.host.clone(),
             groups: self.groups.clone(),
@@ -169,10 +221,37 @@ fn answer(tester: &Tester, line: &Line) -> Result<Answer, Unusable> {
     match line {
         Line::Sql(text) => tester.sql(text),
         Line::Exec(text) => tester.exec(text),
-        Line::Request(_) => Ok(undecided(
-            "API requests are not decided by this version of hoop",
-        )),
+        Line::Request(Asked::Read(asked)) => tester.request(asked),
+        Line::Request(Asked::Line(line)) => tester.request(&ApiRequest::of(line)?),
+        Line::Request(Asked::Whole(whole)) => {
+            let asked = ApiRequest {
+                method: whole.method.clone(),
+                target: whole.path.clone(),
+                ..ApiRequest::default()
+            };
+            tester.request(&match &whole.body {
+                Value::Null => asked,
+                Value::String(text) => {
+                    asked.with_body(whole.content_type.clone(), text.clone().into_bytes())
+                }
+                value => {
+                    asked.with_body(whole.content_type.clone(), value.to_string().into_bytes())
+                }
+            })
+        }
     }
+}
+
+/// What a file holds, which is no longer than an API server takes.
+fn body(path: &std::path::Path) -> Result<Vec<u8>> {
+    use std::io::Read;
+    let mut bytes = Vec::new();
+    let file: Box<dyn Read> = match path.as_os_str() == "-" {
+        true => Box::new(std::io::stdin().lock()),
+        false => Box::new(std::fs::File::open(path)?),
+    };
+    file.take(LONGEST_LINE).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Answers line by line, so that a program can talk with it. Exits 0 whatever the verdicts are.
@@ -249,9 +328,52 @@ fn for_people(answer: &Answer) -> String {
             }
         }
         Some(Found::Exec(facts)) => commands(facts, &mut text),
+        Some(Found::Kubernetes(facts)) => objects(facts, &mut text),
         None => {}
     }
     text
+}
+
+/// What is done to which object, and what stands out in it.
+fn objects(facts: &KubernetesFacts, text: &mut String) {
+    use std::fmt::Write;
+    let group = match facts.group.as_str() {
+        "" => String::new(),
+        group => format!(".{group}"),
+    };
+    let of = |name: &str, value: &str| match value {
+        "" => String::new(),
+        value => format!("{name}{value}"),
+    };
+    let action = facts.action.as_str().trim_start_matches("k8s:");
+    let object = match facts.kind.as_str() {
+        "" => facts.path.clone(),
+        kind => format!(
+            "{kind}{group}{}{}{}",
+            of("/", &facts.subresource),
+            of(" ", &facts.name),
+            of(" in ", &facts.namespace)
+        ),
+    };
+    let flags: Vec<_> = facts.flags.iter().map(|flag| flag.as_str()).collect();
+    let flags = match flags.is_empty() {
+        true => String::new(),
+        false => format!("  [{}]", flags.join(", ")),
+    };
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "  {action:<8} {object}{flags}");
+    let lists = [
+        ("images", &facts.images),
+        ("secrets", &facts.secrets),
+        ("roles", &facts.roles),
+        ("subjects", &facts.subjects),
+    ];
+    for (name, list) in lists.into_iter().filter(|(_, list)| !list.is_empty()) {
+        let _ = writeln!(text, "  {name:<8} {}", list.join(", "));
+    }
+    if let Some(command) = &facts.command {
+        commands(command, text);
+    }
 }
 
 /// Each command with what stands out in it, and its files below it.
@@ -301,23 +423,29 @@ mod tests {
             login = { user = \"u\", password = { credential = \"not-there\" } }\n\
             [[resource]]\nname = \"web\"\nprotocol = \"ssh\"\nhosts = [\"web1\"]\ntrust_on_first_use = true\n\
             login = { user = \"deploy\", password = { credential = \"not-there\" } }\n\
+            [[resource]]\nname = \"prod\"\nprotocol = \"kubernetes\"\nhosts = [\"api\"]\n\
+            login = { token = { file = \"/run/kube\" } }\n\
             [policy]\nuse = [\"ask-before-write\"]\n";
         std::fs::write(&path, text).unwrap();
         let config = Bundle::without_secrets(&path).unwrap();
         let test = Test {
             config: ConfigArg { config: path },
-            agent: "bot".into(),
-            resource: resource.into(),
+            agent: Some("bot".into()),
+            resource: Some(resource.into()),
             database: "app".into(),
             host: None,
             groups: Vec::new(),
             executable: None,
+            body: None,
+            content_type: None,
             json: true,
+            junit: None,
             what: What {
                 sql: None,
                 exec: None,
                 request: None,
                 batch: true,
+                expect: None,
             },
         };
         test.tester(&config).unwrap()
@@ -344,7 +472,7 @@ mod tests {
             .iter()
             .map(|a| a["verdict"].as_str().unwrap_or("error"))
             .collect();
-        assert_eq!(verdicts[..5], ["allow", "ask", "refuse", "error", "refuse"]);
+        assert_eq!(verdicts[..5], ["allow", "ask", "refuse", "error", "error"]);
         assert_eq!(verdicts[5..9], ["error"; 4]);
         assert_eq!(verdicts[9], "allow");
         assert!(answers[5]["error"].as_str().unwrap().contains("sql"));
@@ -352,7 +480,7 @@ mod tests {
         assert_eq!(answers[1]["refusal"]["code"], "approval_unavailable");
         assert_eq!(answers[1]["facts"]["writes"][0]["name"], "users");
         assert!(answers[3]["error"].as_str().unwrap().contains("database"));
-        assert_eq!(answers[4]["facts"], serde_json::Value::Null);
+        assert!(answers[4]["error"].as_str().unwrap().contains("no cluster"));
     }
 
     #[test]
@@ -379,6 +507,48 @@ mod tests {
           hint     wait for the answer, or do without it
           run      rm -f /srv/x as app through sudo  [privileged, writes_files, deletes]
           delete   /srv/x
+        "#);
+    }
+
+    #[test]
+    fn requests_are_decided() {
+        let input = concat!(
+            "{\"request\": \"GET /api/v1/pods?watch=1\"}\n{\"request\": \"DELETE /api/v1/namespaces/n/pods/p\"}\n",
+            "{\"request\": \"GET /api/v1/nodes/n/proxy/\"}\n{\"sql\": \"SELECT 1\"}\n{\"request\": \"GET\"}\n",
+            "{\"request\": {\"method\": \"POST\", \"path\": \"/api/v1/namespaces/n/pods\", \"body\": {\"spec\": {\"hostNetwork\": true}}}}\n",
+            "{\"request\": {\"method\": \"PATCH\", \"path\": \"/api/v1/namespaces/n/pods/p\", \"body\": \"[]\", \"content_type\": \"application/json-patch+json\"}}\n",
+            "{\"request\": \"GET /api/v1/%zz\"}\n{\"request\": {\"method\": \"GET\"}}\n",
+        );
+        let mut output = Vec::new();
+        batch(&of("prod"), input.as_bytes(), &mut output).unwrap();
+        let answers: Vec<serde_json::Value> = output
+            .split(|b| *b == b'\n')
+            .filter(|line| !line.is_empty())
+            .map(|line| serde_json::from_slice(line).unwrap())
+            .collect();
+        let verdicts: Vec<_> = answers
+            .iter()
+            .map(|a| a["verdict"].as_str().unwrap_or("error"))
+            .collect();
+        assert_eq!(
+            verdicts,
+            [
+                "allow", "ask", "refuse", "error", "error", "ask", "ask", "refuse", "error"
+            ]
+        );
+        assert_eq!(answers[0]["facts"]["action"], "k8s:watch");
+        assert_eq!(answers[5]["facts"]["flags"][0], "host_network");
+        assert_eq!(answers[6]["facts"]["patch"], "json");
+        let text = for_people(
+            &of("prod")
+                .text("DELETE /apis/apps/v1/namespaces/n/deployments/web")
+                .unwrap(),
+        );
+        insta::assert_snapshot!(text, @r#"
+        a human would be asked: bot needs the approval of hoop-approvers to delete deployments.apps web in n by rule "ask-before-write/other-objects"
+          by       ask-before-write/other-objects
+          hint     wait for the answer, or do without it
+          delete   deployments.apps web in n  [deletes]
         "#);
     }
 

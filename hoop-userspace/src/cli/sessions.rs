@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 
 use super::control::DaemonArg;
 use super::{ConfigArg, since};
-use crate::config::Bundle;
+use crate::config::{Bundle, Config};
 use crate::keeper::control::Ask;
 use crate::replay::{Summary, list};
 
@@ -31,6 +31,20 @@ impl DirectoryArg {
         let config = Bundle::without_secrets(&self.config.config)
             .context("the configuration says where recordings are; or give --directory")?;
         Ok(config.record.directory)
+    }
+
+    /// The configuration; where recordings are need not be read from it.
+    pub fn config(&self) -> Result<Config> {
+        Ok(Bundle::without_secrets(&self.config.config)?)
+    }
+
+    /// The configuration where there is one: `None` if its file is absent and `--directory` says where
+    /// recordings are.
+    pub fn config_if_any(&self) -> Result<Option<Config>> {
+        match self.directory.is_some() && !self.config.config.exists() {
+            true => Ok(None),
+            false => self.config().map(Some),
+        }
     }
 
     /// Where this host keeps its keys and ledgers; not known where the recordings may be another's.

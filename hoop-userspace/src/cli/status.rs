@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use super::control::DaemonArg;
 use crate::keeper::control::Ask;
-use crate::keeper::status::{IdentityStatus, RetiringStatus, Status, SuspendedStatus, stamp};
+use crate::keeper::status::{
+    BypassStatus, IdentityStatus, RetiringStatus, Status, SuspendedStatus, stamp,
+};
 use anyhow::{Context, Result};
 
 #[derive(clap::Args)]
@@ -40,6 +42,7 @@ fn text(status: &Status) -> String {
         lines.push(format!("upgraded  {at} from hoop {}", upgrade.from));
     }
     lines.extend(status.retiring.iter().map(retiring));
+    lines.extend(status.bypasses.iter().map(BypassStatus::line));
     match &status.reload.error {
         None => lines.push(format!(
             "config    {} (epoch {}, {})",

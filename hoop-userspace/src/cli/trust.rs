@@ -12,6 +12,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::home::{HomeFile, become_owner};
+use super::trust_undo::{self, Given};
 use crate::config::Bundle;
 use crate::terminate::authority::CERTIFICATE_FILE;
 
@@ -41,6 +42,10 @@ enum Command {
     Postgres(Postgres),
     /// Add hoop's SSH authority and key to the known hosts of the system or of one account
     Ssh(super::trust_ssh::Args),
+    /// Add the CA to what kubectl and its kin trust for the configured clusters, in ~/.kube/config
+    Kubeconfig(super::trust_kube::Args),
+    /// Take back from every client what this command gave it
+    Undo(super::trust_undo::Args),
 }
 
 #[derive(clap::Args)]
@@ -79,6 +84,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Command::Show(show) => print(&show),
         Command::Postgres(postgres) => change(&postgres),
         Command::Ssh(ssh) => super::trust_ssh::run(&ssh),
+        Command::Kubeconfig(kubeconfig) => super::trust_kube::run(&kubeconfig),
+        Command::Undo(undo) => return super::trust_undo::run(&undo),
     }?;
     Ok(ExitCode::SUCCESS)
 }
@@ -122,6 +129,7 @@ fn print(show: &Show) -> Result<()> {
          libpq (psql, psycopg, …)   ~/.postgresql/root.crt, or sslrootcert: \
          `hoop trust postgres --home DIR`\n  \
          ssh (OpenSSH, paramiko, …)   known hosts: `hoop trust ssh`\n  \
+         kubectl, helm, client-go   the kubeconfig: `hoop trust kubeconfig --home DIR`\n  \
          sslrootcert=system, Go, Rust, curl   the system's list: \
          /usr/local/share/ca-certificates/hoop.crt, then `update-ca-certificates`\n  \
          Node.js   NODE_EXTRA_CA_CERTS={0}\n  \
@@ -134,8 +142,11 @@ fn print(show: &Show) -> Result<()> {
 }
 
 fn change(args: &Postgres) -> Result<()> {
-    let (pem, _) = args.state.read()?;
+    let (pem, path) = args.state.read()?;
     let ours = Ours::of(&pem)?;
+    if let (false, Some(state)) = (args.remove, path.parent()) {
+        trust_undo::note(state, Given::Postgres, &args.home)?;
+    }
     become_owner(&args.home)?;
     let shown = FILE.shown(&args.home);
     let Some(folder) = FILE.open_folder(&args.home, !args.remove)? else {
@@ -168,13 +179,14 @@ fn change(args: &Postgres) -> Result<()> {
 
 /// How certificates of this host's CA are told from others: by key, because it is kept when the
 /// certificate is made anew, and by name, for those from before a lost state directory.
-struct Ours {
+pub struct Ours {
     key: Vec<u8>,
     subject: Vec<u8>,
 }
 
 impl Ours {
-    fn of(pem: &str) -> Result<Self> {
+    /// Of the CA's own file.
+    pub fn of(pem: &str) -> Result<Self> {
         let block = blocks(pem).into_iter().find_map(|b| b.der);
         let der = block.context("the CA's file holds no certificate")?;
         Self::parse(&der).context("the CA's certificate is damaged")
@@ -186,6 +198,14 @@ impl Ours {
             key: parsed.public_key().raw.to_vec(),
             subject: parsed.subject().as_raw().to_vec(),
         })
+    }
+
+    /// Whether a list of certificates has the CA as it is now: the key that signs what clients are
+    /// shown, whatever its name.
+    pub fn stand_in(&self, list: &str) -> bool {
+        let certificates = blocks(list).into_iter().filter_map(|block| block.der);
+        let mut parsed = certificates.filter_map(|der| Self::parse(&der));
+        parsed.any(|other| other.key == self.key)
     }
 
     fn is(&self, der: &[u8]) -> bool {
@@ -228,14 +248,14 @@ fn blocks(text: &str) -> Vec<Block<'_>> {
     blocks
 }
 
-fn without(text: &str, ours: &Ours) -> String {
+pub(super) fn without(text: &str, ours: &Ours) -> String {
     let kept = blocks(text)
         .into_iter()
         .filter(|b| !b.der.as_ref().is_some_and(|d| ours.is(d)));
     kept.map(|b| b.text).collect()
 }
 
-fn appended(mut text: String, pem: &str) -> String {
+pub(super) fn appended(mut text: String, pem: &str) -> String {
     if !text.is_empty() && !text.ends_with('\n') {
         text.push('\n');
     }

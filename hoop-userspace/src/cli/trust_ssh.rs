@@ -11,7 +11,8 @@ use anyhow::{Context, Result, bail};
 use ipnet::IpNet;
 
 use super::home::{HomeFile, become_owner};
-use crate::config::{Bundle, Config, Host};
+use super::trust_undo::{self, Given};
+use crate::config::{Bundle, Config, Host, Resource};
 use crate::terminate::ssh::keys::{HOST_AUTHORITY, HOST_KEY};
 use crate::whole;
 
@@ -54,6 +55,14 @@ pub fn run(args: &Args) -> Result<()> {
         std::io::stdout().lock().write_all(ours.as_bytes())?;
         return Ok(());
     }
+    if !args.remove {
+        let state = Bundle::without_secrets(&args.config)?.worker.state;
+        let (given, place) = match &args.home {
+            Some(home) => (Given::Ssh, home),
+            None => (Given::SshSystem, &args.system),
+        };
+        trust_undo::note(&state, given, place)?;
+    }
     match &args.home {
         Some(home) => in_home(home, &ours),
         None => in_system(&args.system, &ours),
@@ -85,7 +94,9 @@ fn in_system(path: &Path, ours: &str) -> Result<()> {
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
     };
     let after = changed(&before, ours);
-    if after != before {
+    if after.is_empty() && !before.is_empty() {
+        std::fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;
+    } else if after != before {
         whole::write(path, after.as_bytes(), 0o644)
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
@@ -157,9 +168,13 @@ fn known(patterns: &[String], authority: &str, plain: &str) -> String {
 
 /// What the configured hosts are as patterns of known hosts (sshd(8), SSH_KNOWN_HOSTS).
 fn patterns(config: &Config) -> Vec<String> {
-    let ssh = config.resources.iter().filter(|r| r.ssh.is_some());
+    patterns_of(config.resources.iter())
+}
+
+/// The same for some of them; what is no SSH resource has none.
+pub fn patterns_of<'r>(resources: impl Iterator<Item = &'r Resource>) -> Vec<String> {
     let mut found = Vec::new();
-    for resource in ssh {
+    for resource in resources.filter(|resource| resource.ssh.is_some()) {
         for host in &resource.hosts {
             let name = match host {
                 Host::Name(name) => name.clone(),

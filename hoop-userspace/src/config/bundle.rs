@@ -77,6 +77,11 @@ impl Bundle {
         }
     }
 
+    /// The policies of a directory, sorted by name.
+    pub fn policies_of(directory: &Path) -> Result<Vec<PolicyFile>, String> {
+        policies(directory)
+    }
+
     /// A configuration that refers to nothing outside itself.
     pub fn from_text(path: &Path, text: &str) -> Self {
         Self {

@@ -19,6 +19,7 @@ use crate::secret::Secret;
 
 mod bundle;
 pub(crate) mod glob;
+mod kubernetes;
 mod parse;
 mod problem;
 mod raw;
@@ -29,6 +30,7 @@ mod text;
 mod token;
 
 pub use bundle::{BadBundle, Bundle};
+pub use kubernetes::{Impersonate, Kubernetes, KubernetesCredential};
 pub use problem::{ConfigError, Problem};
 pub use ssh::{Ssh, SshAnswer, SshClientUser, SshCredential, SshHostKeys, SshMinted};
 pub use token::{
@@ -256,6 +258,8 @@ pub struct Resource {
     pub max_message: usize,
     /// Present exactly where `protocol = "ssh"`.
     pub ssh: Option<Ssh>,
+    /// Present exactly where `protocol = "kubernetes"`.
+    pub kubernetes: Option<Kubernetes>,
     /// Whether the server may be asked to plan a statement that people are asked about, on hoop's own
     /// connection. Default false: planning evaluates functions that are declared immutable.
     pub estimate: bool,
@@ -266,6 +270,7 @@ pub struct Resource {
 pub enum ProtocolKind {
     Postgres,
     Ssh,
+    Kubernetes,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

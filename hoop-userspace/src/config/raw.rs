@@ -166,13 +166,16 @@ pub(super) struct Resource {
     pub host_ca: Option<Spanned<Vec<Text>>>,
     pub known_hosts: Option<Text>,
     pub trust_on_first_use: Option<Spanned<bool>>,
+    pub hold: Option<Spanned<Span>>,
+    pub show_secrets: Option<Spanned<Vec<Text>>>,
     pub estimate: Option<bool>,
 }
 
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Login {
-    pub user: Text,
+    /// Required but of Kubernetes.
+    pub user: Option<Text>,
     pub password: Option<Spanned<SecretRef>>,
     pub certificate: Option<Text>,
     pub key: Option<Spanned<SecretRef>>,
@@ -180,6 +183,18 @@ pub(super) struct Login {
     pub minted: Option<Spanned<Minted>>,
     pub agent: Option<Text>,
     pub answers: Option<Vec<Spanned<StoredAnswer>>>,
+    pub token: Option<Spanned<Token>>,
+    pub as_agent: Option<Spanned<bool>>,
+    pub impersonate: Option<Spanned<Impersonate>>,
+}
+
+/// For whom an API server is asked.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Impersonate {
+    pub user: Option<Text>,
+    pub groups: Option<Vec<Text>>,
+    pub agent_groups: Option<Text>,
 }
 
 /// What a certificate that hoop signs for a login says beside the account.

@@ -280,10 +280,11 @@ fn schemas() -> Value {
                 "version": text(), "pid": number(), "since": text(), "config": text(),
                 "well": truth(), "reload": { "type": "object" }, "worker": { "type": "object" },
                 "attached_to": text(), "hooks": list(), "agents": list(), "sessions": list(),
+                "bypasses": list(),
                 "approvals": { "type": "object" }, "channels": list(),
                 "counters": { "type": "object" }, "identity": { "type": "object" },
             }),
-            &["version", "well", "reload", "worker", "hooks", "agents", "sessions", "approvals", "channels", "counters"],
+            &["version", "well", "reload", "worker", "hooks", "agents", "sessions", "bypasses", "approvals", "channels", "counters"],
         ),
         "Found": object(
             json!({

@@ -12,6 +12,7 @@ use crate::terminate::{Asked, Request, SqlAsked, SqlStep, SqlText, Undecidable, 
 use super::cache::{Cache, Known};
 use super::cedar::{Answer, Place, Policies, PolicyProblem, Query, join};
 use super::fastpath;
+use super::kubernetes::Kubernetes;
 use super::masks::Masks;
 use super::objects;
 use super::outcome::{Ask, Outcome};
@@ -32,6 +33,7 @@ pub struct Decider {
     names: String,
     parser: Parser,
     pub(super) shell: Shell,
+    pub(super) kubernetes: Kubernetes,
     masks: HashMap<ResourceName, Masks>,
     none: Masks,
     cache: Mutex<Cache>,
@@ -96,6 +98,7 @@ impl Decider {
             names: names.join(", "),
             parser: Parser::new(Limits::default()),
             shell: Shell::new(),
+            kubernetes: Kubernetes::default(),
             masks,
             none: Masks::default(),
             cache: Mutex::default(),
@@ -291,11 +294,13 @@ impl Decider {
             }),
             Asked::Sql(asked) => self.sql(subject, asked),
             Asked::Ssh(asked) => self.ssh(subject, asked),
+            Asked::Kubernetes(asked) => self.kubernetes(subject, asked),
             Asked::FunctionCall { oid } => self.function_call(subject, *oid),
             Asked::Undecidable(why) => {
                 let words = words::undecidable(subject.identity.agent(), why);
                 // What was not kept cannot be forwarded, in any mode.
-                let kept = words.code != Code::TooLarge;
+                let kept =
+                    words.code != Code::TooLarge && !matches!(why, Undecidable::NotServed(_));
                 Outcome::refuse(Arc::new(words), None, None).final_unless(kept)
             }
         };

@@ -19,6 +19,9 @@ pub struct ExplainedExec {
     pub asks: bool,
 }
 
+/// Of a longer line the first are told.
+const SHOWN_COMMANDS: usize = 8;
+
 impl Decider {
     /// What is found in a shell text, whoever sends it.
     pub fn shell_facts_of(&self, text: &str) -> Arc<ShellFacts> {
@@ -29,6 +32,41 @@ impl Decider {
     /// starts there runs whatever is typed.
     pub fn shell_facts_on_terminal(&self, text: &str) -> Arc<ShellFacts> {
         Arc::new(self.shell.facts(text, true))
+    }
+
+    /// Where among a command's words the subcommand stands, if hoop knows it as one.
+    pub fn subcommand(&self, command: &ShellCommand) -> Option<usize> {
+        self.shell.subcommand(command)
+    }
+
+    /// A shell text by its programs alone, with their subcommands where hoop knows them as such:
+    /// what else stands there may be a secret.
+    pub fn shell_outline(&self, facts: &ShellFacts) -> String {
+        let one = |command: &ShellCommand| {
+            let Some(program) = &command.program else {
+                return "(a redirection)".to_owned();
+            };
+            let sub = self.subcommand(command).and_then(|at| command.argv.get(at));
+            let through = command.through.iter().map(|by| format!("{by} "));
+            let mut shown: String = through.collect();
+            shown.push_str(program);
+            if let Some(Some(sub)) = sub {
+                shown.push(' ');
+                shown.push_str(sub);
+            }
+            shown
+        };
+        let mut shown: Vec<String> = facts.commands.iter().map(one).collect();
+        shown.dedup();
+        let more = shown.len().saturating_sub(SHOWN_COMMANDS);
+        shown.truncate(SHOWN_COMMANDS);
+        if more > 0 {
+            shown.push(format!("and {more} more"));
+        }
+        if facts.opaque {
+            shown.push("(more that is not seen)".to_owned());
+        }
+        shown.join(", ")
     }
 
     /// Decides a shell text as if it were sent now, and says why.

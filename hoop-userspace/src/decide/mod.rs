@@ -8,6 +8,7 @@ mod demand;
 mod exec;
 mod facts;
 mod fastpath;
+mod kubernetes;
 mod lineage;
 mod masks;
 mod objects;
@@ -30,11 +31,12 @@ pub use facts::{
     Access, Action, ColumnName, Copied, Facts, Flag, Object, RelationName, Renamed, Setting,
     Statement, Verb,
 };
+pub use kubernetes::{ExplainedKubernetes, KubernetesAction, KubernetesFacts, KubernetesFlag};
 pub use lineage::{CopyForm, Item, Items, Mark, Named, Output, Query, World};
 pub use objects::{KnownFunction, KnownRelation, Objects, Volatility};
 pub use question::{Question, Waiting};
 pub use shell::{FileAccess, FileVerb, ShellCommand, ShellFacts, ShellFlag, Stdin};
-pub use sql::{Definitions, keeps_grammar};
+pub use sql::{Definitions, keeps_grammar, outline};
 pub use subject::{Derived, Subject};
 pub use unseen::Unseen;
 pub use verdict::{Code, Decided, Permitted, PermittedUnit, Refusal, Retry, Rule};

@@ -165,6 +165,12 @@ pub(super) fn waiting(units: &[Unit]) -> impl Iterator<Item = Waiting<'_>> {
                 sql: false,
                 terminal: asked.on_terminal(),
             }],
+            Asked::Kubernetes(asked) => smallvec![Waiting {
+                text: asked.text(),
+                parameters: &[],
+                sql: false,
+                terminal: asked.upgrade && asked.options.tty,
+            }],
             _ => SmallVec::new(),
         }
     })
@@ -174,7 +180,7 @@ pub(super) fn waiting(units: &[Unit]) -> impl Iterator<Item = Waiting<'_>> {
 pub(super) fn runs(unit: &Unit) -> bool {
     match &unit.asked {
         Asked::Sql(asked) => asked.step != SqlStep::Prepare,
-        Asked::FunctionCall { .. } | Asked::Ssh(_) => true,
+        Asked::FunctionCall { .. } | Asked::Ssh(_) | Asked::Kubernetes(_) => true,
         Asked::Undecidable(_) | Asked::Control => false,
     }
 }

@@ -126,6 +126,8 @@ pub enum Code {
     PolicyError,
     /// A masked table would be read where masks cannot follow.
     MaskedRead,
+    /// What a mask put in place of a value would be written over the value.
+    MaskedWrite,
     /// A human must approve and none can be asked.
     ApprovalUnavailable,
     /// Whoever was asked said no.
@@ -144,6 +146,30 @@ pub enum Code {
     Changed,
     /// hoop, or the server behind it, cannot serve this now: nothing was decided.
     Unavailable,
+}
+
+impl Code {
+    /// As the JSON line has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Forbidden => "forbidden",
+            Self::NotPermitted => "not_permitted",
+            Self::Unparsable => "unparsable",
+            Self::UnknownName => "unknown_name",
+            Self::PolicyError => "policy_error",
+            Self::MaskedRead => "masked_read",
+            Self::MaskedWrite => "masked_write",
+            Self::ApprovalUnavailable => "approval_unavailable",
+            Self::ApprovalRefused => "approval_refused",
+            Self::ApprovalExpired => "approval_expired",
+            Self::Cancelled => "cancelled",
+            Self::Identity => "identity",
+            Self::Destination => "destination",
+            Self::TooLarge => "too_large",
+            Self::Changed => "changed",
+            Self::Unavailable => "unavailable",
+        }
+    }
 }
 
 /// Whether asking again can help.

@@ -279,6 +279,11 @@ pub(super) fn undecidable(agent: &AgentName, why: &Undecidable) -> Words {
             Retry::Never,
             "use the client's ordinary commands, without extensions of its own",
         ),
+        Undecidable::NotServed(_) => (
+            Code::NotPermitted,
+            Retry::Never,
+            "send it as kubectl and client-go do; the operator's chapter on Kubernetes lists what is not served",
+        ),
     };
     Words {
         code,

@@ -73,6 +73,7 @@ pub fn resource(name: &str, hosts: &[&str]) -> Resource {
         agent_password: None,
         max_message: 1 << 20,
         ssh: None,
+        kubernetes: None,
     }
 }
 

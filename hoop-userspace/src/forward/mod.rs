@@ -2,10 +2,11 @@
 //!
 //! [`route`] says what a destination is, by hoop's own resolution of the configured names
 //! ([`resolve`]); [`relay`] passes allowed egress unterminated; [`postgres`] logs in to a resource
-//! with hoop's own credential, [`ssh`] does the same for a host.
+//! with hoop's own credential, [`ssh`] does the same for a host and [`kubernetes`] for an API server.
 
 #[cfg(test)]
 pub(crate) mod fixture;
+pub mod kubernetes;
 pub mod postgres;
 pub mod relay;
 pub mod resolve;

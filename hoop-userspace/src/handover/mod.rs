@@ -48,7 +48,7 @@ pub enum ToWorker {
     Freeze { session: SessionId, freeze: Freeze },
     /// Everybody who is suspended; sent before the first configuration and at every change.
     Suspended(Suspensions),
-    /// The answer to [`FromWorker::WantToken`].
+    /// The answer to [`FromWorker::WantToken`] or [`FromWorker::WantLogin`].
     Token { request: u64, token: TokenText },
     /// Asks for [`FromWorker::Agents`].
     ListAgents,
@@ -85,6 +85,11 @@ pub enum FromWorker {
     Suspend(Suspension),
     /// Asks for what an agent's token source holds now.
     WantToken { request: u64, agent: AgentName },
+    /// Asks for what the token source of a resource's login holds now.
+    WantLogin {
+        request: u64,
+        resource: ResourceName,
+    },
     /// The answer to [`ToWorker::Kill`] and [`ToWorker::Freeze`], in their order.
     Steered { session: SessionId, found: bool },
     /// Whether it was sent, or why not.

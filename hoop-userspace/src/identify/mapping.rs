@@ -9,14 +9,17 @@ use crate::config::{Agent, Config, glob};
 /// The agent that `cgroup` (below the cgroup2 mount; a leading slash does not matter) runs as.
 /// `None` means that nobody vouches for what runs there: refuse it.
 pub fn agent_for<'c>(config: &'c Config, cgroup: &str) -> Option<&'c Agent> {
+    longest(&config.agents, |agent| &agent.cgroup, cgroup)
+}
+
+/// Of several that have a pattern, the one whose longest covers the cgroup.
+pub fn longest<'a, T>(all: &'a [T], pattern: impl Fn(&T) -> &str, cgroup: &str) -> Option<&'a T> {
     let cgroup = cgroup.trim_start_matches('/');
-    config
-        .agents
-        .iter()
-        .filter(|agent| covers(&agent.cgroup, cgroup))
+    all.iter()
+        .filter(|one| covers(pattern(one), cgroup))
         // `max_by_key` keeps the last of equals, so reversing keeps the file's first.
         .rev()
-        .max_by_key(|agent| length(&agent.cgroup))
+        .max_by_key(|one| length(pattern(one)))
 }
 
 /// Whether every level of the pattern fits the same level of the path.

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::config::{Agent, Kind};
 use crate::ids::{AgentName, IssuerName};
+use crate::record::IdentityNote;
 
 mod ask;
 mod discovery;
@@ -28,7 +29,7 @@ mod verifier;
 pub use error::{IdentityError, Quoted, Reason};
 pub(crate) use http::{chain, https};
 pub use jwt::ALGORITHMS;
-pub use mapping::{agent_for, covers, instance_of};
+pub use mapping::{agent_for, covers, instance_of, longest};
 pub use metrics::{Counts, Metrics};
 pub use obtain::SigningKey;
 pub use standing::{Bound, Occasion, Standing, TOLERANCE};
@@ -82,6 +83,53 @@ impl Identity {
             groups,
             verified: true,
             ..Self::unverified(agent)
+        }
+    }
+
+    /// For deciding again what was recorded: who it was then. No session ever runs under it.
+    pub(crate) fn recorded(name: &str, note: &IdentityNote, agent: Option<&Agent>) -> Self {
+        let nobody = Self {
+            agent: name.into(),
+            issuer: agent
+                .and_then(|agent| agent.issuer.clone())
+                .unwrap_or_else(|| "none".into()),
+            kind: agent.map(|agent| agent.kind).unwrap_or_default(),
+            subject: String::new(),
+            client_id: String::new(),
+            groups: Vec::new(),
+            scopes: Vec::new(),
+            expires: SystemTime::UNIX_EPOCH + NEVER,
+            verified: false,
+        };
+        match note {
+            IdentityNote::Unverified { .. } => nobody,
+            IdentityNote::Verified {
+                kind,
+                issuer,
+                subject,
+                client_id,
+                groups,
+                scopes,
+                ..
+            } => Self {
+                issuer: issuer.as_str().into(),
+                kind: *kind,
+                subject: subject.clone(),
+                client_id: client_id.clone(),
+                groups: groups.clone(),
+                scopes: scopes.clone(),
+                verified: true,
+                ..nobody
+            },
+        }
+    }
+
+    /// The same under the groups and scopes of a renewed token.
+    pub(crate) fn renewed_as(&self, groups: Vec<String>, scopes: Vec<String>) -> Self {
+        Self {
+            groups,
+            scopes,
+            ..self.clone()
         }
     }
 

@@ -13,8 +13,9 @@ use zeroize::Zeroizing;
 
 use super::exec::Commands;
 use crate::attribute::{Proc, Process};
-use crate::config::{Agent, Config, TokenSource};
+use crate::config::{Agent, Config, KubernetesCredential, Resource, TokenSource};
 use crate::handover::TokenText;
+use crate::ids::AgentName;
 
 /// A token's longest length; Okta's with a hundred groups have some 8 KiB.
 pub(super) const MAX_TOKEN: usize = 16 << 10;
@@ -42,6 +43,33 @@ impl Tokens {
                 TokenText::Missing(format!("${name} is read when a process connects"))
             }
             _ => self.read(agent, &Process::default()),
+        }
+    }
+
+    /// The token that hoop itself has for a resource. May block as [`Tokens::read`] does.
+    pub fn of_login(&self, resource: &Resource) -> TokenText {
+        let Some(KubernetesCredential::Token(source)) =
+            resource.kubernetes.as_ref().map(|k| &k.credential)
+        else {
+            return TokenText::Missing("the resource's login has no token".into());
+        };
+        // No agent is called so: a name has no space.
+        let name = AgentName::from(format!("login of {}", resource.name).as_str());
+        let found = match source {
+            TokenSource::File(path) => from_file(path, MAX_TOKEN),
+            TokenSource::Credential(name) => {
+                from_credential(std::env::var_os("CREDENTIALS_DIRECTORY"), name)
+            }
+            TokenSource::Exec(exec) => self.0.token(&name, exec),
+            TokenSource::Env(_)
+            | TokenSource::ClientCredentials { .. }
+            | TokenSource::Saml { .. } => {
+                Err("a login's token comes from file, credential or exec".to_owned())
+            }
+        };
+        match found {
+            Ok(token) => TokenText::Found(token),
+            Err(why) => TokenText::Missing(why),
         }
     }
 

@@ -162,6 +162,13 @@ impl Verifier {
         self.issuers.get(issuer)?.hook.as_ref()
     }
 
+    /// Asks an issuer for its keys and says how many they are; `None` if there is no such issuer. Some
+    /// 10 s at most.
+    pub async fn keys_of(&self, issuer: &IssuerName) -> Option<Result<usize, Reason>> {
+        let known = self.issuers.get(issuer)?;
+        Some(known.keys.get(|_| true).await.map(|set| set.keys.len()))
+    }
+
     /// The next look at this agent obtains another token, if hoop obtains it.
     pub fn renew(&self, agent: &AgentName) {
         let own = self.agents.get(agent);

@@ -98,6 +98,26 @@ impl Watcher {
     }
 }
 
+/// The cgroup and all below it, once and without watching them. One that is not there has none.
+pub fn below(mount: &Path, cgroup: &str) -> Found {
+    let mut found = Found::new();
+    let mut open = vec![(cgroup.trim_matches('/').to_owned(), 0)];
+    while let Some((below, depth)) = open.pop() {
+        let path = mount.join(&below);
+        let Ok(metadata) = std::fs::metadata(&path) else {
+            continue;
+        };
+        if found.len() >= MAX_CGROUPS {
+            break;
+        }
+        if depth < MAX_DEPTH {
+            open.extend(children(&path).map(|name| (format!("{below}/{name}"), depth + 1)));
+        }
+        found.insert(metadata.ino(), below);
+    }
+    found
+}
+
 fn children(path: &Path) -> impl Iterator<Item = String> {
     let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
     entries
@@ -124,6 +144,11 @@ mod tests {
             paths(watcher.scan()),
             ["agents.slice", "agents.slice/a", "agents.slice/a/b"]
         );
+        assert_eq!(below(mount.path(), "/agents.slice/a"), {
+            let mut a = watcher.scan();
+            a.retain(|_, path| path.starts_with("agents.slice/a"));
+            a
+        });
         std::fs::create_dir(slice.join("a/b/c")).unwrap();
         let noticed = tokio::time::timeout(Duration::from_secs(2), watcher.changed());
         noticed.await.unwrap();

@@ -83,6 +83,8 @@ pub enum Ask {
         question: String,
         reason: String,
     },
+    /// The list of bypasses changed: look at it now.
+    Bypasses,
     /// A code for the account that asks, to sign in at the console with.
     ConsoleLogin,
     /// Has another build take over in place. The answer comes from that build.

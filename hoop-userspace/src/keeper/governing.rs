@@ -145,6 +145,16 @@ impl Governor {
         lock(&self.found).values().cloned().collect()
     }
 
+    /// The cgroups below the slice, by id.
+    pub fn found(&self) -> Found {
+        lock(&self.found).clone()
+    }
+
+    /// The capture listeners' ports, in whatever namespace.
+    pub fn ports(&self) -> Vec<u16> {
+        self.capture.ports()
+    }
+
     async fn follow(self: Arc<Self>, mut watcher: Watcher) {
         loop {
             tokio::select! {
@@ -233,7 +243,13 @@ impl Governor {
                     known.note(name, &addresses, Instant::now());
                 }
             }
-            Observed::Connect { origin, .. } => self.seen(&origin, Verdict::Passed, None),
+            Observed::Connect { origin, verdict } => {
+                let why = match verdict {
+                    capture::Verdict::Bypassed => Some("the glass is broken: `hoop break-glass`"),
+                    _ => None,
+                };
+                self.seen(&origin, Verdict::Passed, why);
+            }
             Observed::Denied { origin, reason } => {
                 self.parts
                     .counters

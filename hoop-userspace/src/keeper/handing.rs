@@ -16,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::Parts;
 use super::journal::Entry;
-use super::supervise::Want;
+use super::supervise::{Want, Whose};
 use crate::attribute::{self, Process, Seen};
 use crate::config::{Config, Mode};
 use crate::handover::{Handover, ToWorker, TokenText};
@@ -175,7 +175,7 @@ fn agent(
     (Some(agent.name.clone()), agent.mode, token)
 }
 
-/// Answers the worker's questions for the token that an agent's source holds now.
+/// Answers the worker's questions for the token that a source holds now.
 pub async fn answer_for_tokens(parts: Arc<Parts>, mut wanted: mpsc::Receiver<Want>) {
     // A token command that hangs keeps nobody else waiting, and not without bound.
     let places = Arc::new(Semaphore::new(AT_ONCE));
@@ -189,10 +189,20 @@ pub async fn answer_for_tokens(parts: Arc<Parts>, mut wanted: mpsc::Receiver<Wan
             let reading = tokio::task::spawn_blocking(move || {
                 let _place = place;
                 let config = parts.config();
-                let agent = config.agents.iter().find(|a| a.name == want.agent);
-                match agent {
-                    Some(agent) => parts.tokens.read_again(agent),
-                    None => TokenText::Missing("the agent is no longer configured".into()),
+                match &want.whose {
+                    Whose::Agent(name) => match config.agents.iter().find(|a| a.name == *name) {
+                        Some(agent) => parts.tokens.read_again(agent),
+                        None => TokenText::Missing("the agent is no longer configured".into()),
+                    },
+                    Whose::Login(name) => {
+                        let resource = config.resources.iter().find(|r| r.name == *name);
+                        match resource {
+                            Some(resource) => parts.tokens.of_login(resource),
+                            None => {
+                                TokenText::Missing("the resource is no longer configured".into())
+                            }
+                        }
+                    }
                 }
             });
             let Ok(token) = reading.await else { return };

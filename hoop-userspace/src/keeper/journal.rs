@@ -132,6 +132,23 @@ pub enum Entry {
         who: String,
         reason: String,
     },
+    /// The glass was broken: an agent's connections go their own way until then.
+    BypassOpened {
+        agent: String,
+        by: String,
+        reason: String,
+        /// RFC 3339, both.
+        since: String,
+        until: String,
+        cgroups: Vec<String>,
+    },
+    BypassEnded {
+        agent: String,
+        by: String,
+        reason: String,
+        /// Connections that were still open, and were ended with it.
+        connections: usize,
+    },
     /// People cannot be asked, or what an earlier log approved is void.
     Approvals {
         problem: String,
@@ -178,6 +195,8 @@ impl Entry {
             Self::WorkerDied { .. }
             | Self::Suspended { .. }
             | Self::BreakGlass { .. }
+            | Self::BypassOpened { .. }
+            | Self::BypassEnded { .. }
             | Self::Approvals { .. }
             | Self::Channel { .. }
             | Self::ConsoleDied { .. }

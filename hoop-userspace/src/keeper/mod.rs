@@ -7,6 +7,7 @@
 pub mod accounts;
 mod approvals;
 mod askers;
+pub mod bypass;
 pub mod cgroups;
 mod child;
 mod console;
@@ -377,8 +378,10 @@ impl Keeper {
         });
         let governor = Governor::start(parts.clone(), handed.governor.take())?;
         let (upgrade, upgrades) = mpsc::channel(1);
+        let bypasses = bypass::Follower::start(parts.clone(), governor.clone())?;
         let answers = Arc::new(questions::Questions {
             parts: parts.clone(),
+            bypasses,
             governor: governor.clone(),
             upgrades: upgrade,
         });

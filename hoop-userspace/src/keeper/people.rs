@@ -107,9 +107,23 @@ pub fn account(uid: u32) -> Result<String, NoPerson> {
     Ok(user.map_or_else(|| format!("uid {uid}"), |user| user.name))
 }
 
-fn is_below(cgroup: &str, attach: &str) -> bool {
+/// Whether a cgroup is the governed slice or below it.
+pub fn is_below(cgroup: &str, attach: &str) -> bool {
     let rest = cgroup.trim_start_matches('/').strip_prefix(attach);
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Who runs this process, for the record: the account, and behind root's who became it. May block.
+pub fn myself() -> String {
+    let uid = Uid::effective().as_raw();
+    let own = account(uid).unwrap_or_else(|_| format!("uid {uid}"));
+    match login(std::process::id()).filter(|behind| *behind != uid) {
+        Some(behind) => {
+            let behind = account(behind).unwrap_or_else(|_| format!("uid {behind}"));
+            format!("{behind} (as {own})")
+        }
+        None => own,
+    }
 }
 
 /// Who logged in and then became root: two people who use sudo are two people.

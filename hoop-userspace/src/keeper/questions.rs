@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
+use super::bypass::Follower;
 use super::control::{self, Answer, Answers, Ask};
 use super::governing::Governor;
 use super::journal::Entry;
@@ -32,6 +33,7 @@ pub struct Questions {
     pub governor: Arc<Governor>,
     /// Builds that were found fit to take over.
     pub upgrades: mpsc::Sender<upgrade::Wanted>,
+    pub bypasses: Arc<Follower>,
 }
 
 impl Answers for Questions {
@@ -75,6 +77,10 @@ impl Answers for Questions {
                 instance,
                 reason,
             } => self.resume(&agent, instance.as_deref(), &reason),
+            Ask::Bypasses => {
+                self.bypasses.sync().await;
+                value(&self.bypasses.status())
+            }
             Ask::ConsoleLogin => match self.console_login(peer) {
                 Ok(value) => Answer::Ok(value),
                 Err(why) => Answer::Error(why),
@@ -363,6 +369,7 @@ impl Questions {
         let ready = now.ready.is_some();
         let (pending, problem) = parts.clerk.health();
         let channels = parts.courier.status();
+        let bypasses = self.bypasses.status();
         Status {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
@@ -371,10 +378,12 @@ impl Questions {
             well: ready
                 && reload.error.is_none()
                 && problem.is_none()
+                && bypasses.is_empty()
                 && channels.iter().all(|channel| channel.problem.is_none())
                 && hooks.iter().all(|hook| hook.attached),
             approvals: ApprovalsStatus { pending, problem },
             channels,
+            bypasses,
             reload,
             upgrade: parts.upgraded.clone(),
             retiring,

@@ -26,7 +26,7 @@ const MAX_ENTRY: usize = 4096;
 const CUT: usize = 400;
 
 /// What people did, and what changed by it.
-const OF_PEOPLE: [&str; 18] = [
+const OF_PEOPLE: [&str; 20] = [
     "admin",
     "signed_in",
     "kill",
@@ -41,6 +41,8 @@ const OF_PEOPLE: [&str; 18] = [
     "upgrade_refused",
     "upgraded",
     "break_glass",
+    "bypass_opened",
+    "bypass_ended",
     "approval_voted",
     "approval_settled",
     "approval_rejected",
@@ -92,7 +94,7 @@ impl Recent {
     /// for about a second where there are a hundred thousand entries.
     pub fn read_back(&self, ledgers: &[PathBuf]) {
         let (mut before, mut broken) = (Newest::default(), Vec::new());
-        for kind in ["keeper-", "approvals-"] {
+        for kind in ["keeper-", "approvals-", "bypass-"] {
             let of_kind = ledgers.iter().rev().filter(|path| is_called(path, kind));
             let mut found = Newest::default();
             for path in of_kind.take(READ_BACK) {

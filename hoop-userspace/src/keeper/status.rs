@@ -17,7 +17,7 @@ pub struct Status {
     #[serde(with = "time::serde::rfc3339")]
     pub since: OffsetDateTime,
     pub config: PathBuf,
-    /// Nothing is wrong: every hook attached, the worker ready, the last reload taken.
+    /// Nothing is wrong: every hook attached, the worker ready, the last reload taken, no glass broken.
     pub well: bool,
     pub reload: Reload,
     /// Since the last upgrade in place, if there was one.
@@ -31,6 +31,9 @@ pub struct Status {
     pub attached_to: String,
     pub hooks: Vec<Hook>,
     pub agents: Vec<AgentStatus>,
+    /// Agents whose connections pass hoop by: somebody broke the glass.
+    #[serde(default)]
+    pub bypasses: Vec<BypassStatus>,
     pub sessions: Vec<SessionStatus>,
     pub approvals: ApprovalsStatus,
     pub channels: Vec<ChannelStatus>,
@@ -124,6 +127,35 @@ pub struct SuspendedStatus {
     pub since: OffsetDateTime,
     pub by: By,
     pub why: String,
+}
+
+/// That the glass is broken for an agent.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct BypassStatus {
+    pub agent: String,
+    #[serde(with = "time::serde::rfc3339")]
+    pub since: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339")]
+    pub until: OffsetDateTime,
+    /// Whole seconds, by the clock that ends it.
+    pub left_s: u64,
+    pub by: String,
+    pub reason: String,
+    pub cgroups: Vec<String>,
+}
+
+impl BypassStatus {
+    /// One line for people.
+    pub fn line(&self) -> String {
+        format!(
+            "THE GLASS IS BROKEN for {} until {} by {}: {}; its connections pass unseen and unrecorded; `hoop break-glass end --agent {}` ends it",
+            self.agent,
+            stamp(self.until),
+            self.by,
+            self.reason,
+            self.agent,
+        )
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

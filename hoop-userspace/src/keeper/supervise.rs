@@ -14,7 +14,7 @@ use super::approvals::ForDesk;
 use super::child;
 use super::journal::Entry;
 use super::retired::{self, Retired};
-pub use super::talk::{Agents, Candidate, Want, Wish};
+pub use super::talk::{Agents, Candidate, Want, Whose, Wish};
 use super::talk::{Carried, Ears, Heard, Talk};
 use crate::handover::{Channel, Freeze, LiveSession};
 use crate::ids::SessionId;

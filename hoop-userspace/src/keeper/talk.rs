@@ -16,7 +16,7 @@ use crate::handover::{
     AgentStanding, Channel, ChannelError, Freeze, FromWorker, LiveSession, ToWorker,
 };
 use crate::identify::{Counts, Suspensions};
-use crate::ids::{AgentName, SessionId};
+use crate::ids::{AgentName, ResourceName, SessionId};
 
 /// A worker that has not taken its configuration by then is killed.
 pub const CONFIGURED_WITHIN: Duration = Duration::from_secs(20);
@@ -39,13 +39,20 @@ pub struct Agents {
     pub counts: Counts,
 }
 
-/// The worker asks what an agent's token source holds now; the answer goes to this channel.
+/// The worker asks what a token source holds now; the answer goes to this channel.
 pub struct Want {
     pub request: u64,
-    pub agent: AgentName,
+    pub whose: Whose,
     pub channel: Arc<Channel>,
     /// Until it is answered.
     pub entered: Entered,
+}
+
+/// Whose token source it is.
+pub enum Whose {
+    Agent(AgentName),
+    /// Of the login that a resource has.
+    Login(ResourceName),
 }
 
 pub enum Wish {
@@ -268,16 +275,9 @@ impl Talk {
                     tracing::error!(%error, "a suspension does not outlive this process");
                 }
             }
-            FromWorker::WantToken { request, agent } => {
-                let want = Want {
-                    request,
-                    agent,
-                    channel: self.channel.clone(),
-                    entered: self.ears.gate.enter(),
-                };
-                if self.ears.wants.try_send(want).is_err() {
-                    tracing::warn!("too many questions for tokens wait; one is not answered");
-                }
+            FromWorker::WantToken { request, agent } => self.wanted(request, Whose::Agent(agent)),
+            FromWorker::WantLogin { request, resource } => {
+                self.wanted(request, Whose::Login(resource));
             }
             FromWorker::Delivered { number, problem } => {
                 // Where the courier is far behind it is sent again, which its id tells.
@@ -322,6 +322,18 @@ impl Talk {
             let _ = reply.send(outcome);
         }
         taken.map_or(Heard::Nothing, Heard::Took)
+    }
+
+    fn wanted(&self, request: u64, whose: Whose) {
+        let want = Want {
+            request,
+            whose,
+            channel: self.channel.clone(),
+            entered: self.ears.gate.enter(),
+        };
+        if self.ears.wants.try_send(want).is_err() {
+            tracing::warn!("too many questions for tokens wait; one is not answered");
+        }
     }
 
     /// One answer serves all who asked meanwhile.

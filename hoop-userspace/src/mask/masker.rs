@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 
+use super::answers::Answers;
 use super::asking::{Asking, Missing};
 use super::attribution::{Attribution, Touch};
 use super::copying::Copying;
@@ -15,11 +16,11 @@ use super::named::Names;
 use super::sensing::Sensor;
 use super::unsettled::Unsettled;
 use super::views::Views;
-use super::{Catalog, Masked, Rules, Span, loose, report, rewrite};
+use super::{Catalog, KubernetesMasks, Masked, Rules, Span, loose, report, rewrite};
 use crate::config::How;
 use crate::decide::{Action, Derived, Facts, Output, Permitted, Statement as Defining, Unseen};
 use crate::ids::ExchangeId;
-use crate::terminate::{Columns, Part, PartKind, Printed, Replies};
+use crate::terminate::{Columns, HttpPart, Part, PartKind, Printed, Replies};
 
 /// Results whose plans are remembered: a pipeline seldom interleaves more.
 const PLANS: usize = 4;
@@ -60,6 +61,7 @@ pub struct Masker {
     unseen: Arc<Unseen>,
     /// The last exchange ended with ReadyForQuery, which said that no transaction is open.
     idle: bool,
+    answers: Answers,
 }
 
 /// What is known of a request whose replies are awaited: for each unit its statement.
@@ -115,7 +117,13 @@ impl Masker {
             names: Names::default(),
             unseen: Arc::default(),
             idle: true,
+            answers: Answers::default(),
         }
+    }
+
+    /// What objects of an API server are masked by, from the next batch on.
+    pub fn set_objects(&mut self, objects: Option<Arc<KubernetesMasks>>) {
+        self.answers.set_masks(objects);
     }
 
     /// In observe mode the client sees what the server sent; the recording is masked all the same.
@@ -193,6 +201,7 @@ impl Masker {
     /// it runs code that nobody has seen: that may change what is in the catalog.
     pub fn begin(&mut self, permitted: &Permitted, catalog: &Arc<Catalog>) -> bool {
         let units = permitted.units().iter().map(|u| u.statement.clone());
+        self.answers.begin(permitted.wire());
         let mut changed = self.names.sent(permitted.wire());
         let mut runs = false;
         for (unit, at) in permitted.units().iter().zip(0u16..) {
@@ -278,13 +287,15 @@ impl Masker {
         };
         let seen = replies.wire.clone();
         let ended = ended(&replies);
+        let detection = self.rules.detection().map(|d| &**d);
+        let (replies, objects) = self.answers.mask(detection, replies);
         let (replies, sensed) = self.sense(replies, &prepared);
         let done = ended.map(|(exchange, _)| exchange);
         let mut masked = match prepared.iter().all(|p| p.plain) {
             true => untouched(replies, done),
             false => self.rewrite(replies, &prepared, done, catalog),
         };
-        masked.values += sensed;
+        masked.values += sensed + objects;
         if self.observe {
             masked.wire = seen;
         }
@@ -402,7 +413,7 @@ impl Masker {
             (PartKind::Bulk, _) => NoRule::of(touch).is_some(),
             (PartKind::Loose, _) => false,
             // No column rule is about them.
-            (PartKind::Output(_) | PartKind::File, _) => true,
+            (PartKind::Output(_) | PartKind::File | PartKind::Http(_), _) => true,
             (PartKind::Columns(_) | PartKind::Control | PartKind::Done, _) => true,
         };
         Prepared {
@@ -425,6 +436,7 @@ impl Masker {
                 | PartKind::Loose
                 | PartKind::Output(_)
                 | PartKind::File
+                | PartKind::Http(_)
                 | PartKind::Control
                 | PartKind::Done
         ) {
@@ -617,6 +629,7 @@ impl Masker {
             PartKind::Columns(_)
             | PartKind::Output(_)
             | PartKind::File
+            | PartKind::Http(_)
             | PartKind::Control
             | PartKind::Done => 0,
         }
@@ -733,6 +746,7 @@ fn note(spans: &mut SmallVec<[Span; 4]>, part: &Part, end: usize) {
         PartKind::Rows { count, .. } => (count, true),
         PartKind::RowPiece { last, .. } => (u32::from(last), true),
         PartKind::Bulk | PartKind::File => (0, true),
+        PartKind::Http(part) => (0, part != HttpPart::Head),
         PartKind::Output(printed) => (0, printed != Printed::Terminal),
         _ => (0, false),
     };

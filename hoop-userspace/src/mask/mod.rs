@@ -1,5 +1,6 @@
 //! Stage 9: what the agent may see. Pure: no clock, no file, no socket.
 
+mod answers;
 mod asking;
 mod attribution;
 mod catalog;
@@ -7,6 +8,7 @@ mod copying;
 pub mod detect;
 mod document;
 mod known;
+mod kubernetes;
 mod loose;
 mod masked;
 mod masker;
@@ -25,6 +27,7 @@ pub use catalog::{Catalog, FIRST_NORMAL_OID, Relation, RelationKind};
 pub use detect::{
     Detector, Kind as DetectorKind, OwnDetector, OwnWhat, Pattern, Validate, WordList,
 };
+pub use kubernetes::{KubernetesMasks, ListMasking, Place, Shown, Unmaskable, finds_masked};
 pub use masked::{Masked, Span};
 pub use masker::{Masker, Masking};
 pub use path::JsonPath;

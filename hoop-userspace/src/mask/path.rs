@@ -83,6 +83,12 @@ impl JsonPath {
         next
     }
 
+    /// Whether a step of it is this key.
+    pub(super) fn names(&self, key: &str) -> bool {
+        let mut steps = self.steps.iter();
+        steps.any(|step| matches!(step, Step::Key(name) if **name == *key))
+    }
+
     /// Whether this is a place that the path names.
     pub(super) fn ends(&self, reached: Reached) -> bool {
         reached & (1 << self.steps.len()) != 0

@@ -21,7 +21,7 @@ pub struct Rules {
     views: Mutex<Vec<(Arc<Catalog>, Arc<Views>)>>,
 }
 
-/// What is masked on hosts without being asked for: what lets whoever reads it in elsewhere.
+/// What is masked on hosts and in clusters without being asked for: what lets whoever reads it in elsewhere.
 const HOST_SECRETS: [DetectorKind; 4] = [
     DetectorKind::PrivateKey,
     DetectorKind::Jwt,
@@ -70,7 +70,7 @@ impl Rules {
             detectors.map(|detector| (detector, mask.how.clone()))
         });
         let mut detectors: Vec<_> = detectors.collect();
-        if found.is_some_and(|r| r.ssh.is_some()) {
+        if found.is_some_and(|r| r.ssh.is_some() || r.kubernetes.is_some()) {
             let named: Vec<_> = detectors.iter().map(|(d, _)| d.name().to_owned()).collect();
             let own = HOST_SECRETS.map(Detector::Kind);
             let own = own
@@ -160,6 +160,20 @@ impl Rules {
         let mut hows = matching.map(|e| &e.how);
         let first = hows.next()?.clone();
         Some(hows.fold(first, How::and))
+    }
+
+    /// What the rules name of a relation, `None` where it is every column.
+    pub(in crate::mask) fn of_relation(
+        &self,
+        schema: &str,
+        table: &str,
+    ) -> Vec<(Option<String>, How)> {
+        let matching = self
+            .entries
+            .iter()
+            .filter(|e| part(&e.pattern.schema, schema) && part(&e.pattern.table, table));
+        let each = matching.map(|e| (e.pattern.column.clone(), e.how.clone()));
+        each.collect()
     }
 
     /// What the columns of this catalog's views may carry: found out once for all sessions.

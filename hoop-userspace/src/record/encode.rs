@@ -121,8 +121,8 @@ fn rules<S: Serializer>(unit: &&PermittedUnit, s: S) -> Result<S::Ok, S::Error> 
     s.collect_seq(unit.rules.iter())
 }
 
-/// Texts of refusals are for people and short; a statement is kept up to this.
-const MAX_ASKED: usize = 1 << 20;
+/// Texts of refusals are for people and short; a statement is kept up to this many bytes.
+pub const MAX_ASKED: usize = 1 << 20;
 
 /// The text without what the detectors find.
 pub(super) fn kept(text: String, detection: Option<&Detection>) -> String {

@@ -15,6 +15,7 @@ mod store;
 mod writer;
 
 pub use anchor::{Anchor, NoAnchor};
+pub use encode::MAX_ASKED;
 pub use event::{
     AnsweredNote, AskedNote, BulkNote, Cut, EndNote, FlowNote, FoundNote, Header, IdentityNote,
     PermittedNote, RefusalNote, RenewedNote, RepliesNote, SealNote, SpanNote, TransferNote,

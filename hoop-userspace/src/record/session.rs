@@ -17,7 +17,7 @@ use crate::config::Durability;
 use crate::decide::{Permitted, Refusal};
 use crate::identify::Identity;
 use crate::ids::ExchangeId;
-use crate::mask::{Detection, Masked};
+use crate::mask::{Detection, KubernetesMasks, Masked};
 use crate::terminate::{Bulk, End, Stopped, Transfer, Transferred};
 
 /// Bytes of one request that are kept. More is cut, and its length and digest noted.
@@ -41,8 +41,10 @@ pub struct SessionRecorder {
     result_bytes: usize,
     /// What requests hold that is not kept.
     detection: Option<Arc<Detection>>,
-    /// Its wire bytes are messages of SSH channels.
-    ssh: bool,
+    /// What objects in requests hold that is not kept.
+    objects: Option<Arc<KubernetesMasks>>,
+    /// Its wire bytes are messages as those of SSH channels.
+    messages: bool,
     /// The exchange whose rows came last, and how many of their bytes were kept.
     keeping: (u64, usize),
     totals: Totals,
@@ -71,7 +73,8 @@ impl SessionRecorder {
             durability: settings.durability,
             result_bytes: settings.result_bytes.min(MAX_RESULT_BYTES),
             detection: None,
-            ssh: header.protocol == "ssh",
+            objects: None,
+            messages: matches!(&*header.protocol, "ssh" | "kubernetes"),
             keeping: (0, 0),
             totals: Totals::default(),
             ended: false,
@@ -83,12 +86,19 @@ impl SessionRecorder {
         self.detection = detection;
     }
 
+    /// From now on objects that are written are kept as these masks would show them.
+    pub fn redact_objects(&mut self, objects: Option<Arc<KubernetesMasks>>) {
+        self.objects = objects;
+    }
+
     /// Records a request before it is forwarded.
     pub fn permitted(&mut self, permitted: Permitted) -> Result<Recorded<Permitted>, RecordError> {
         let detection = self.detection.as_deref();
-        let redacted = detection.and_then(|d| match self.ssh {
-            true => d.masked_channel(permitted.wire()),
-            false => d.masked_request(permitted.wire()),
+        let objects = self.objects.as_deref();
+        let redacted = objects.map(|o| o.recorded_request(detection, permitted.wire()));
+        let redacted = redacted.or_else(|| match (detection?, self.messages) {
+            (d, true) => d.masked_channel(permitted.wire()),
+            (d, false) => d.masked_request(permitted.wire()),
         });
         let wire = redacted.as_deref().unwrap_or(permitted.wire());
         let head = PermittedHead::new(&permitted, wire, REQUEST_BYTES, detection);
@@ -167,7 +177,7 @@ impl SessionRecorder {
     /// Records content that belongs to a permitted request: its size, and how it begins.
     pub fn bulk(&mut self, exchange: ExchangeId, bulk: &Bulk) -> Result<(), RecordError> {
         let detection = self.detection.as_deref();
-        let redacted = detection.and_then(|d| match self.ssh {
+        let redacted = detection.and_then(|d| match self.messages {
             true => d.masked_channel(&bulk.wire),
             false => d.masked_cut(&bulk.wire),
         });

@@ -1,4 +1,5 @@
-//! Sessions on hosts: what was asked for by SSH, what was typed and printed, which files moved.
+//! Sessions on hosts and requests to API servers: what was asked for, what was typed and printed,
+//! which files moved, how a server answered.
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -6,7 +7,8 @@ use serde::Serialize;
 use super::story::{Event, Statement};
 use crate::hex;
 use crate::record::{BulkNote, FlowNote, RepliesNote, TransferNote};
-use crate::wire::ssh::channel::{HEADER, Message};
+use crate::wire::kubernetes::http::{RequestHead, ResponseHead};
+use crate::wire::ssh::channel::{Flow as ChannelFlow, Forwarded, HEADER, Message};
 use crate::wire::ssh::sftp::{self, Request};
 
 /// A line of its own kind in `hoop replay --json`. The keys are kept.
@@ -15,7 +17,7 @@ use crate::wire::ssh::sftp::{self, Request};
 pub enum HostEvent {
     Output {
         exchange: u64,
-        /// `stdout` or `stderr`.
+        /// `stdout`, `stderr` or `body`.
         stream: &'static str,
         text: String,
         bytes: u64,
@@ -41,6 +43,25 @@ pub enum HostEvent {
         status: Option<u32>,
         signal: Option<String>,
     },
+    /// The head of an answer by HTTP. What follows is `output` of the stream `body`.
+    Response {
+        exchange: u64,
+        status: u16,
+        headers: Vec<(String, String)>,
+    },
+    /// What passed through a forwarded connection, in one piece.
+    Forwarded {
+        exchange: u64,
+        port: u16,
+        connection: u32,
+        /// `in`, `out` or `error`.
+        flow: &'static str,
+        bytes: u64,
+        end: bool,
+        /// Why it was refused or could not be made.
+        #[serde(skip_serializing_if = "String::is_empty")]
+        why: String,
+    },
     Transfer {
         exchange: u64,
         path: String,
@@ -65,6 +86,7 @@ pub(super) fn statements(kept: &[u8]) -> Vec<Statement> {
         parameters: Vec::new(),
     };
     let mut variables = Vec::new();
+    let mut content = Vec::new();
     let mut found = Vec::new();
     for message in messages(kept).0 {
         match message {
@@ -72,6 +94,13 @@ pub(super) fn statements(kept: &[u8]) -> Vec<Statement> {
                 variables.push(Some(format!("{}={}", lossy(&name), lossy(&value))));
             }
             Message::Exec(command) => found.push(statement("exec", lossy(&command))),
+            Message::RequestHead(head) => {
+                if let Ok(head) = RequestHead::read(&head) {
+                    let text = format!("{} {}", head.method, head.target);
+                    found.push(statement("request", text));
+                }
+            }
+            Message::Content(piece) => content.extend_from_slice(&piece),
             Message::Shell => found.push(statement("shell", "interactive shell".into())),
             Message::Subsystem(name) => found.push(statement("subsystem", lossy(&name))),
             Message::Connect { host, port } => {
@@ -84,6 +113,9 @@ pub(super) fn statements(kept: &[u8]) -> Vec<Statement> {
             }
             _ => {}
         }
+    }
+    if !content.is_empty() {
+        variables.push(Some(lossy(&Bytes::from(content))));
     }
     if let Some(first) = found.first_mut() {
         first.parameters = variables;
@@ -149,6 +181,17 @@ pub(super) fn replies(note: &RepliesNote<'_>) -> Vec<Event> {
             match message {
                 Message::Output(text) => printed("stdout", &text, text.len() as u64, false),
                 Message::ErrorOutput(text) => printed("stderr", &text, text.len() as u64, false),
+                Message::Document(text) | Message::Described(text) => {
+                    printed("body", &text, text.len() as u64, false);
+                }
+                Message::ResponseHead(head) => {
+                    others.extend(
+                        ResponseHead::read(&head)
+                            .ok()
+                            .map(|head| response(span.exchange, head)),
+                    );
+                }
+                Message::Forwarded(piece) => others.push(forwarded(span.exchange, &piece)),
                 Message::Exit(status) => others.push(HostEvent::Exit {
                     exchange: span.exchange,
                     status: Some(status),
@@ -173,7 +216,10 @@ pub(super) fn replies(note: &RepliesNote<'_>) -> Vec<Event> {
                 .sum();
             events.push(Event::Host(HostEvent::Output {
                 exchange: span.exchange,
-                stream: "stdout",
+                stream: match rest.first() {
+                    Some(b'D' | b'd') => "body",
+                    _ => "stdout",
+                },
                 text: lossy(rest.get(HEADER..).unwrap_or_default()),
                 bytes: span.length.saturating_sub(known),
                 truncated: true,
@@ -202,6 +248,9 @@ pub(super) fn bulk(note: &BulkNote<'_>) -> Vec<Event> {
                 signal: lossy(&name),
             })),
             Message::SftpRequest(_) => sftp = true,
+            Message::Forwarded(piece) => {
+                events.push(Event::Host(forwarded(note.exchange, &piece)));
+            }
             _ => {}
         }
     }
@@ -219,6 +268,34 @@ pub(super) fn bulk(note: &BulkNote<'_>) -> Vec<Event> {
         }));
     }
     events
+}
+
+fn response(exchange: u64, head: ResponseHead) -> HostEvent {
+    let headers = head.headers.into_iter();
+    HostEvent::Response {
+        exchange,
+        status: head.status,
+        headers: headers.map(|(name, value)| (name, lossy(&value))).collect(),
+    }
+}
+
+fn forwarded(exchange: u64, piece: &Forwarded) -> HostEvent {
+    HostEvent::Forwarded {
+        exchange,
+        port: piece.port,
+        connection: piece.number,
+        flow: match piece.flow {
+            ChannelFlow::In | ChannelFlow::ErrorIn => "in",
+            ChannelFlow::Out => "out",
+            ChannelFlow::Error => "error",
+        },
+        bytes: piece.bytes.len() as u64,
+        end: piece.end,
+        why: match piece.flow {
+            ChannelFlow::Error => lossy(&piece.bytes),
+            _ => String::new(),
+        },
+    }
 }
 
 pub(super) fn transfer(note: TransferNote) -> HostEvent {

@@ -252,6 +252,31 @@ fn host(page: &mut Page<'_>, event: &HostEvent) {
             };
             page.line('<', &how);
         }
+        HostEvent::Response {
+            status, headers, ..
+        } => {
+            page.line('<', &format!("HTTP status {status}"));
+            for (name, value) in headers.iter().filter(|(name, _)| name == "warning") {
+                page.more(&format!("{name}: {value}"));
+            }
+        }
+        HostEvent::Forwarded {
+            port,
+            connection,
+            flow,
+            bytes,
+            end,
+            why,
+            ..
+        } => {
+            let mark = if *flow == "in" { '>' } else { '<' };
+            let end = if *end { ", its end" } else { "" };
+            let what = format!("port {port}, connection {connection}: {bytes} bytes {flow}{end}");
+            page.line(mark, &what);
+            if !why.is_empty() {
+                page.line(mark, why.trim_end());
+            }
+        }
         HostEvent::Transfer {
             path,
             read,

@@ -133,7 +133,8 @@ pub struct Person {
 
 #[derive(Clone, Debug, Serialize)]
 pub struct Statement {
-    /// `simple`, `prepare` or `run`; of SSH `exec`, `shell`, `subsystem`, `connect` or `sftp`.
+    /// `simple`, `prepare` or `run`; of SSH `exec`, `shell`, `subsystem`, `connect`
+    /// or `sftp`; of Kubernetes `request`, and `exec` where it runs a command.
     pub step: &'static str,
     pub text: String,
     /// As bound: text, `\x…` for binary, null.
@@ -168,7 +169,7 @@ pub struct Story {
     portals: HashMap<Bytes, (String, Vec<Option<String>>)>,
     /// Formats of the result that was described last: rows may come in a later batch.
     binary: Vec<bool>,
-    /// The session was SSH.
+    /// The session was SSH, or a request to an API server: both are told in the same messages.
     host: bool,
 }
 
@@ -181,7 +182,7 @@ impl Story {
         let elapsed_us = recorded.times.since;
         let events = match recorded.told {
             Told::Header(header) => {
-                self.host = header.protocol == "ssh";
+                self.host = matches!(&*header.protocol, "ssh" | "kubernetes");
                 vec![Event::Session(session(&header))]
             }
             Told::Permitted(note) if self.host => {

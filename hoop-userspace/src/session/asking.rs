@@ -330,6 +330,32 @@ impl<P: Protocol> Session<P> {
         self.conclude(None, Some(refusal), None)
     }
 
+    /// The client would give up by itself soon. The question stays open, and its answer counts for
+    /// the same request when that comes again.
+    pub(super) fn hold_no_longer(&mut self, exchange: ExchangeId) -> Result<(), Ended> {
+        let about = |asked: &Asked| asked.known.is_some() && asked.question.exchange() == exchange;
+        if !self.asked.as_ref().is_some_and(about) {
+            return Ok(());
+        }
+        let Some(asked) = self.asked.take() else {
+            return Ok(());
+        };
+        let note = asked.plain_note("left");
+        self.recorder.answered(&note)?;
+        asked.pending.withdraw(Withdrawn::Stopped);
+        let id = note.question.clone().unwrap_or_default();
+        let message = format!(
+            "{}; it was held for {} s and question {id} stays open: once it is approved, send the same request again. To answer: hoop approvals show {id}",
+            asked.question.message(),
+            note.held / 1000,
+        );
+        let code = Code::ApprovalUnavailable;
+        let refusal = asked
+            .question
+            .refuse(code, Retry::AfterApproval, message, note.question);
+        self.conclude(None, Some(refusal), None)
+    }
+
     /// The session ends while a question is open.
     pub(super) fn leave(&mut self, end: &End) -> Result<(), Ended> {
         let Some(asked) = self.asked.take() else {

@@ -6,7 +6,9 @@
 //! Adding a protocol is: `wire/NAME/` (codecs without I/O), a fuzz target per decoder,
 //! `terminate/NAME/`, one match arm in `worker.rs`, one line in the contract suite.
 
+pub mod again;
 pub mod authority;
+pub mod kubernetes;
 pub mod postgres;
 pub mod ssh;
 pub mod tls;
@@ -21,6 +23,8 @@ use crate::decide::{Permitted, Refusal};
 use crate::ids::{ExchangeId, ResourceName};
 use crate::mask::Masked;
 use crate::record::Recorded;
+
+pub use kubernetes::KubernetesAsked;
 
 /// One accepted socket after its handshake.
 pub trait Connection: Send {
@@ -127,6 +131,9 @@ pub enum Event {
     /// A file was closed that had been open for reading or writing.
     Transferred(Transfer),
     HalfClosed(Side),
+    /// The client can be held no longer: if people are being asked about the request, it is told how
+    /// to come back for their answer.
+    Impatient(ExchangeId),
     /// Both sides are done.
     Closed,
 }
@@ -156,7 +163,7 @@ pub struct Unit {
 }
 
 /// What a unit asks for.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Asked {
     Sql(SqlAsked),
     /// PostgreSQL's legacy FunctionCall: the function is known by its object id alone.
@@ -165,6 +172,8 @@ pub enum Asked {
     },
     /// What an SSH client asks for on one channel.
     Ssh(SshAsked),
+    /// A request to a Kubernetes API server.
+    Kubernetes(Arc<KubernetesAsked>),
     /// What cannot be decided, whatever the policy says.
     Undecidable(Undecidable),
     /// Nothing that needs a decision: Sync, Flush, Describe, Close, an empty query.
@@ -187,10 +196,13 @@ pub enum Undecidable {
     /// An SFTP request that hoop does not know, or one for a file that nobody opened.
     #[error("hoop does not know what {0} does")]
     UnknownOperation(String),
+    /// A request by HTTP that hoop takes from nobody: there is nothing of it that could be forwarded.
+    #[error("{0}")]
+    NotServed(String),
 }
 
 /// What an SSH client asks for.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum SshAsked {
     /// A command for the shell of the login.
     Exec {
@@ -301,7 +313,7 @@ impl FileAction {
 }
 
 /// Statement text that is prepared or run.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct SqlAsked {
     pub step: SqlStep,
     /// Every text that the statement or portal name may stand for, one at least. More than one only
@@ -448,12 +460,27 @@ pub enum PartKind {
     Output(Printed),
     /// Content of a file that the client was permitted to read, in such messages.
     File,
+    /// Part of an answer by HTTP, in the same messages.
+    Http(HttpPart),
     /// A value that the server sent outside any result: a notification's payload.
     Loose,
     /// A fixed shape without content of its own: completion tags, state, acknowledgements.
     Control,
     /// The same, and the exchange is over.
     Done,
+}
+
+/// Part of an answer by HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HttpPart {
+    /// Status and headers.
+    Head,
+    /// A whole JSON object; or, where a command could not be run, why not.
+    Document,
+    /// What the server says of itself and its API: nothing that anybody stored.
+    Description,
+    /// What comes through a forwarded connection: lengths must stay what they are.
+    Forwarded,
 }
 
 /// What the output of a program is, which decides how it is masked and how much of it is kept.

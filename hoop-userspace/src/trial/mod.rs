@@ -1,10 +1,19 @@
 //! Trying things out, without touching any server: what `hoop policy test` and `hoop mask test` print,
-//! and what the console shows.
+//! and what the console shows; and what was recorded, gone through again: `hoop report`,
+//! `hoop policy replay`.
 
+pub mod changes;
+pub mod expect;
 pub mod mask;
+mod narrow;
 #[doc(hidden)]
 pub mod past;
 pub mod policy;
+pub mod recorded;
+pub mod report;
+mod shape;
+#[cfg(test)]
+mod tests;
 
 /// Why a trial makes no sense, in words for whoever supposed it.
 ///

@@ -4,18 +4,19 @@ use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Unusable, unusable};
 use crate::attribute::Process;
 use crate::config::{Agent, Config, Host, Mode, ProtocolKind, Resource};
-use crate::decide::{Decider, Facts, Refusal, Rule, ShellFacts, Subject};
+use crate::decide::{Decider, Facts, KubernetesFacts, Refusal, Rule, ShellFacts, Subject};
 use crate::identify::Identity;
 use crate::ids::{Epochs, SessionId};
-use crate::terminate::SqlText;
+use crate::terminate::{KubernetesAsked, SqlText};
+use crate::wire::kubernetes::request;
 
 /// Who is supposed to ask, and where.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Supposed {
     pub agent: String,
     pub resource: String,
@@ -31,18 +32,27 @@ pub struct Supposed {
 /// Decides in the name of one that is supposed.
 pub struct Tester {
     protocol: ProtocolKind,
-    decider: Decider,
+    decider: Arc<Decider>,
     subject: Subject,
     hasher: RandomState,
 }
 
 impl Tester {
     pub fn new(config: &Config, supposed: Supposed) -> Result<Self, Unusable> {
+        Self::with(Arc::new(Decider::new(config)?), config, supposed)
+    }
+
+    /// By the policies of this configuration, compiled before.
+    pub fn with(
+        decider: Arc<Decider>,
+        config: &Config,
+        supposed: Supposed,
+    ) -> Result<Self, Unusable> {
         let (protocol, subject) = supposed.subject(config)?;
         Ok(Self {
             protocol,
             subject,
-            decider: Decider::new(config)?,
+            decider,
             hasher: RandomState::new(),
         })
     }
@@ -52,6 +62,7 @@ impl Tester {
         match self.protocol {
             ProtocolKind::Postgres => self.sql(text),
             ProtocolKind::Ssh => self.exec(text),
+            ProtocolKind::Kubernetes => self.request(&ApiRequest::of(text)?),
         }
     }
 
@@ -59,7 +70,10 @@ impl Tester {
     pub fn sql(&self, text: &str) -> Result<Answer, Unusable> {
         if self.protocol != ProtocolKind::Postgres {
             let resource = &self.subject.resource;
-            return unusable(format!("{resource} is reached by SSH: it takes no SQL"));
+            return unusable(match self.protocol {
+                ProtocolKind::Kubernetes => format!("{resource} is a cluster: it takes no SQL"),
+                _ => format!("{resource} is reached by SSH: it takes no SQL"),
+            });
         }
         let text = Arc::new(SqlText {
             hash: self.hasher.hash_one(text),
@@ -82,9 +96,12 @@ impl Tester {
     pub fn exec(&self, text: &str) -> Result<Answer, Unusable> {
         if self.protocol != ProtocolKind::Ssh {
             let resource = &self.subject.resource;
-            return unusable(format!(
-                "{resource} is a database: it runs no shell commands"
-            ));
+            return unusable(match self.protocol {
+                ProtocolKind::Kubernetes => format!(
+                    "{resource} is a cluster: ask about a request, as in 'POST /api/v1/namespaces/NS/pods/POD/exec?command=ls'"
+                ),
+                _ => format!("{resource} is a database: it runs no shell commands"),
+            });
         }
         let explained = self.decider.explain_exec(&self.subject, text);
         let found = Found::Exec(explained.facts);
@@ -94,6 +111,83 @@ impl Tester {
             explained.asks,
             found,
         ))
+    }
+}
+
+impl Tester {
+    /// What becomes of a request to an API server.
+    pub fn request(&self, asked: &ApiRequest) -> Result<Answer, Unusable> {
+        if self.protocol != ProtocolKind::Kubernetes {
+            let resource = &self.subject.resource;
+            return unusable(format!(
+                "{resource} is no cluster: it takes no API requests"
+            ));
+        }
+        let (path, query) = match asked.target.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (asked.target.as_str(), None),
+        };
+        let read = match request::read(&asked.method, path, query) {
+            Ok(read) => read,
+            // hoop refuses it before any policy is asked.
+            Err(error) => return Ok(undecided(&error.to_string())),
+        };
+        let streams = ["exec", "attach", "portforward"];
+        let asked = KubernetesAsked {
+            method: asked.method.as_str().into(),
+            target: asked.target.as_str().into(),
+            upgrade: streams.contains(&read.info.subresource.as_str()),
+            info: read.info,
+            options: read.options,
+            content_type: asked.content_type.as_deref().map(Into::into),
+            body: asked.body.clone().into(),
+        };
+        let explained = self.decider.explain_kubernetes(&self.subject, &asked);
+        let found = Found::Kubernetes(explained.facts);
+        Ok(answer(
+            explained.rules,
+            explained.refusal,
+            explained.asks,
+            found,
+        ))
+    }
+}
+
+/// A request to an API server that somebody supposes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ApiRequest {
+    pub method: String,
+    /// Path and query, percent-encoded.
+    pub target: String,
+    pub content_type: Option<String>,
+    pub body: Vec<u8>,
+}
+
+impl ApiRequest {
+    /// From `METHOD PATH`.
+    pub fn of(line: &str) -> Result<Self, Unusable> {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [method, target] = words.as_slice() else {
+            return unusable("a request is 'METHOD PATH', as in 'GET /api/v1/pods?watch=1'");
+        };
+        Ok(Self {
+            method: (*method).to_owned(),
+            target: (*target).to_owned(),
+            ..Self::default()
+        })
+    }
+
+    /// With a body. Where no type is given, it is what kubectl gives: JSON, or a merge patch.
+    #[must_use]
+    pub fn with_body(mut self, content_type: Option<String>, body: Vec<u8>) -> Self {
+        let usual = match self.method.as_str() {
+            "PATCH" => "application/merge-patch+json",
+            _ => "application/json",
+        };
+        let kind = content_type.map(|kind| kind.to_ascii_lowercase());
+        self.content_type = Some(kind.unwrap_or_else(|| usual.to_owned()));
+        self.body = body;
+        self
     }
 }
 
@@ -127,7 +221,9 @@ impl Supposed {
         )?;
         let database = match resource.protocol {
             ProtocolKind::Postgres => resource.login.database.clone(),
-            ProtocolKind::Ssh => self.host.or_else(|| first_name(resource)),
+            ProtocolKind::Ssh | ProtocolKind::Kubernetes => {
+                self.host.or_else(|| first_name(resource))
+            }
         };
         let database = database.unwrap_or(self.database);
         let subject = Subject {
@@ -185,12 +281,23 @@ fn named<'c, T>(
     })
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     Allow,
     Refuse,
     Ask,
+}
+
+impl Verdict {
+    /// As programs read it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Refuse => "refuse",
+            Self::Ask => "ask",
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -217,6 +324,7 @@ pub enum Found {
         reads_masked_in_predicate: bool,
     },
     Exec(Arc<ShellFacts>),
+    Kubernetes(Arc<KubernetesFacts>),
 }
 
 /// What is not decided is refused, never allowed.

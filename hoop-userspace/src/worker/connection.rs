@@ -95,6 +95,10 @@ impl Connection {
                     let _ = stream.set_nodelay(true);
                     self.ssh(stream, agent, &target).await;
                 }
+                ProtocolKind::Kubernetes => {
+                    let _ = stream.set_nodelay(true);
+                    Box::pin(self.kubernetes(stream, agent, &target)).await;
+                }
             },
             Route::Egress(pass) => Box::pin(self.relay(stream, agent, &pass)).await,
             Route::Refused(why) if agent.mode == Mode::Observe => {
@@ -352,7 +356,7 @@ impl Connection {
     }
 
     /// In observe mode the session goes on, and the ledger says that it would have ended.
-    async fn lost(&self, agent: &Agent, why: String, ends: &watch::Sender<Option<End>>) {
+    pub(super) async fn lost(&self, agent: &Agent, why: String, ends: &watch::Sender<Option<End>>) {
         let cgroup = &self.handover.process.cgroup;
         if agent.mode != Mode::Enforce {
             let detail = format!("{}: would have ended: {why}", agent.name);

@@ -9,6 +9,7 @@ mod console;
 mod deliver;
 mod identity;
 mod keys;
+mod kubernetes;
 pub mod live;
 pub mod privileges;
 mod refusals;

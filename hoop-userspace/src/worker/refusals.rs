@@ -61,6 +61,13 @@ pub fn host(error: &SshError) -> Refusal {
     refusal(Code::Unavailable, Retry::Again, error.to_string(), hint)
 }
 
+/// Whoever asks has a name that no header can say.
+pub fn unnameable(name: &str) -> Refusal {
+    let message = format!("{name:?} is no name that an API server can be asked for");
+    let hint = "an operator must choose another user or group in the resource's impersonate";
+    refusal(Code::Unavailable, Retry::Never, message, hint)
+}
+
 pub fn unrecordable(why: &str) -> Refusal {
     let message = format!("the session cannot be recorded, so it does not begin: {why}");
     refusal(

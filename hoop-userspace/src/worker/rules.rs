@@ -13,11 +13,11 @@ use crate::ask::Asker;
 use crate::config::{Config, Resource};
 use crate::decide::{DecideError, Decider};
 use crate::forward::postgres::Catalogs;
-use crate::forward::{Connector, Resolver, ssh};
+use crate::forward::{Connector, Resolver, kubernetes, ssh};
 use crate::handover::FromWorker;
 use crate::identify::{Verifier, VerifierError};
 use crate::ids::ResourceName;
-use crate::mask::{HashKey, Rules as Masks};
+use crate::mask::{HashKey, KubernetesMasks, Rules as Masks};
 use crate::record::{RecordError, SealingKey, Store};
 use crate::session::Rulebook;
 use crate::session::activity::Activities;
@@ -26,6 +26,7 @@ use crate::terminate::authority::{Authority, AuthorityError, Destinations};
 use crate::terminate::postgres::{AgentPassword, Cancels};
 use crate::terminate::ssh::keys::{KeyError as SshKeyError, Keys as SshKeys};
 use crate::terminate::tls::Offers;
+use crate::wire::kubernetes::protobuf::Kinds;
 
 #[derive(Debug, thiserror::Error)]
 pub enum RulesError {
@@ -63,6 +64,7 @@ pub struct Shared {
     pub offers: Offers,
     pub cancels: Cancels,
     pub ssh: Ssh,
+    pub kubernetes: kubernetes::Connector,
     pub store: Arc<Store>,
     pub live: Live,
     pub identities: Identities,
@@ -86,6 +88,8 @@ pub struct Rules {
     pub verifier: Arc<Verifier>,
     pub passwords: HashMap<ResourceName, AgentPassword>,
     decider: Arc<Decider>,
+    /// The objects of Kubernetes that hoop reads in protobuf.
+    kinds: Arc<Kinds>,
 }
 
 impl Rules {
@@ -102,6 +106,7 @@ impl Rules {
         Ok(Self {
             epoch,
             decider: Arc::new(Decider::new(&config)?),
+            kinds: Arc::new(Kinds::new()),
             verifier: Arc::new(verifier),
             passwords: passwords.collect::<Result<_, _>>()?,
             config: Arc::new(config),
@@ -109,10 +114,18 @@ impl Rules {
     }
 
     fn book(&self, resource: &ResourceName, key: &HashKey) -> Arc<Rulebook> {
+        let masks = Masks::new(&self.config, resource, key);
+        let mut all = self.config.resources.iter();
+        let cluster = all.find(|r| r.name == *resource);
+        let objects = cluster.and_then(|r| r.kubernetes.as_ref()).map(|cluster| {
+            let (shown, kinds) = (cluster.show_secrets.clone(), self.kinds.clone());
+            Arc::new(KubernetesMasks::new(masks.clone(), shown, kinds))
+        });
         Arc::new(Rulebook {
             epoch: self.epoch,
             decider: self.decider.clone(),
-            masks: Masks::new(&self.config, resource, key),
+            masks,
+            objects,
             remind: self.config.approvals.remind,
         })
     }
@@ -143,6 +156,7 @@ impl Shared {
             offers: Offers::new(Arc::new(authority)),
             cancels: Cancels::default(),
             ssh,
+            kubernetes: kubernetes::Connector::new(resolver.clone()),
             store: Store::open(
                 &config.record,
                 SealingKey::open(&config.worker.state.join(SealingKey::FILE))?,

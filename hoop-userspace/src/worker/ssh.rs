@@ -29,8 +29,8 @@ use crate::terminate::{Connection as _, End, Opened};
 /// Names in one host certificate.
 const MAX_NAMES: usize = 64;
 
-/// SSH has no tables.
-struct NoCatalogs;
+/// Neither SSH nor Kubernetes has tables.
+pub(super) struct NoCatalogs;
 
 impl session::Catalogs for NoCatalogs {
     fn current(&self) -> Arc<Catalog> {
@@ -237,7 +237,7 @@ impl Connection {
     }
 
     /// Who it is, and under which proof; a refusal where enforce mode lets nobody in.
-    fn admitted(
+    pub(super) fn admitted(
         &self,
         agent: &Agent,
         verified: &Verified,

@@ -59,17 +59,21 @@ fn differing(
         let row = explained.of(name, test);
         seen.extend(row.map(|row| row.number));
         let said = [&compared.direct, &compared.through].map(|side| {
-            let why = side.get(test).map_or("", |outcome| &outcome.why);
-            why.replace('|', "\\|")
+            let told = side.get(test);
+            let why = told.map_or("", |o| match direct == through {
+                true => &o.seen,
+                false => &o.why,
+            });
+            why.replace('|', "\\|").replace('\n', " ⏎ ")
         });
         let why = match row {
             Some(row) => row.why.clone(),
-            None => format!("UNEXPLAINED: {}{}", said[0], said[1]),
+            None => format!("UNEXPLAINED: {} / {}", said[0], said[1]),
         };
         let _ = writeln!(text, "| {name} | `{test}` | {direct} | {through} | {why} |");
         if row.is_none() {
             complaints.push(format!(
-                "{name}: {test}: {direct} direct, {through} through hoop, and not explained: {}{}",
+                "{name}: {test}: {direct} direct, {through} through hoop, and not explained: {} / {}",
                 said[0], said[1]
             ));
         }
@@ -91,20 +95,21 @@ fn alike(compared: &Compared, text: &mut String) {
     }
 }
 
-/// Tests with two outcomes; one that was not run on a side is `absent` there.
+/// Tests with two outcomes, or of which something else was seen; one that was not run on a side is
+/// `absent` there.
 pub fn different<'a>(
     direct: &'a Outcomes,
     through: &'a Outcomes,
 ) -> impl Iterator<Item = (&'a String, &'a str, &'a str)> {
-    let mut all: BTreeMap<&String, [&str; 2]> = BTreeMap::new();
+    let mut all: BTreeMap<&String, [(&str, &str); 2]> = BTreeMap::new();
     for (at, side) in [direct, through].into_iter().enumerate() {
         for (test, outcome) in side {
-            all.entry(test).or_insert(["absent"; 2])[at] = &outcome.what;
+            all.entry(test).or_insert([("absent", ""); 2])[at] = (&outcome.what, &outcome.seen);
         }
     }
     all.into_iter()
         .filter(|(_, [direct, through])| direct != through)
-        .map(|(test, [direct, through])| (test, direct, through))
+        .map(|(test, [direct, through])| (test, direct.0, through.0))
 }
 
 impl Compared {

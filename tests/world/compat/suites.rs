@@ -10,6 +10,9 @@ use serde::Deserialize;
 #[derive(Clone, Debug, Deserialize)]
 pub struct Suite {
     pub name: String,
+    /// What its clients speak to.
+    #[serde(default)]
+    pub server: Server,
     /// The client that it exercises, and how that speaks.
     pub client: String,
     /// What its tests are part of.
@@ -22,12 +25,21 @@ pub struct Suite {
     /// A regular expression of what is no part of a test's name.
     #[serde(default)]
     pub strip: String,
-    /// More of the environment, where DATABASE stands for the database's name.
+    /// More of the environment, where DATABASE stands for the database's name, and THERE for a folder
+    /// of the account on the SSH server.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
     /// Arguments of the runner, likewise.
     pub arguments: Vec<String>,
     pub excluded: Vec<Excluded>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Server {
+    #[default]
+    Postgres,
+    Ssh,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -36,6 +48,10 @@ pub enum Runner {
     Pytest,
     Libtest,
     Mocha,
+    /// OpenSSH's regression tests.
+    Regress,
+    /// A script of tests/compat/ssh.
+    Script,
 }
 
 /// What is run on neither side. A test that ends in `*` stands for all that begin so.

@@ -24,7 +24,7 @@ const STAGES: &[&str] = &[
 const DRIVERS: &[&str] = &["cli", "keeper", "worker", "session", "console", "trial"];
 
 /// A protocol's folder inside a stage: its types count as the stage's own.
-const PROTOCOLS: &[&str] = &["postgres", "ssh"];
+const PROTOCOLS: &[&str] = &["postgres", "ssh", "kubernetes"];
 
 /// Stages that only compute. A clock, a file or a socket there would make a decision untestable.
 const PURE: &[&str] = &["decide", "mask", "wire"];

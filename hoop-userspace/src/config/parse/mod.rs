@@ -17,6 +17,7 @@ use crate::ids::IssuerName;
 mod agent;
 mod approvals;
 mod console;
+mod kubernetes;
 mod mask;
 mod resource;
 mod ssh;

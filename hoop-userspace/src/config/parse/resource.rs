@@ -28,7 +28,11 @@ impl Parser<'_> {
         if raw.protocol == ProtocolKind::Ssh {
             return self.ssh_resource(raw);
         }
-        self.no_ssh(raw);
+        if raw.protocol == ProtocolKind::Kubernetes {
+            return self.kubernetes_resource(raw);
+        }
+        self.no_ssh("postgres", raw);
+        self.no_kubernetes("postgres", raw);
         let tls = raw.tls.unwrap_or(UpstreamTls::VerifyFull);
         if let Some(ca) = raw.ca.as_ref().filter(|_| tls == UpstreamTls::Disable) {
             self.problems.add_with_fix(
@@ -59,6 +63,7 @@ impl Parser<'_> {
             agent_password: raw.agent_password.as_ref().and_then(|p| self.secret(p)),
             max_message,
             ssh: None,
+            kubernetes: None,
             estimate: raw.estimate.unwrap_or(false),
         }
     }
@@ -116,26 +121,45 @@ impl Parser<'_> {
     }
 
     fn login(&mut self, span: Range<usize>, raw: &raw::Login, tls: UpstreamTls) -> Login {
-        if raw.user.get_ref().is_empty() || raw.user.get_ref().contains('\0') {
-            self.problems
-                .add(raw.user.span(), "the user has no usable name");
-        }
-        if raw.certificate.is_some() != raw.key.is_some() {
-            let what = "a certificate logs in together with its key: give both";
-            self.problems.add(span.clone(), what);
-        }
+        let user = self.user(span.clone(), raw);
         if raw.certificate.is_some() && tls == UpstreamTls::Disable {
             let what = "a certificate cannot log in with tls = \"disable\"";
-            self.problems.add(span, what);
+            self.problems.add(span.clone(), what);
         }
-        let certificate = self.certificates(raw.certificate.as_ref());
-        let key = raw.key.as_ref().and_then(|key| self.private_key(key));
+        let (certificate, key) = self.pair(span, raw);
         Login {
-            user: raw.user.get_ref().clone(),
+            user,
             password: raw.password.as_ref().and_then(|p| self.secret(p)),
             certificate: certificate.zip(key),
             database: raw.database.as_ref().map(|d| d.get_ref().clone()),
         }
+    }
+
+    pub(super) fn user(&mut self, span: Range<usize>, raw: &raw::Login) -> String {
+        let Some(user) = &raw.user else {
+            self.problems.add(span, "the key `user` is missing here");
+            return String::new();
+        };
+        if user.get_ref().is_empty() || user.get_ref().contains('\0') {
+            self.problems
+                .add(user.span(), "the user has no usable name");
+        }
+        user.get_ref().clone()
+    }
+
+    /// A certificate in PEM and its key.
+    pub(super) fn pair(
+        &mut self,
+        span: Range<usize>,
+        raw: &raw::Login,
+    ) -> (Option<String>, Option<Secret>) {
+        if raw.certificate.is_some() != raw.key.is_some() {
+            let what = "a certificate logs in together with its key: give both";
+            self.problems.add(span, what);
+        }
+        let certificate = self.certificates(raw.certificate.as_ref());
+        let key = raw.key.as_ref().and_then(|key| self.private_key(key));
+        (certificate, key)
     }
 
     fn private_key(&mut self, written: &Spanned<raw::SecretRef>) -> Option<Secret> {
@@ -191,5 +215,6 @@ fn default_port(protocol: ProtocolKind) -> u16 {
     match protocol {
         ProtocolKind::Postgres => 5432,
         ProtocolKind::Ssh => 22,
+        ProtocolKind::Kubernetes => 443,
     }
 }

@@ -31,7 +31,8 @@ const MAX_MESSAGE: usize = 1 << 20;
 impl Parser<'_> {
     pub(super) fn ssh_resource(&mut self, raw: &raw::Resource) -> Resource {
         self.no_tls(raw);
-        let user = raw.login.get_ref().user.get_ref();
+        self.no_kubernetes("ssh", raw);
+        let user = self.user(raw.login.span(), raw.login.get_ref());
         Resource {
             name: raw.name.get_ref().as_str().into(),
             protocol: raw.protocol,
@@ -62,6 +63,7 @@ impl Parser<'_> {
                 },
                 credentials: self.credentials(raw.login.span(), raw.login.get_ref()),
             }),
+            kubernetes: None,
         }
     }
 
@@ -87,7 +89,7 @@ impl Parser<'_> {
         self.without("ssh", spans);
     }
 
-    pub(super) fn no_ssh(&mut self, raw: &raw::Resource) {
+    pub(super) fn no_ssh(&mut self, protocol: &str, raw: &raw::Resource) {
         let spans = [
             ("host_keys", raw.host_keys.as_ref().map(Spanned::span)),
             ("host_ca", raw.host_ca.as_ref().map(Spanned::span)),
@@ -97,7 +99,7 @@ impl Parser<'_> {
                 raw.trust_on_first_use.as_ref().map(Spanned::span),
             ),
         ];
-        self.without("postgres", spans);
+        self.without(protocol, spans);
         let login = raw.login.get_ref();
         let answers = login.answers.as_ref().and_then(|list| list.first());
         let spans = [
@@ -105,10 +107,10 @@ impl Parser<'_> {
             ("agent", login.agent.as_ref().map(Spanned::span)),
             ("answers", answers.map(Spanned::span)),
         ];
-        self.without("postgres", spans);
+        self.without(protocol, spans);
     }
 
-    fn without<const N: usize>(
+    pub(super) fn without<const N: usize>(
         &mut self,
         protocol: &str,
         settings: [(&str, Option<Range<usize>>); N],
@@ -174,10 +176,6 @@ impl Parser<'_> {
     }
 
     fn credentials(&mut self, span: Range<usize>, raw: &raw::Login) -> Vec<SshCredential> {
-        if raw.user.get_ref().is_empty() || raw.user.get_ref().contains('\0') {
-            self.problems
-                .add(raw.user.span(), "the user has no usable name");
-        }
         let mut found = Vec::new();
         let minted = raw.certificate.as_ref().filter(|c| c.get_ref() == MINTED);
         if let Some(written) = minted {

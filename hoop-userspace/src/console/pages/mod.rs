@@ -215,7 +215,8 @@ fn csrf(asked: &Asked<'_>) -> Markup {
 fn badge(state: &str) -> Markup {
     let kind = match state {
         "approved" | "used" | "enforce" | "allow" | "ready" | "attached" | "verified" => "good",
-        "refused" | "refuse" | "revoked" | "suspended" | "broken" | "killed" | "detached" => "bad",
+        "refused" | "refuse" | "revoked" | "suspended" | "broken" | "killed" | "detached"
+        | "bypassed" => "bad",
         "pending" | "ask" | "observe" | "open" => "open",
         _ => "plain",
     };

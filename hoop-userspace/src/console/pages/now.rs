@@ -65,6 +65,15 @@ fn health(status: &Value) -> Markup {
 
 fn problems(status: &Value) -> Vec<String> {
     let mut problems = Vec::new();
+    for bypass in each(status, "/bypasses") {
+        problems.push(format!(
+            "the glass is broken for {} until {} by {}: {} (its connections pass unseen and unrecorded)",
+            word(bypass, "/agent"),
+            clock_of(&word(bypass, "/until")),
+            word(bypass, "/by"),
+            word(bypass, "/reason"),
+        ));
+    }
     for hook in each(status, "/hooks").filter(|hook| !is(hook, "/attached")) {
         let why = word(hook, "/problem");
         problems.push(format!(
@@ -99,6 +108,9 @@ fn problems(status: &Value) -> Vec<String> {
 
 fn agents(asked: &Asked<'_>, status: &Value) -> Markup {
     let administers = may(asked, Needs::Administer);
+    let bypassed: Vec<String> = each(status, "/bypasses")
+        .map(|b| word(b, "/agent"))
+        .collect();
     html! {
         section aria-labelledby="agents" {
             h2 id="agents" { "Agents" }
@@ -113,21 +125,24 @@ fn agents(asked: &Asked<'_>, status: &Value) -> Markup {
                         th scope="col" { "Runs as" }
                         @if administers { th scope="col" { "Act" } }
                     } }
-                    tbody { @for agent in each(status, "/agents") { (self::agent(asked, agent, administers)) } }
+                    tbody { @for agent in each(status, "/agents") { (self::agent(asked, agent, &bypassed, administers)) } }
                 }
             }
         }
     }
 }
 
-fn agent(asked: &Asked<'_>, agent: &Value, administers: bool) -> Markup {
+fn agent(asked: &Asked<'_>, agent: &Value, bypassed: &[String], administers: bool) -> Markup {
     let name = word(agent, "/name");
     let suspended = each(agent, "/suspended").next().is_some();
     let cgroups = words(agent, "/cgroups");
     html! {
         tr {
             th scope="row" data-label="Agent" { (name) }
-            td data-label="Mode" { (badge(&word(agent, "/mode"))) }
+            td data-label="Mode" {
+                (badge(&word(agent, "/mode")))
+                @if bypassed.contains(&name) { " " (badge("bypassed")) }
+            }
             td data-label="Identity" {
                 @for suspension in each(agent, "/suspended") {
                     div {

@@ -141,6 +141,10 @@ async fn nothing_that_an_agent_wrote_becomes_markup() {
         }
         assert!(page.starts_with("<!DOCTYPE html>"));
     }
+    // What goes past hoop is said first, whatever is written in its reason.
+    let (_, page) = console.get("/").await;
+    assert!(page.contains("the glass is broken for bot") && page.contains("badge bad\">bypassed"));
+    assert!(page.contains("&lt;the issuer is down&gt;"));
     let (_, page) = console.get("/approvals/q1").await;
     assert!(page.contains("&lt;script&gt;alert(1)") && page.contains("\\u{202e}"));
 }

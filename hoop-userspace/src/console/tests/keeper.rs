@@ -148,6 +148,11 @@ fn status() -> Value {
             "identities": [{ "subject": "0oa1", "looked_at": "2026-11-27T10:00:00Z", "refused": null }],
             "suspended": [],
         }],
+        "bypasses": [{
+            "agent": "bot", "since": "2026-11-27T10:00:00Z", "until": "2026-11-27T10:30:00Z",
+            "left_s": 900, "by": "ada (as root)", "reason": "<the issuer is down>",
+            "cgroups": ["agents.slice/bot.service"],
+        }],
         "sessions": [{
             "session": "06c4b9d1s0abcdefghjkmnpqrs", "since": "2026-11-27T10:00:00Z", "agent": "bot",
             "identity": "0oa1", "resource": "orders", "database": "shop", "login": "hoop_orders",

@@ -272,10 +272,14 @@ fn say(error: &(impl Diagnostic + fmt::Display)) -> String {
     }
 }
 
-/// Only a policy whose scope names `sql:unknown` or `ssh:unknown` may permit it.
+/// Only a policy whose scope names `sql:unknown`, `ssh:unknown` or `k8s:unknown` may permit it.
 fn names_unknown(constraint: &ActionConstraint) -> bool {
     let unknown = |action: &cedar_policy::EntityUid| {
-        let names = [Action::Unknown.as_str(), super::exec::UNKNOWN];
+        let names = [
+            Action::Unknown.as_str(),
+            super::exec::UNKNOWN,
+            super::kubernetes::UNKNOWN,
+        ];
         names.contains(&action.id().unescaped())
     };
     match constraint {

@@ -5,6 +5,7 @@ mod entities;
 mod evaluate;
 mod exec;
 mod host;
+mod kubernetes;
 mod load;
 mod places;
 
@@ -12,6 +13,7 @@ pub(super) use entities::Place;
 pub(super) use evaluate::{Answer, Query, join};
 pub(super) use exec::{ExecObject, ExecQuery};
 pub(super) use host::{HostObject, HostQuery};
+pub(super) use kubernetes::{ApiObject, ApiQuery};
 pub use load::{PACKS, PolicyProblem, SCHEMA};
 
 use std::collections::HashMap;

@@ -14,6 +14,11 @@ pub(super) fn braces(parts: &[Part]) -> Result<Vec<Vec<Part>>, Dark> {
     {
         return Ok(vec![parts.to_vec()]);
     }
+    // `{a}\{b,c}` is `a}{b` and `c` to bash, which counts what is escaped while it looks for the end.
+    let hidden = |part: &Part| matches!(part, Part::Quoted(text) if text.contains(['{', '}']));
+    if parts.iter().any(hidden) {
+        return Err(Dark("a quoted brace stands among braces"));
+    }
     let (mut length, mut open) = (0, 0);
     for part in parts {
         match part {

@@ -23,6 +23,7 @@ use crate::decide::{Access, Action, Copied, Facts, Flag, Object, Statement, Verb
 
 use functions::Functions;
 pub(crate) use scan::Limits;
+pub use scan::outline;
 pub use settings::keeps_grammar;
 pub(super) use shape::{Shape, shape};
 use walk::Walk;

@@ -73,6 +73,62 @@ pub(super) fn scan(text: &str, limits: Limits) -> Result<String, TooMuch> {
     ))
 }
 
+/// A text as the fingerprint has it, for people: without comments, `?` for every constant. At most
+/// so many characters; and whether it has any constant.
+pub fn outline(text: &str, most: usize) -> (String, bool) {
+    let mut shown = String::new();
+    let (mut constants, mut count) = (false, 0);
+    let mut before = None;
+    for token in Lexer::new(text) {
+        constants |= token == Token::Constant;
+        if count > most {
+            continue;
+        }
+        let mut normal = Vec::new();
+        token.append(&mut normal);
+        normal.pop();
+        let word = String::from_utf8_lossy(&normal).into_owned();
+        if before.is_some_and(|before| is_apart(before, token)) {
+            shown.push(' ');
+            count += 1;
+        }
+        for c in word.chars().take(most.saturating_sub(count)) {
+            shown.push(if c.is_control() { ' ' } else { c });
+        }
+        count += word.chars().count();
+        if count > most {
+            shown.push('…');
+        }
+        before = Some(token);
+    }
+    (shown, constants)
+}
+
+/// Whether people write a blank between the two.
+fn is_apart(before: Token<'_>, token: Token<'_>) -> bool {
+    let opens = matches!(
+        before,
+        Token::Mark(b'(' | b'[' | b'.') | Token::Operator("::")
+    );
+    let closes = matches!(
+        token,
+        Token::Mark(b')' | b']' | b',' | b';' | b'.') | Token::Operator("::")
+    );
+    let keyword = |word: &str| {
+        let all = [
+            "in", "values", "and", "or", "not", "as", "on", "using", "where", "from",
+        ];
+        all.iter().any(|k| word.eq_ignore_ascii_case(k))
+    };
+    let calls = matches!(token, Token::Mark(b'(' | b'['))
+        && match before {
+            Token::Word(word) => !keyword(word),
+            Token::Quoted(_) => true,
+            _ => false,
+        };
+    !opens && !closes && !calls
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Token<'a> {
     /// A keyword or an unquoted identifier.
@@ -426,6 +482,20 @@ mod tests {
     }
 
     #[test]
+    fn outlines_show_no_constant() {
+        let text = "SELECT a.b, count(*)::int /* s3cret */ FROM \"T\" a -- s3cret\n \
+            WHERE x IN ('s3cret', 4111, E'\\'s3cret', $t$s3cret$t$) AND y = $1 and z > -1.5e3;";
+        let (shown, constants) = outline(text, 400);
+        assert_eq!(
+            shown,
+            "select a.b, count(*)::int from \"T\" a where x in (?, ?, ?, ?) and y = $1 and z > - ?;"
+        );
+        assert!(constants);
+        assert_eq!(outline("Drop Table t", 8), ("drop tab…".into(), false));
+        assert!(outline("SELECT aaaaaaaaaaaaaaaaaa, 'x'", 10).1);
+    }
+
+    #[test]
     fn nesting_is_bounded_in_every_form() {
         let n = 6_000;
         let deep = [
@@ -502,6 +572,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_panics(text in "[a'\"$/*\\-(;E&U ,é\\[\\]\\\\]{0,60}") {
+            let _ = outline(&text, 20);
             let _ = scan(&text, Limits::default());
             let _ = scan(&text, Limits { bytes: 40, depth: 2 });
         }

@@ -108,3 +108,33 @@ fn shell_commands() {
     }
     assert!(verdicts > 15, "{verdicts}");
 }
+
+#[test]
+fn kubernetes_requests() {
+    let text = include_str!("../../../../docs/POLICY.md");
+    let (_, section) = text.split_once("## Kubernetes requests").unwrap();
+    let (section, _) = section.split_once("## How a refusal reads").unwrap();
+    let mut rules = None;
+    let mut verdicts = 0;
+    for (language, text) in blocks(section) {
+        match language.as_str() {
+            "cedar" => rules = Some(decider(&[], &[("documented", &text)], &[])),
+            "" if text.starts_with("allow ") => {
+                let rules = rules.as_ref().unwrap();
+                for line in text.lines() {
+                    let (expected, request) = line.split_once(' ').unwrap();
+                    let request = request.trim_start();
+                    let (request, body) = match request.split_once(" {") {
+                        Some((request, body)) => (request, format!("{{{body}")),
+                        None => (request, String::new()),
+                    };
+                    let said = crate::decide::kubernetes::said(rules, request, &body);
+                    assert_eq!(said, expected, "{line}");
+                    verdicts += 1;
+                }
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(verdicts, 10);
+}

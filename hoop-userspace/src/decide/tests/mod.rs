@@ -82,6 +82,16 @@ pub(super) fn on_host() -> Subject {
     }
 }
 
+/// The same agent on a cluster.
+pub(super) fn on_cluster() -> Subject {
+    Subject {
+        resource: "prod".into(),
+        database: "api.prod.internal".into(),
+        login: "hoop:billing-bot".into(),
+        ..subject()
+    }
+}
+
 fn text(sql: &str) -> Arc<SqlText> {
     use std::hash::{DefaultHasher, Hasher};
     let mut hasher = DefaultHasher::new();

@@ -5,7 +5,7 @@ mod estimate;
 mod login;
 mod objects;
 pub mod startup;
-mod tls;
+pub(super) mod tls;
 
 use std::io;
 use std::net::SocketAddr;
@@ -128,7 +128,30 @@ impl Connector {
         let database = login.database.as_deref().unwrap_or(database);
         let mut startup = vec![("user", login.user.as_str()), ("database", database)];
         startup.extend(parameters);
+        let (mut channel, address, tls) = self.reach(target).await?;
+        let greeting = channel.log_in(login, &startup, &self.keys).await?;
+        Ok((
+            channel,
+            Opened {
+                greeting,
+                address,
+                tls,
+            },
+        ))
+    }
 
+    /// Dials the target and proves the server, and does not log in. Says whether it was proved: not
+    /// where the resource does without TLS.
+    pub async fn prove(&self, target: &Target<'_>) -> Result<bool, ForwardError> {
+        let reached = tokio::time::timeout(LOGIN_TIMEOUT, self.reach(target)).await;
+        let (_, _, tls) = reached.map_err(|_| ForwardError::Timeout(LOGIN_TIMEOUT.as_secs()))??;
+        Ok(tls.is_some())
+    }
+
+    async fn reach(
+        &self,
+        target: &Target<'_>,
+    ) -> Result<(Channel, SocketAddr, Option<ServerTls>), ForwardError> {
         let addresses = super::addresses(&self.resolver, target).await;
         let addresses = addresses.map_err(|source| ForwardError::Resolve {
             name: upstream_name(target),
@@ -145,16 +168,8 @@ impl Connector {
             .first()
             .map_or(address.ip(), SocketAddr::ip);
         let tls = ServerTls::of(target.resource, target.name.as_deref(), claimed, &self.tls)?;
-        let mut channel = Channel::open(stream, tls.as_ref()).await?;
-        let greeting = channel.log_in(login, &startup, &self.keys).await?;
-        Ok((
-            channel,
-            Opened {
-                greeting,
-                address,
-                tls,
-            },
-        ))
+        let channel = Channel::open(stream, tls.as_ref()).await?;
+        Ok((channel, address, tls))
     }
 }
 

@@ -135,6 +135,40 @@ impl Connector {
     }
 }
 
+/// Dials the target and proves the server by its host key, and does not log in. What would be trusted
+/// on first use passes, and is not kept.
+pub async fn prove(resolver: &Resolver, target: &Target<'_>, state: &Path) -> Result<(), SshError> {
+    let proved = async {
+        let ssh = target.resource.ssh.as_ref().ok_or(SshError::NotSsh)?;
+        let addresses = super::addresses(resolver, target).await;
+        let stream =
+            dial(&addresses.map_err(SshError::Resolve)?)
+                .await
+                .map_err(|error| match error {
+                    RelayError::Dial { address, source } => SshError::Dial { address, source },
+                    other => SshError::Resolve(io::Error::other(other)),
+                })?;
+        let first_use = Arc::new(FirstUse::that_learns_nothing(state));
+        let expected = Arc::new(Expected::of(ssh, target, first_use));
+        let config = Arc::new(settings(&expected));
+        let (backlog, _) = Backlog::pair();
+        let (back, _) = Back::new(expected.clone(), backlog.clone());
+        let connected = client::connect_stream(config, Throttled::new(stream, backlog), back).await;
+        let handle = connected.map_err(|error| match expected.objection() {
+            Some(why) => SshError::Host(why),
+            None => error.into(),
+        })?;
+        // The server would wait for a login that does not come.
+        let _ = handle
+            .disconnect(russh::Disconnect::ByApplication, "", "")
+            .await;
+        Ok(())
+    };
+    tokio::time::timeout(LOGIN_TIMEOUT, proved)
+        .await
+        .map_err(|_| SshError::Timeout(LOGIN_TIMEOUT.as_secs()))?
+}
+
 fn account(ssh: &Ssh, client_user: &str) -> Result<String, SshError> {
     match &ssh.user {
         SshClientUser::Fixed(user) => Ok(user.clone()),

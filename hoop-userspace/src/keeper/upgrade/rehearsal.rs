@@ -57,7 +57,7 @@ fn try_all(start: &Start, report: &mut Report) -> Result<(), String> {
     let config = Config::from_bundle(&bundle).map_err(|error| words(&error))?;
     report.fixed = fixed(&config);
     privileges::account(&config.worker.user).map_err(|error| words(&error))?;
-    Capture::rehearse(&config.capture).map_err(|error| words(&error))?;
+    Capture::rehearse_takeover(&config.capture).map_err(|error| words(&error))?;
     let wire = bundle.to_wire();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use super::ssh_names;
+
 /// RFC 5321, section 4.5.3.1: 64 octets before the sign, 255 after it.
 const LOCAL: usize = 64;
 const DOMAIN: usize = 255;
@@ -36,7 +38,8 @@ fn around(text: &[u8], at: usize, from: usize) -> Option<Range<usize>> {
     let address = text.get(start..end)?;
     // The remote of a repository.
     let remote = address.starts_with(b"git@") && text.get(end) == Some(&b':');
-    (start < at && text.get(at - 1) != Some(&b'.') && !remote).then_some(start..end)
+    let other = remote || ssh_names::is_name(address);
+    (start < at && text.get(at - 1) != Some(&b'.') && !other).then_some(start..end)
 }
 
 /// Where the domain that begins here ends: labels with dots, the last one of letters.

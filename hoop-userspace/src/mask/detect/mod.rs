@@ -18,6 +18,7 @@ mod numbers;
 mod own;
 mod patterns;
 mod secrets;
+mod ssh_names;
 mod stream;
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::kinds::Kind;
 use super::patterns::Pattern;
+use super::ssh_names;
 
 /// Words in front of a password, in lower case.
 pub(super) const PASSWORD_WORDS: [&str; 6] = [
@@ -197,9 +198,11 @@ fn key(text: &[u8], value: Range<usize>) -> Option<Range<usize>> {
         b.is_ascii_alphanumeric() || matches!(**b, b'_' | b'-') || base64 && b"+/=".contains(b)
     };
     let value = value.start..value.end + rest.iter().take_while(of_key).count();
+    let bytes = text.get(value.clone())?;
     // A name of small letters and dashes is no key.
     let drawn = |b: &u8| b.is_ascii_digit() || b.is_ascii_uppercase();
-    text.get(value.clone())?.iter().any(drawn).then_some(value)
+    let named = ssh_names::is_kind_of_key(bytes, value.end == text.len());
+    (bytes.iter().any(drawn) && !named).then_some(value)
 }
 
 /// A value, from its beginning to the quote that closes it, or to what ends one without quotes.

@@ -8,7 +8,9 @@
 
 mod copy;
 mod forms;
+mod http;
 mod json;
+mod marked;
 mod messages;
 mod output;
 mod requests;
@@ -27,7 +29,7 @@ use super::detect::{Detector, Detectors, Hit, Id, Marks, Spec, Telling};
 use super::rules::HashKey;
 use super::value::partial;
 use crate::config::How;
-use crate::terminate::{Columns, Part, PartKind, Replies};
+use crate::terminate::{Columns, HttpPart, Part, PartKind, Replies};
 use copy::Copying;
 use forms::Plan;
 pub(super) use output::Outputs;
@@ -258,11 +260,14 @@ impl Sensor {
             PartKind::Bulk => self.copying.sense(detection, bytes),
             PartKind::File => detection.file(bytes),
             // What was printed before stands before it.
-            PartKind::Control | PartKind::Done if self.outputs.holds() => {
+            PartKind::Control | PartKind::Done | PartKind::Http(HttpPart::Document)
+                if self.outputs.holds() =>
+            {
                 let (mut out, values) = self.outputs.let_go(Some(detection), true);
                 out.extend_from_slice(bytes);
                 Sensed::Other(out, values)
             }
+            PartKind::Http(part) => detection.http(*part, bytes),
             PartKind::Text => messages::report(detection, bytes),
             // An error that hoop made itself quotes what it refuses.
             PartKind::Control if bytes.first() == Some(&b'E') => messages::report(detection, bytes),

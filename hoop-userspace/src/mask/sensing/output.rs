@@ -12,7 +12,7 @@ use super::{Detection, Sensed};
 use crate::ids::ExchangeId;
 use crate::mask::detect::{Detectors, Id, Stream};
 use crate::terminate::{Part, Printed};
-use crate::wire::ssh::channel::{self, Message};
+use crate::wire::ssh::channel::{self, Forwarded, Message};
 use crate::wire::ssh::sftp;
 
 /// One session's output.
@@ -245,6 +245,10 @@ impl Detection {
         Some(match message {
             Message::Exec(text) => Message::Exec(self.masked_cut(text)?),
             Message::Input(text) => Message::Input(self.masked_cut(text)?),
+            Message::Forwarded(piece) => Message::Forwarded(Forwarded {
+                bytes: self.masked_cut(&piece.bytes)?,
+                ..piece.clone()
+            }),
             Message::Env { name, value } => Message::Env {
                 name: name.clone(),
                 value: self.masked_cut(value)?,

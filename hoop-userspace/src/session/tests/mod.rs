@@ -2,6 +2,7 @@
 
 mod asking;
 mod freezing;
+mod kubernetes;
 mod scripted;
 
 use std::collections::BTreeMap;
@@ -47,11 +48,11 @@ fn rules(epoch: u64, policy: &str, masks: &[&str]) -> Arc<Rulebook> {
         text: policy.into(),
     }];
     let masks = Rules::new(&config, &"orders".into(), &HashKey::new(&[1; 32]));
-    let decider = Decider::new(&config).unwrap().at_epoch(epoch);
     Arc::new(Rulebook {
         epoch,
-        decider: Arc::new(decider),
+        decider: Arc::new(Decider::new(&config).unwrap().at_epoch(epoch)),
         masks,
+        objects: None,
         remind: Duration::from_secs(60),
     })
 }

@@ -3,6 +3,7 @@
 //! [`Startup`] meets the client, [`Session`] carries it, [`Cancels`] finds the session that a
 //! CancelRequest means. `forward` makes the [`Upstream`].
 
+mod again;
 mod cancels;
 mod client;
 mod refusals;
@@ -13,6 +14,7 @@ mod startup;
 mod startup_tests;
 pub mod upstream;
 
+pub use again::Recollection;
 pub use cancels::{Cancels, NoKey};
 pub use client::ClientStream;
 pub use refusals::sqlstate;

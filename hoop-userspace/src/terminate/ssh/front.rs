@@ -1,8 +1,9 @@
 //! hoop as the server that the agent's client sees.
 //!
 //! Whoever connects was captured in an agent's cgroup, and the agent's token is its login: what
-//! the client offers beside proves nothing and is not asked for, and what it insists on offering
-//! is accepted and not looked at. No session is served before the identity is verified.
+//! the client offers beside proves nothing and is not asked for (but of clients that mind: `greeting`),
+//! and what it offers all the same is accepted and not looked at. No session is served before the
+//! identity is verified.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -17,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::backlog::{Backlog, Hold, Throttled};
+use super::greeting::{Greeted, Greeting};
 use super::pipe::{Inlet, Outlet, pipe};
 use super::session::{ToClient, signal_name};
 use crate::ids::ResourceName;
@@ -160,8 +162,10 @@ impl Met {
         let (open, openings) = mpsc::unbounded_channel();
         let (jump, jumps) = mpsc::unbounded_channel();
         let (tell, told) = oneshot::channel();
+        let greeting = Greeting::default();
         let front = Front {
             user: String::new(),
+            greeting: greeting.clone(),
             let_in: Some(tell),
             open,
             channels: HashMap::new(),
@@ -172,7 +176,7 @@ impl Met {
             backlog: client_backlog.clone(),
         };
         let hold = Hold(client_backlog.clone());
-        let socket = Throttled::new(stream, client_backlog);
+        let socket = Greeted::new(Throttled::new(stream, client_backlog), greeting);
         let running = server::run_stream(config(faces), socket, front).await?;
         let handle = running.handle();
         // russh drives the connection in a task of its own, which ends with the socket.
@@ -219,6 +223,7 @@ fn config(faces: Faces) -> Arc<server::Config> {
 
 struct Front {
     user: String,
+    greeting: Greeting,
     let_in: Option<oneshot::Sender<(String, String)>>,
     open: mpsc::UnboundedSender<Opening>,
     channels: HashMap<ChannelId, (Inlet, OwnedSemaphorePermit)>,
@@ -274,7 +279,10 @@ impl server::Handler for Front {
     type Error = russh::Error;
 
     async fn auth_none(&mut self, user: &str) -> Result<Auth, Self::Error> {
-        self.accept(user)
+        match self.greeting.wants_to_be_asked() {
+            true => Ok(Auth::reject()),
+            false => self.accept(user),
+        }
     }
 
     async fn auth_password(&mut self, user: &str, _password: &str) -> Result<Auth, Self::Error> {

@@ -7,9 +7,11 @@
 //! russh drives both sides in tasks of its own and hands what it hears to callbacks; [`pipe`] takes
 //! it from there to the sessions, and [`backlog`] bounds what waits between.
 
+pub(in crate::terminate) mod again;
 mod backlog;
 mod connection;
 mod front;
+mod greeting;
 pub mod keys;
 mod pipe;
 mod session;

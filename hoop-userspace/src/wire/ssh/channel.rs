@@ -1,6 +1,9 @@
 //! What happens on an SSH channel, as bytes: the one form in which it is decided, masked, recorded
 //! and replayed. (SSH's own messages are encrypted and numbered; these are what they say.)
 //!
+//! A request to a Kubernetes API server is told in the same form: its head and content, the answer's,
+//! and what is typed and printed where it opens streams.
+//!
 //! A message is a tag, the length of its body in four bytes, and the body. Numbers and strings in
 //! a body are those of RFC 4251, section 5.
 
@@ -10,10 +13,12 @@ use super::{Fields, Malformed, put_string};
 
 /// Tag and length.
 pub const HEADER: usize = 5;
-/// No message is longer: SSH packets are not, and SFTP packets are bounded below it.
+/// Nothing but a document is longer: SSH packets are not, and SFTP packets are bounded below it.
 pub const MAX_BODY: usize = 512 << 10;
 /// Terminal modes in a `pty-req`; there are fewer than 256 codes.
 const MAX_MODES: usize = 256;
+/// Of an answer that is masked as a whole; resources bound theirs below it.
+pub const MAX_DOCUMENT: usize = 1 << 30;
 
 /// One message. Texts stay bytes: SSH does not say in which encoding they are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +49,8 @@ pub enum Message {
     Output(Bytes),
     ErrorOutput(Bytes),
     OutputEnd,
+    /// Of standard error, where that ends by itself.
+    ErrorOutputEnd,
     Exit(u32),
     ExitSignal {
         signal: Bytes,
@@ -51,6 +58,18 @@ pub enum Message {
         message: Bytes,
     },
     SftpReply(Bytes),
+    // Of a request by HTTP: heads as `wire::kubernetes::http` writes them.
+    RequestHead(Bytes),
+    /// Content of a request, in order.
+    Content(Bytes),
+    ResponseHead(Bytes),
+    /// A whole JSON object.
+    Document(Bytes),
+    /// What describes the server itself, in order: versions, schemas, health.
+    Described(Bytes),
+    /// A piece of what passes through one forwarded connection. An empty one that does not end it
+    /// says that it was made.
+    Forwarded(Forwarded),
     /// The server does not run what was asked for.
     Failed,
     Closed,
@@ -73,6 +92,30 @@ pub struct Size {
     pub height: u32,
 }
 
+/// See [`Message::Forwarded`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forwarded {
+    pub flow: Flow,
+    pub port: u16,
+    /// Tells the connections of one session apart.
+    pub number: u32,
+    pub end: bool,
+    pub bytes: Bytes,
+}
+
+/// Which way content goes, and what it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// From the client.
+    In,
+    /// From the server.
+    Out,
+    /// Why the connection could not be made, in the server's words.
+    Error,
+    /// The same stream, closed by the client.
+    ErrorIn,
+}
+
 impl Message {
     fn tag(&self) -> u8 {
         match self {
@@ -90,9 +133,16 @@ impl Message {
             Self::Output(_) => b'o',
             Self::ErrorOutput(_) => b'e',
             Self::OutputEnd => b'p',
+            Self::ErrorOutputEnd => b'q',
             Self::Exit(_) => b'x',
             Self::ExitSignal { .. } => b'k',
             Self::SftpReply(_) => b'R',
+            Self::RequestHead(_) => b'A',
+            Self::Content(_) => b'B',
+            Self::ResponseHead(_) => b'S',
+            Self::Document(_) => b'D',
+            Self::Described(_) => b'd',
+            Self::Forwarded(_) => b'F',
             Self::Failed => b'f',
             Self::Closed => b'c',
         }
@@ -143,8 +193,25 @@ impl Message {
             | Self::SftpRequest(body)
             | Self::Output(body)
             | Self::ErrorOutput(body)
-            | Self::SftpReply(body) => out.extend_from_slice(body),
+            | Self::SftpReply(body)
+            | Self::RequestHead(body)
+            | Self::Content(body)
+            | Self::ResponseHead(body)
+            | Self::Document(body)
+            | Self::Described(body) => out.extend_from_slice(body),
             Self::Exit(status) => out.put_u32(*status),
+            Self::Forwarded(piece) => {
+                out.put_u8(match piece.flow {
+                    Flow::In => 0,
+                    Flow::Out => 1,
+                    Flow::Error => 2,
+                    Flow::ErrorIn => 3,
+                });
+                out.put_u8(u8::from(piece.end));
+                out.put_u32(u32::from(piece.port));
+                out.put_u32(piece.number);
+                out.extend_from_slice(&piece.bytes);
+            }
             Self::ExitSignal {
                 signal,
                 core_dumped,
@@ -154,7 +221,12 @@ impl Message {
                 out.put_u8(u8::from(*core_dumped));
                 put_string(out, message);
             }
-            Self::Shell | Self::InputEnd | Self::OutputEnd | Self::Failed | Self::Closed => {}
+            Self::Shell
+            | Self::InputEnd
+            | Self::OutputEnd
+            | Self::ErrorOutputEnd
+            | Self::Failed
+            | Self::Closed => {}
         }
     }
 
@@ -164,7 +236,8 @@ impl Message {
             return Ok(None);
         };
         let length = u32::from_be_bytes([a, b, c, d]) as usize;
-        if length > MAX_BODY {
+        let most = if tag == b'D' { MAX_DOCUMENT } else { MAX_BODY };
+        if length > most {
             return Err(Malformed::TooLarge(length));
         }
         if from.len() < HEADER + length {
@@ -199,6 +272,7 @@ impl Message {
             b'o' => Self::Output(rest(&mut fields)),
             b'e' => Self::ErrorOutput(rest(&mut fields)),
             b'p' => Self::OutputEnd,
+            b'q' => Self::ErrorOutputEnd,
             b'x' => Self::Exit(fields.u32()?),
             b'k' => Self::ExitSignal {
                 signal: fields.string()?,
@@ -206,6 +280,24 @@ impl Message {
                 message: fields.string()?,
             },
             b'R' => Self::SftpReply(rest(&mut fields)),
+            b'A' => Self::RequestHead(rest(&mut fields)),
+            b'B' => Self::Content(rest(&mut fields)),
+            b'S' => Self::ResponseHead(rest(&mut fields)),
+            b'D' => Self::Document(rest(&mut fields)),
+            b'd' => Self::Described(rest(&mut fields)),
+            b'F' => Self::Forwarded(Forwarded {
+                flow: match fields.u8()? {
+                    0 => Flow::In,
+                    1 => Flow::Out,
+                    2 => Flow::Error,
+                    3 => Flow::ErrorIn,
+                    other => return Err(Malformed::Unknown(other)),
+                },
+                end: fields.u8()? != 0,
+                port: u16::try_from(fields.u32()?).map_err(|_| Malformed::TooLarge(65_536))?,
+                number: fields.u32()?,
+                bytes: rest(&mut fields),
+            }),
             b'f' => Self::Failed,
             b'c' => Self::Closed,
             other => return Err(Malformed::Unknown(other)),
@@ -294,6 +386,7 @@ mod tests {
             text().prop_map(Message::Output),
             text().prop_map(Message::ErrorOutput),
             Just(Message::OutputEnd),
+            Just(Message::ErrorOutputEnd),
             any::<u32>().prop_map(Message::Exit),
             (text(), any::<bool>(), text()).prop_map(|(signal, core_dumped, message)| {
                 Message::ExitSignal {
@@ -303,6 +396,23 @@ mod tests {
                 }
             }),
             text().prop_map(Message::SftpReply),
+            text().prop_map(Message::RequestHead),
+            text().prop_map(Message::Content),
+            text().prop_map(Message::ResponseHead),
+            text().prop_map(Message::Document),
+            text().prop_map(Message::Described),
+            (0usize..4, any::<(u16, u32, bool)>(), text()).prop_map(
+                |(flow, (port, number, end), bytes)| {
+                    let flows = [Flow::In, Flow::Out, Flow::Error, Flow::ErrorIn];
+                    Message::Forwarded(Forwarded {
+                        flow: flows[flow],
+                        port,
+                        number,
+                        end,
+                        bytes,
+                    })
+                }
+            ),
             Just(Message::Failed),
             Just(Message::Closed),
         ]

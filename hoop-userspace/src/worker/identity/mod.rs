@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use lru::LruCache;
-use tokio::sync::watch as channel;
+use tokio::sync::{mpsc, watch as channel};
 
 pub use watch::{Claim, Watching, watch};
 
@@ -19,7 +19,7 @@ use crate::handover::{AgentStanding, FromWorker, TokenText};
 use crate::identify::{
     By, IdentityError, Occasion, Proved, Reason, Standing, Suspension, Suspensions, instance_of,
 };
-use crate::ids::AgentName;
+use crate::ids::{AgentName, ResourceName};
 
 /// Agents and instances whose last outcome is kept.
 const OUTCOMES: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
@@ -73,6 +73,24 @@ impl Identities {
     /// The keeper's answer to a question for a token.
     pub fn token(&self, request: u64, token: TokenText) {
         self.tokens.answered(request, token);
+    }
+
+    /// What the agent's source holds now; `None` if the keeper does not say.
+    pub async fn token_of(
+        &self,
+        tell: &mpsc::Sender<FromWorker>,
+        agent: &AgentName,
+    ) -> Option<TokenText> {
+        self.tokens.ask(tell, agent).await
+    }
+
+    /// The same of the token that a resource's login has.
+    pub async fn login(
+        &self,
+        tell: &mpsc::Sender<FromWorker>,
+        resource: &ResourceName,
+    ) -> Option<TokenText> {
+        self.tokens.ask_login(tell, resource).await
     }
 
     /// What is known of each agent, for `hoop status`.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::handover::{FromWorker, TokenText};
-use crate::ids::AgentName;
+use crate::ids::{AgentName, ResourceName};
 
 /// Longer than a token command may run.
 const WITHIN: Duration = Duration::from_secs(40);
@@ -26,15 +26,32 @@ impl Requests {
         tell: &mpsc::Sender<FromWorker>,
         agent: &AgentName,
     ) -> Option<TokenText> {
+        let agent = agent.clone();
+        self.put(tell, |request| FromWorker::WantToken { request, agent })
+            .await
+    }
+
+    /// The same of the token that a resource's login has.
+    pub async fn ask_login(
+        &self,
+        tell: &mpsc::Sender<FromWorker>,
+        resource: &ResourceName,
+    ) -> Option<TokenText> {
+        let resource = resource.clone();
+        self.put(tell, |request| FromWorker::WantLogin { request, resource })
+            .await
+    }
+
+    async fn put(
+        &self,
+        tell: &mpsc::Sender<FromWorker>,
+        question: impl FnOnce(u64) -> FromWorker,
+    ) -> Option<TokenText> {
         let request = self.count.fetch_add(1, Ordering::Relaxed);
         let (reply, answer) = oneshot::channel();
         self.waiting().insert(request, reply);
         let asked = async {
-            let question = FromWorker::WantToken {
-                request,
-                agent: agent.clone(),
-            };
-            tell.send(question).await.ok()?;
+            tell.send(question(request)).await.ok()?;
             answer.await.ok()
         };
         let answered = tokio::time::timeout(WITHIN, asked).await;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-use super::{Outcome, Outcomes, Run, Told, bounded};
+use super::{Outcome, Outcomes, Run, Told};
 
 pub fn run(run: &Run<'_>) -> Result<Told> {
     // Which file that is, cargo knows when it has built it.
@@ -24,8 +24,7 @@ pub fn run(run: &Run<'_>) -> Result<Told> {
     let mut command = run.command(&program)?;
     command.arg("--exact").args(&chosen);
     command.args(["--test-threads", "4"]).args(run.arguments());
-    let out = run.file("out");
-    bounded(&mut command, &out, &run.file("err"))?;
+    let out = run.bounded(&mut command, "out", "err")?;
     let mut outcomes = printed(&super::super::read(&out)?);
     for test in chosen {
         let outcome = outcomes.remove(&test);
@@ -36,9 +35,8 @@ pub fn run(run: &Run<'_>) -> Result<Told> {
 }
 
 fn list(run: &Run<'_>, program: &std::path::Path) -> Result<Vec<String>> {
-    let out = run.file("list");
     let mut command = run.command(program)?;
-    bounded(command.arg("--list"), &out, &run.file("err"))?;
+    let out = run.bounded(command.arg("--list"), "list", "err")?;
     let text = super::super::read(&out)?;
     let names = text.lines().filter_map(|line| line.strip_suffix(": test"));
     let names: Vec<String> = names.map(str::to_owned).collect();

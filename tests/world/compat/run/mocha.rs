@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::Value;
 
-use super::{Outcome, Outcomes, Run, Told, bounded};
+use super::{Outcome, Outcomes, Run, Told};
 
 pub fn run(run: &Run<'_>) -> Result<Told> {
     let mut files: Vec<String> = Vec::new();
@@ -25,8 +25,8 @@ pub fn run(run: &Run<'_>) -> Result<Told> {
         command.args(["--no-config", "--reporter", "json-stream", "--exit"]);
         command.args(["--timeout", "20000"]).args(run.arguments());
         command.arg(format!("./test/{file}"));
-        let out = run.file(&format!("{file}.out"));
-        bounded(&mut command, &out, &run.file(&format!("{file}.err")))?;
+        let (out, err) = (format!("{file}.out"), format!("{file}.err"));
+        let out = run.bounded(&mut command, &out, &err)?;
         for (test, outcome) in printed(&super::super::read(&out)?, &file) {
             match run.suite.excluding(&test) {
                 Some(row) => {

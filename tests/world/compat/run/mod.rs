@@ -3,6 +3,8 @@
 mod libtest;
 mod mocha;
 mod pytest;
+mod regress;
+mod script;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -13,7 +15,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use hoop_tests::{Who, World};
 
-use super::suites::{Runner, Suite};
+use super::ssh::Hosts;
+use super::suites::{Runner, Server, Suite};
 
 /// What became of each test, by its name.
 pub type Outcomes = BTreeMap<String, Outcome>;
@@ -24,6 +27,8 @@ pub struct Outcome {
     pub what: String,
     /// What was raised.
     pub why: String,
+    /// What the user of a client saw, where the suite tells it: it must be equal too.
+    pub seen: String,
 }
 
 impl Outcome {
@@ -31,6 +36,7 @@ impl Outcome {
         Self {
             what: what.to_owned(),
             why: why.to_owned(),
+            seen: String::new(),
         }
     }
 }
@@ -43,6 +49,8 @@ pub struct Run<'a> {
     pub folder: &'a Path,
     pub who: Who<'a>,
     pub database: &'a str,
+    /// Where suites of SSH run.
+    pub hosts: Option<&'a Hosts>,
     /// Only these tests; all if there are none.
     pub only: &'a [String],
 }
@@ -55,8 +63,8 @@ pub struct Told {
     pub excluded: BTreeSet<String>,
 }
 
-/// No run takes longer, however slow the machine.
-const LIMIT: Duration = Duration::from_secs(1200);
+/// No run takes longer, however slow the machine; of full sizes, the second.
+const LIMITS: [Duration; 2] = [Duration::from_secs(1200), Duration::from_secs(7200)];
 
 /// Neither side asks for a password: both answer AuthenticationOk. Drivers want one all the same.
 const PASSWORD: &str = "whatever";
@@ -67,6 +75,8 @@ impl Run<'_> {
             Runner::Pytest => pytest::run(self),
             Runner::Libtest => libtest::run(self),
             Runner::Mocha => mocha::run(self),
+            Runner::Regress => regress::run(self),
+            Runner::Script => script::run(self),
         }
     }
 
@@ -74,12 +84,20 @@ impl Run<'_> {
     fn command(&self, program: &Path) -> Result<Command> {
         let mut command = self.world.state.command(self.who, program)?;
         command.current_dir(self.place());
-        command.env("PGPASSWORD", PASSWORD);
-        command.env("PGDATABASE", self.database);
+        match self.suite.server {
+            Server::Postgres => command
+                .env("PGPASSWORD", PASSWORD)
+                .env("PGDATABASE", self.database),
+            Server::Ssh => command.envs(self.hosts()?.environment(self.who, &self.suite.name)?),
+        };
         for (name, value) in &self.suite.environment {
             command.env(name, self.filled(value));
         }
         Ok(command)
+    }
+
+    fn hosts(&self) -> Result<&Hosts> {
+        self.hosts.context("this run has no host of SSH")
     }
 
     fn arguments(&self) -> impl Iterator<Item = String> {
@@ -87,7 +105,11 @@ impl Run<'_> {
     }
 
     fn filled(&self, text: &str) -> String {
-        text.replace("DATABASE", self.database)
+        let text = text.replace("DATABASE", self.database);
+        match self.hosts {
+            Some(hosts) => text.replace("THERE", &hosts.there(&self.suite.name)),
+            None => text,
+        }
     }
 
     fn place(&self) -> PathBuf {
@@ -105,31 +127,38 @@ impl Run<'_> {
         self.folder.join("runs").join(name)
     }
 
+    /// Runs the command to its end or to the limit, with its two outputs in files of these names; returns
+    /// where the first is.
+    fn bounded(&self, command: &mut Command, out: &str, err: &str) -> Result<PathBuf> {
+        let create = |path: &Path| {
+            File::create(path).with_context(|| format!("cannot create {}", path.display()))
+        };
+        let (out, err) = (self.file(out), self.file(err));
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(create(&out)?)
+            .stderr(create(&err)?)
+            .spawn()
+            .with_context(|| format!("cannot start {command:?}"))?;
+        let [usual, long] = LIMITS;
+        let limit = match self.hosts.is_some_and(Hosts::is_long) {
+            true => long,
+            false => usual,
+        };
+        let until = Instant::now() + limit;
+        while child.try_wait()?.is_none() {
+            if Instant::now() > until {
+                child.kill()?;
+                child.wait()?;
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(out)
+    }
+
     /// Whether the test is one that this run is for.
     fn wanted(&self, test: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|name| name == test)
     }
-}
-
-/// Runs the command to its end or to the limit, with its two outputs in files.
-fn bounded(command: &mut Command, out: &Path, err: &Path) -> Result<()> {
-    let create = |path: &Path| {
-        File::create(path).with_context(|| format!("cannot create {}", path.display()))
-    };
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(create(out)?)
-        .stderr(create(err)?)
-        .spawn()
-        .with_context(|| format!("cannot start {command:?}"))?;
-    let until = Instant::now() + LIMIT;
-    while child.try_wait()?.is_none() {
-        if Instant::now() > until {
-            child.kill()?;
-            child.wait()?;
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    Ok(())
 }

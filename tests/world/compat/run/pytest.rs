@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::{Outcome, Run, Told, bounded};
+use super::{Outcome, Run, Told};
 
 /// A suite that loses its interpreter is taken up again behind the test that did it.
 const RESUMPTIONS: usize = 12;
@@ -36,7 +36,7 @@ pub fn run(run: &Run<'_>) -> Result<Told> {
             .env("HOOP_OUTCOMES", &lines)
             .env("HOOP_SELECTION", &selection)
             .env("PYTHONPATH", &plugin);
-        bounded(&mut command, &run.file("out"), &run.file("err"))?;
+        run.bounded(&mut command, "out", "err")?;
         let Some(begun) = take(&super::super::read(&lines)?, &mut told)? else {
             break;
         };
@@ -47,7 +47,7 @@ pub fn run(run: &Run<'_>) -> Result<Told> {
 }
 
 /// The plugin's lines. Returns the test that began and has no end.
-fn take(lines: &str, told: &mut Told) -> Result<Option<String>> {
+pub fn take(lines: &str, told: &mut Told) -> Result<Option<String>> {
     let mut begun = None;
     for line in lines.lines() {
         let line: Value = serde_json::from_str(line).with_context(|| line.to_owned())?;
@@ -61,7 +61,8 @@ fn take(lines: &str, told: &mut Told) -> Result<Option<String>> {
             continue;
         }
         begun = begun.filter(|other| *other != test);
-        let outcome = Outcome::new(&text(&line, "outcome"), &text(&line, "why"));
+        let mut outcome = Outcome::new(&text(&line, "outcome"), &text(&line, "why"));
+        outcome.seen = text(&line, "seen");
         told.outcomes.insert(test, outcome);
     }
     Ok(begun)

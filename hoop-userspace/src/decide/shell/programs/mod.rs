@@ -44,6 +44,11 @@ impl Programs {
     fn spec(&self, name: &str) -> Option<&Spec> {
         self.specs.get(name)
     }
+
+    /// Whether the table has an entry for this program's subcommand.
+    pub(in crate::decide::shell) fn has_subcommand(&self, program: &str, word: &str) -> bool {
+        !word.contains(' ') && self.specs.contains_key(&format!("{program} {word}"))
+    }
 }
 
 const UNKNOWN_PROGRAM: &str = "which program runs is not known";

@@ -12,6 +12,9 @@ mod stop;
 #[cfg(test)]
 mod tests;
 
+pub(super) use requests::exec;
+pub(super) use sftp::{named, placed};
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;

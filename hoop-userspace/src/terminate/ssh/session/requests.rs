@@ -212,7 +212,8 @@ fn printed(command: &[u8]) -> Printed {
     }
 }
 
-fn exec(command: &Bytes, terminal: bool) -> Asked {
+/// What a command asks for: scp's is about files.
+pub(in crate::terminate::ssh) fn exec(command: &Bytes, terminal: bool) -> Asked {
     let Ok(text) = std::str::from_utf8(command) else {
         return Asked::Undecidable(Undecidable::NotUtf8);
     };

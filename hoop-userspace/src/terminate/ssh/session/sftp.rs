@@ -193,7 +193,6 @@ impl Sftp {
     /// What must be decided; `None` for what belongs to a decision that was made.
     fn asked(&self, request: &sftp::Request) -> Option<Asked> {
         use sftp::Request as R;
-        let files = |action, paths: &[&Bytes]| Some(self.files(action, paths));
         match request {
             R::Init { .. } | R::Question => None,
             R::Close { handle }
@@ -213,15 +212,18 @@ impl Sftp {
                 let what = format!("the opening of more than {MAX_OPEN} files");
                 Some(Asked::Undecidable(Undecidable::UnknownOperation(what)))
             }
-            R::Open { path, mode } => files(open_action(*mode), &[path]),
-            R::OpenDir { path } => files(FileAction::List, &[path]),
-            R::Stat { path } => files(FileAction::Stat, &[path]),
-            R::SetStat { path } => files(FileAction::SetStat, &[path]),
-            R::Remove { path } => files(FileAction::Remove, &[path]),
-            R::MakeDir { path } => files(FileAction::MakeFolder, &[path]),
-            R::RemoveDir { path } => files(FileAction::RemoveFolder, &[path]),
-            R::Rename { from, to } => files(FileAction::Rename, &[from, to]),
-            R::Link { one, other } => files(FileAction::Link, &[one, other]),
+            R::Open { .. }
+            | R::OpenDir { .. }
+            | R::Stat { .. }
+            | R::SetStat { .. }
+            | R::Remove { .. }
+            | R::MakeDir { .. }
+            | R::RemoveDir { .. }
+            | R::Rename { .. }
+            | R::Link { .. } => Some(match named(request) {
+                Some((action, paths)) => self.files(action, &paths),
+                None => Asked::Undecidable(Undecidable::UnknownOperation("this".into())),
+            }),
             R::Unknown { name } => {
                 let what = format!("the SFTP extension {:?}", String::from_utf8_lossy(name));
                 Some(Asked::Undecidable(Undecidable::UnknownOperation(what)))
@@ -238,30 +240,13 @@ impl Sftp {
     }
 
     fn files(&self, action: FileAction, paths: &[&Bytes]) -> Asked {
-        let Home::Known(home) = &self.home else {
-            let what = "an SFTP request before the greeting".to_owned();
-            return Asked::Undecidable(Undecidable::UnknownOperation(what));
-        };
-        let mut found: SmallVec<[Arc<str>; 2]> = SmallVec::new();
-        for path in paths {
-            match std::str::from_utf8(path) {
-                Ok(path) => {
-                    let placed = place(home.as_deref(), path);
-                    // What is told of a path is no content, and clients ask that way where `..` is.
-                    if action != FileAction::Stat
-                        && let Some(why) = unclear(path, &placed)
-                    {
-                        return Asked::Undecidable(why);
-                    }
-                    found.push(placed.into());
-                }
-                Err(_) => return Asked::Undecidable(Undecidable::NotUtf8),
+        match &self.home {
+            Home::Known(home) => placed(home.as_deref(), action, paths),
+            _ => {
+                let what = "an SFTP request before the greeting".to_owned();
+                Asked::Undecidable(Undecidable::UnknownOperation(what))
             }
         }
-        Asked::Ssh(SshAsked::Files(FilesAsked {
-            action,
-            paths: found,
-        }))
     }
 
     /// The loop has decided the request that it was given.
@@ -430,6 +415,62 @@ fn same(one: &PartKind, other: &PartKind) -> bool {
         (one, other),
         (PartKind::File, PartKind::File) | (PartKind::Control, PartKind::Control)
     )
+}
+
+/// What a request does to which paths; `None` where it names none.
+pub(in crate::terminate::ssh) fn named(
+    request: &sftp::Request,
+) -> Option<(FileAction, SmallVec<[&Bytes; 2]>)> {
+    use sftp::Request as R;
+    Some(match request {
+        R::Open { path, mode } => (open_action(*mode), smallvec![path]),
+        R::OpenDir { path } => (FileAction::List, smallvec![path]),
+        R::Stat { path } => (FileAction::Stat, smallvec![path]),
+        R::SetStat { path } => (FileAction::SetStat, smallvec![path]),
+        R::Remove { path } => (FileAction::Remove, smallvec![path]),
+        R::MakeDir { path } => (FileAction::MakeFolder, smallvec![path]),
+        R::RemoveDir { path } => (FileAction::RemoveFolder, smallvec![path]),
+        R::Rename { from, to } => (FileAction::Rename, smallvec![from, to]),
+        R::Link { one, other } => (FileAction::Link, smallvec![one, other]),
+        R::Init { .. }
+        | R::Question
+        | R::Close { .. }
+        | R::Read { .. }
+        | R::Write { .. }
+        | R::ReadDir { .. }
+        | R::Handle { .. }
+        | R::SetHandle { .. }
+        | R::CopyData { .. }
+        | R::Unknown { .. } => return None,
+    })
+}
+
+/// What is asked of files by these paths, where relative ones begin at `home`.
+pub(in crate::terminate::ssh) fn placed(
+    home: Option<&str>,
+    action: FileAction,
+    paths: &[&Bytes],
+) -> Asked {
+    let mut found: SmallVec<[Arc<str>; 2]> = SmallVec::new();
+    for path in paths {
+        match std::str::from_utf8(path) {
+            Ok(path) => {
+                let placed = place(home, path);
+                // What is told of a path is no content, and clients ask that way where `..` is.
+                if action != FileAction::Stat
+                    && let Some(why) = unclear(path, &placed)
+                {
+                    return Asked::Undecidable(why);
+                }
+                found.push(placed.into());
+            }
+            Err(_) => return Asked::Undecidable(Undecidable::NotUtf8),
+        }
+    }
+    Asked::Ssh(SshAsked::Files(FilesAsked {
+        action,
+        paths: found,
+    }))
 }
 
 fn open_action(mode: OpenMode) -> FileAction {

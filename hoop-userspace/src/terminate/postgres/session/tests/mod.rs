@@ -122,6 +122,7 @@ where
             }
             Event::HalfClosed(_) | Event::Closed => break Ok(End::Finished),
             Event::Transferred(_) => unreachable!("PostgreSQL transfers no files"),
+            Event::Impatient(_) => unreachable!("PostgreSQL has patience"),
         };
         if let Err(error) = step {
             break Err(error);

@@ -1,0 +1,230 @@
+//! What the command must know of this host, and where it writes down what it did.
+
+use std::collections::BTreeMap;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::attribute::cgroup2_mount;
+use crate::capture::{Bypasses, Capture, boot_now};
+use crate::config;
+use crate::identify::longest;
+use crate::keeper::bypass::{self, Broken};
+use crate::keeper::cgroups;
+use crate::keeper::control::{self, Ask};
+use crate::keeper::folders::KEEPER;
+use crate::keeper::journal::Entry;
+use crate::keeper::status::BypassStatus;
+use crate::record::Ledger;
+
+const SYSLOG: &str = "/dev/log";
+/// syslog(3): LOG_AUTH, LOG_WARNING.
+const PRIORITY: u8 = 4 << 3 | 4;
+
+/// What this command must know of the configuration, and no more: the emergency may well be that
+/// the rest of the file is broken.
+pub struct Host {
+    pub mount: PathBuf,
+    pub capture: config::Capture,
+    pub runtime: PathBuf,
+    pub keeper: PathBuf,
+    agents: Vec<Mapping>,
+}
+
+pub struct Mapping {
+    name: String,
+    cgroup: String,
+    pub mode: String,
+}
+
+/// Who keeps what was done.
+pub struct Written {
+    pub daemon: bool,
+    ledger: bool,
+    syslog: bool,
+}
+
+impl Written {
+    pub fn text(&self) -> String {
+        let mut places = Vec::new();
+        if self.daemon {
+            places.push("the daemon's ledger");
+        }
+        if self.ledger {
+            places.push("a ledger of its own, beside the daemon's");
+        }
+        if self.syslog {
+            places.push("the system's log");
+        }
+        format!("Written down in {}.", places.join(" and "))
+    }
+}
+
+impl Host {
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        let table: toml::Table =
+            toml::from_str(&text).with_context(|| format!("{} is no TOML", path.display()))?;
+        Ok(Self::of(&table))
+    }
+
+    pub fn of(table: &toml::Table) -> Self {
+        let text = |section: &str, key: &str, default: &str| {
+            let found = table.get(section).and_then(|s| s.get(key)?.as_str());
+            found.unwrap_or(default).to_owned()
+        };
+        let of_agent = |agent: &toml::Value| {
+            let text = |key: &str| Some(agent.get(key)?.as_str()?.to_owned());
+            Some(Mapping {
+                name: text("name")?,
+                cgroup: text("cgroup")?.trim_matches('/').to_owned(),
+                mode: text("mode").unwrap_or_else(|| "enforce".into()),
+            })
+        };
+        let agents = table.get("agent").and_then(|a| a.as_array());
+        Self {
+            mount: cgroup2_mount(),
+            capture: config::Capture {
+                attach: text("capture", "attach", "agents.slice")
+                    .trim_matches('/')
+                    .to_owned(),
+                resolvers: Vec::new(),
+                port: 0,
+                pins: text("capture", "pins", "/sys/fs/bpf/hoop").into(),
+            },
+            runtime: text("worker", "runtime", "/run/hoop").into(),
+            keeper: Path::new(&text("worker", "state", "/var/lib/hoop")).join(KEEPER),
+            agents: agents.into_iter().flatten().filter_map(of_agent).collect(),
+        }
+    }
+
+    pub fn agent(&self, name: &str) -> Result<&Mapping> {
+        let found = self.agents.iter().find(|agent| agent.name == name);
+        found.with_context(|| {
+            let known: Vec<_> = self.agents.iter().map(|a| a.name.as_str()).collect();
+            format!(
+                "there is no agent {name:?}; there are: {}",
+                known.join(", ")
+            )
+        })
+    }
+
+    /// The agent's cgroups as they are now.
+    pub fn cgroups_of(&self, agent: &str) -> BTreeMap<u64, String> {
+        let mut found = cgroups::below(&self.mount, &self.capture.attach);
+        found.retain(|_, cgroup| {
+            longest(&self.agents, |mapping| &mapping.cgroup, cgroup)
+                .is_some_and(|mapping| mapping.name == agent)
+        });
+        found
+    }
+
+    /// As the list and the map have it: only where both agree does anything pass.
+    pub fn broken(&self) -> Result<Vec<BypassStatus>> {
+        let entries = match Bypasses::open(&self.capture) {
+            Ok(map) => map.entries(),
+            Err(_) => Vec::new(),
+        };
+        let paths = cgroups::below(&self.mount, &self.capture.attach);
+        let now = boot_now();
+        let holding = bypass::read(&self.keeper)?;
+        let holding = holding.into_iter().filter(|broken| broken.holds(now));
+        let status = |broken: Broken| BypassStatus {
+            left_s: broken.left().as_secs(),
+            cgroups: entries
+                .iter()
+                .filter(|(_, entry)| entry.number == broken.number)
+                .filter_map(|(id, _)| paths.get(id).cloned())
+                .collect(),
+            agent: broken.agent,
+            since: broken.since,
+            until: broken.until,
+            by: broken.by,
+            reason: broken.reason,
+        };
+        Ok(holding.map(status).collect())
+    }
+
+    /// Where a daemon answers it has written it down by then.
+    pub fn tell_daemon(&self) -> bool {
+        control::ask(&self.runtime, &Ask::Bypasses).is_ok()
+    }
+
+    /// In the daemon's ledger or, where none answers, in one of our own; and in the system's log.
+    pub fn write_down(&self, entry: &Entry) -> Result<Written> {
+        let mut written = Written {
+            daemon: self.tell_daemon(),
+            ledger: false,
+            syslog: syslog(entry).is_ok(),
+        };
+        if !written.daemon {
+            match self.ledger(entry) {
+                Ok(()) => written.ledger = true,
+                Err(error) if written.syslog => {
+                    eprintln!("hoop: it is in the system's log and in no ledger: {error:#}");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(written)
+    }
+
+    pub fn write_down_here(&self, entry: &Entry) -> Result<()> {
+        let syslog = syslog(entry);
+        self.ledger(entry).or_else(|error| match syslog {
+            Ok(()) => Ok(()),
+            Err(_) => Err(error),
+        })
+    }
+
+    fn ledger(&self, entry: &Entry) -> Result<()> {
+        let mut ledger = Ledger::open(&self.keeper, "bypass")?;
+        ledger.append(entry)?;
+        // On the disk before it takes effect: the host may be about to fail.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        runtime.block_on(ledger.durable())?;
+        Ok(())
+    }
+
+    /// The daemon's ports, by what it left in the kernel.
+    pub fn ports(&self) -> Vec<u16> {
+        Capture::pinned_ports(&self.capture).unwrap_or_default()
+    }
+
+    pub fn resolvers(&self) -> Vec<std::net::IpAddr> {
+        Capture::pinned_resolvers(&self.capture).unwrap_or_default()
+    }
+}
+
+/// To whatever collects this host's log.
+fn syslog(entry: &Entry) -> Result<()> {
+    let text = serde_json::to_string(entry)?;
+    let line = format!("<{PRIORITY}>hoop[{}]: {text}", std::process::id());
+    UnixDatagram::unbound()?.send_to(line.as_bytes(), SYSLOG)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_the_daemon_would_not_take_still_says_enough() {
+        let table = toml::from_str(
+            "nonsense = 1\n[capture]\nattach = \"/a.slice/\"\n[worker]\nstate = \"/s\"\n\
+             [[agent]]\nname = \"bot\"\ncgroup = \"a.slice/bot*\"\nmode = \"observe\"\n\
+             [[agent]]\nname = \"half\"\n",
+        );
+        let host = Host::of(&table.unwrap());
+        assert_eq!(host.capture.attach, "a.slice");
+        assert_eq!(host.capture.pins, Path::new("/sys/fs/bpf/hoop"));
+        assert_eq!(host.keeper, Path::new("/s/keeper"));
+        assert_eq!(host.agent("bot").unwrap().mode, "observe");
+        let error = host.agent("half").err().unwrap().to_string();
+        assert!(error.contains("there are: bot"), "{error}");
+    }
+}

@@ -1,0 +1,203 @@
+//! Which Unix sockets an agent's account may connect to: by the modes of every folder on the way,
+//! as its own process sees them.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use super::processes::Process;
+
+const MAX_LIST: usize = 16_384;
+const READ: u32 = 0o4;
+const WRITE: u32 = 0o2;
+const PASS: u32 = 0o1;
+
+/// What is behind a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Behind {
+    Database,
+    /// Whoever reaches it can have processes started outside of the agent's cgroup.
+    Starter,
+}
+
+/// Whether the account may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    Open,
+    Closed,
+    /// It is not there for the process, or may not be looked at.
+    Absent,
+}
+
+/// Sockets of the host that matter: those that somebody listens on, and those with a known place.
+pub fn sockets() -> BTreeSet<(Behind, PathBuf)> {
+    let listed = fs::read_to_string("/proc/net/unix").unwrap_or_default();
+    let known = [
+        "/run/docker.sock",
+        "/run/containerd/containerd.sock",
+        "/run/podman/podman.sock",
+        "/run/crio/crio.sock",
+        "/run/dbus/system_bus_socket",
+        "/run/systemd/private",
+    ];
+    let listening = listening(&listed).into_iter();
+    listening
+        .chain(known.map(str::to_owned))
+        .filter_map(|path| Some((behind(&path)?, PathBuf::from(path))))
+        .collect()
+}
+
+/// Paths of unix(7) sockets that accept connections, by `/proc/net/unix`.
+fn listening(text: &str) -> Vec<String> {
+    const ACCEPTS: u32 = 0x10000;
+    let path = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let flags = u32::from_str_radix(fields.get(3)?, 16).ok()?;
+        let path = (*fields.get(7)?).to_owned();
+        (flags & ACCEPTS != 0 && path.starts_with('/')).then_some(path)
+    };
+    text.lines().take(MAX_LIST).filter_map(path).collect()
+}
+
+fn behind(path: &str) -> Option<Behind> {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let database = name.starts_with(".s.PGSQL.")
+        || name.starts_with("mongodb-")
+        || name.contains("mysql")
+        || name.contains("mariadb")
+        || name.contains("redis")
+        || name.contains("valkey");
+    if database {
+        return Some(Behind::Database);
+    }
+    let starter = [
+        "docker.sock",
+        "podman.sock",
+        "containerd.sock",
+        "crio.sock",
+        "system_bus_socket",
+    ];
+    let manager =
+        path.ends_with("systemd/private") || name == "bus" && path.starts_with("/run/user/");
+    (starter.contains(&name) || manager).then_some(Behind::Starter)
+}
+
+/// Whether this process may connect to the socket at that path, in its own view of the files.
+pub fn reach(process: &Process, path: &Path) -> Reach {
+    let mut seen = process.path("root");
+    let mut parts = path.components().filter_map(|part| match part {
+        std::path::Component::Normal(name) => Some(name),
+        _ => None,
+    });
+    let Some(last) = parts.next_back() else {
+        return Reach::Absent;
+    };
+    for part in parts {
+        seen.push(part);
+        // Links are the host's own (/var/run); the process's root is kept by what they lead to.
+        let Ok(facts) = fs::metadata(&seen) else {
+            return Reach::Absent;
+        };
+        if !may(process, facts.uid(), facts.gid(), facts.mode(), PASS) {
+            return Reach::Closed;
+        }
+    }
+    seen.push(last);
+    match fs::symlink_metadata(&seen) {
+        Ok(facts) if !facts.file_type().is_socket() => Reach::Absent,
+        Ok(facts) if may(process, facts.uid(), facts.gid(), facts.mode(), WRITE) => Reach::Open,
+        Ok(_) => Reach::Closed,
+        Err(_) => Reach::Absent,
+    }
+}
+
+/// What the kernel's check of modes says (path_resolution(7)); root's own way round it included.
+pub fn may(process: &Process, uid: u32, gid: u32, mode: u32, want: u32) -> bool {
+    const CAP_DAC_OVERRIDE: u32 = 1;
+    const CAP_DAC_READ_SEARCH: u32 = 2;
+    let only_reads = want & !(READ | PASS) == 0;
+    if process.has(CAP_DAC_OVERRIDE) || process.has(CAP_DAC_READ_SEARCH) && only_reads {
+        return true;
+    }
+    let in_group = process.gids.contains(&gid) || process.groups.contains(&gid);
+    let bits = if process.runs_as(uid) {
+        mode >> 6
+    } else if in_group {
+        mode >> 3
+    } else {
+        mode
+    };
+    bits & want == want
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process() -> Process {
+        Process {
+            pid: std::process::id(),
+            uids: [1001; 4],
+            gids: [1001; 4],
+            groups: vec![27],
+            ..Process::default()
+        }
+    }
+
+    #[test]
+    fn modes_are_read_as_the_kernel_does() {
+        let agent = process();
+        assert!(may(&agent, 0, 0, 0o777, WRITE));
+        assert!(!may(&agent, 0, 0, 0o770, WRITE));
+        assert!(may(&agent, 0, 27, 0o660, WRITE));
+        // The owner's bits count for the owner, even where others may more.
+        assert!(!may(&agent, 1001, 0, 0o077, WRITE));
+        let mut root = process();
+        root.effective = 1 << 1;
+        assert!(may(&root, 0, 0, 0o000, WRITE));
+    }
+
+    #[test]
+    fn sockets_are_known_by_their_names() {
+        assert_eq!(
+            behind("/run/postgresql/.s.PGSQL.5432"),
+            Some(Behind::Database)
+        );
+        assert_eq!(behind("/run/mysqld/mysqld.sock"), Some(Behind::Database));
+        assert_eq!(behind("/var/run/docker.sock"), Some(Behind::Starter));
+        assert_eq!(
+            behind("/run/user/1001/systemd/private"),
+            Some(Behind::Starter)
+        );
+        assert_eq!(behind("/run/hoop/control.sock"), None);
+        let text = "Num RefCount Protocol Flags Type St Inode Path\n\
+            0: 00000002 00000000 00010000 0001 01 5 /run/postgresql/.s.PGSQL.5432\n\
+            0: 00000003 00000000 00000000 0001 03 6 /run/x\n0: 1 0 00010000 0001 01 7 @abstract\n";
+        assert_eq!(listening(text), ["/run/postgresql/.s.PGSQL.5432"]);
+    }
+
+    #[test]
+    fn a_folder_on_the_way_closes_it() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let set = |path: &Path, mode| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        set(folder.path(), 0o755);
+        let inner = folder.path().join("inner");
+        fs::create_dir(&inner).unwrap();
+        let path = inner.join(".s.PGSQL.1");
+        let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        set(&path, 0o777);
+        set(&inner, 0o755);
+        let agent = process();
+        assert_eq!(reach(&agent, &path), Reach::Open);
+        set(&inner, 0o700);
+        assert_eq!(reach(&agent, &path), Reach::Closed);
+        set(&inner, 0o755);
+        set(&path, 0o700);
+        assert_eq!(reach(&agent, &path), Reach::Closed);
+        assert_eq!(reach(&agent, &inner.join("none")), Reach::Absent);
+    }
+}

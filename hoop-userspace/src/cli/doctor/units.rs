@@ -1,0 +1,114 @@
+//! What the service manager says of an agent's unit: filters cannot be read out of a process.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(3);
+const PROPERTIES: &str = "RestrictAddressFamilies,SystemCallFilter,RestrictNamespaces,NoNewPrivileges,CapabilityBoundingSet";
+
+/// The settings of one unit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unit {
+    pub name: String,
+    properties: BTreeMap<String, String>,
+}
+
+impl Unit {
+    /// Of a cgroup's unit; `None` where there is none, or no systemd to ask.
+    pub fn of(cgroup: &str) -> Option<Self> {
+        let name = cgroup
+            .split('/')
+            .find(|level| level.ends_with(".service") || level.ends_with(".scope"))?;
+        if !Path::new("/run/systemd/system").exists() {
+            return None;
+        }
+        let text = shown(name)?;
+        Some(Self::parse(name, &text))
+    }
+
+    fn parse(name: &str, text: &str) -> Self {
+        let pairs = text.lines().filter_map(|line| line.split_once('='));
+        Self {
+            name: name.to_owned(),
+            properties: pairs
+                .map(|(k, v)| (k.to_owned(), v.trim().to_owned()))
+                .collect(),
+        }
+    }
+
+    /// Whether sockets of that family are refused (`RestrictAddressFamilies=`).
+    pub fn refuses_family(&self, family: &str) -> bool {
+        let families = self.property("RestrictAddressFamilies");
+        match families.strip_prefix('~') {
+            Some(refused) => refused.split(' ').any(|one| one == family),
+            None => !families.is_empty() && !families.split(' ').any(|one| one == family),
+        }
+    }
+
+    /// Whether that system call is refused (`SystemCallFilter=`), as systemd lists the filter.
+    pub fn refuses_call(&self, call: &str) -> bool {
+        let filter = self.property("SystemCallFilter");
+        // Each may bear an error of its own, `name:EPERM`.
+        let lists = |list: &str| {
+            list.split(' ')
+                .any(|one| one.split(':').next() == Some(call))
+        };
+        match filter.strip_prefix('~') {
+            Some(refused) => lists(refused),
+            None => !filter.is_empty() && !lists(filter),
+        }
+    }
+
+    fn property(&self, name: &str) -> &str {
+        self.properties.get(name).map_or("", String::as_str)
+    }
+}
+
+/// What `systemctl show` prints, unless it takes too long.
+fn shown(name: &str) -> Option<String> {
+    let mut child = Command::new("systemctl")
+        .args(["show", "--property", PROPERTIES, "--", name])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .ok()?;
+    let until = Instant::now() + PATIENCE;
+    while child.try_wait().ok()?.is_none() {
+        if Instant::now() > until {
+            // Waited for, so that it leaves no zombie.
+            child.kill().ok()?;
+            child.wait().ok()?;
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let output = child.wait_with_output().ok()?;
+    output
+        .status
+        .success()
+        .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_are_read_as_they_are_listed() {
+        let unit = |text: &str| Unit::parse("a.service", text);
+        let allowing =
+            unit("RestrictAddressFamilies=AF_INET AF_UNIX\nSystemCallFilter=read write\n");
+        assert!(allowing.refuses_family("AF_VSOCK") && !allowing.refuses_family("AF_INET"));
+        assert!(allowing.refuses_call("io_uring_setup") && !allowing.refuses_call("read"));
+        let refusing =
+            unit("RestrictAddressFamilies=~AF_VSOCK\nSystemCallFilter=~io_uring_setup:EPERM bpf\n");
+        assert!(refusing.refuses_family("AF_VSOCK") && !refusing.refuses_family("AF_PACKET"));
+        assert!(refusing.refuses_call("io_uring_setup") && !refusing.refuses_call("read"));
+        let open = unit("RestrictAddressFamilies=\nSystemCallFilter=\n");
+        assert!(!open.refuses_family("AF_VSOCK") && !open.refuses_call("io_uring_setup"));
+        assert!(Unit::of("agents.slice").is_none());
+    }
+}

@@ -1,0 +1,141 @@
+//! What pods are let do. Fields are known by their names wherever they stand: in a pod, in the template
+//! of what makes pods, in a resource of somebody's own that holds one, in a patch of any part of them.
+//!
+//! A name that means something else there makes a request look like more than it does, never like less.
+
+use serde_json::{Map, Value};
+
+use super::facts::{KubernetesFacts, KubernetesFlag};
+
+/// Members whose content is text of the author's, or nothing that anybody acts on.
+const NOT_LOOKED_AT: [&str; 6] = [
+    "annotations",
+    "binaryData",
+    "data",
+    "labels",
+    "managedFields",
+    "stringData",
+];
+
+/// Goes through a body. Its depth is bounded by whoever read it.
+pub(super) fn look(facts: &mut KubernetesFacts, value: &Value) {
+    match value {
+        Value::Array(items) => {
+            for item in items {
+                look(facts, item);
+            }
+        }
+        Value::Object(members) => {
+            for (name, value) in members {
+                member(facts, name, value, members);
+                if name == "annotations" {
+                    annotations(facts, value);
+                }
+                if !NOT_LOOKED_AT.contains(&name.as_str()) {
+                    look(facts, value);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn member(facts: &mut KubernetesFacts, name: &str, value: &Value, beside: &Map<String, Value>) {
+    use KubernetesFlag as F;
+    let set = value.as_bool() == Some(true);
+    let flag = match name {
+        "privileged" | "hostProcess" if set => Some(F::Privileged),
+        "allowPrivilegeEscalation" if set => Some(F::Escalation),
+        "hostNetwork" if set => Some(F::HostNetwork),
+        "hostPID" if set => Some(F::HostPid),
+        "hostIPC" if set => Some(F::HostIpc),
+        "hostPort" if value.as_f64().is_some_and(|port| port != 0.0) => Some(F::HostPort),
+        "runAsUser" if value.as_f64() == Some(0.0) => Some(F::Root),
+        "runAsNonRoot" if value.as_bool() == Some(false) => Some(F::Root),
+        "procMount" if value == "Unmasked" => Some(F::Unconfined),
+        "seccompProfile" | "appArmorProfile" if kind_is(value, "Unconfined") => Some(F::Unconfined),
+        "nodeName" if !text(value).is_empty() => Some(F::Node),
+        "ephemeralContainers" if value.as_array().is_some_and(|c| !c.is_empty()) => Some(F::Debugs),
+        "replicas" if value.as_f64() == Some(0.0) => Some(F::ScalesToZero),
+        "externalIPs" if value.as_array().is_some_and(|a| !a.is_empty()) => Some(F::Exposes),
+        "type" if matches!(text(value), "LoadBalancer" | "NodePort") => Some(F::Exposes),
+        _ => None,
+    };
+    if let Some(flag) = flag {
+        facts.flag(flag);
+    }
+    match name {
+        // Volumes have an object here; a PersistentVolume too.
+        "hostPath" => {
+            facts.flag(F::HostPath);
+            let path = value.get("path").map_or("", text);
+            push(&mut facts.host_paths, path);
+        }
+        "local" if beside.contains_key("nodeAffinity") || beside.contains_key("capacity") => {
+            facts.flag(F::HostPath);
+            push(&mut facts.host_paths, value.get("path").map_or("", text));
+        }
+        "image" => push(&mut facts.images, text(value)),
+        // An image as a volume.
+        "reference" if text(value).contains(['/', ':']) => push(&mut facts.images, text(value)),
+        "serviceAccountName" | "serviceAccount" => {
+            let account = text(value);
+            push(&mut facts.service_accounts, account);
+            if !account.is_empty() && account != "default" {
+                facts.flag(F::ServiceAccount);
+            }
+        }
+        "capabilities" => {
+            let added = value.get("add").and_then(Value::as_array);
+            for capability in added.into_iter().flatten() {
+                facts.flag(F::Escalation);
+                push(&mut facts.capabilities, text(capability));
+            }
+        }
+        "secretName" => push(&mut facts.secrets, text(value)),
+        // Environment, volumes and projections refer to it by an object.
+        "secretRef"
+        | "secretKeyRef"
+        | "secret"
+        | "nodePublishSecretRef"
+        | "nodeStageSecretRef"
+        | "controllerPublishSecretRef"
+        | "controllerExpandSecretRef"
+        | "nodeExpandSecretRef" => {
+            push(&mut facts.secrets, value.get("name").map_or("", text));
+        }
+        "imagePullSecrets" | "secrets" => {
+            for secret in value.as_array().into_iter().flatten() {
+                push(&mut facts.secrets, secret.get("name").map_or("", text));
+            }
+        }
+        "configMapRef" | "configMapKeyRef" | "configMap" => {
+            push(&mut facts.config_maps, value.get("name").map_or("", text));
+        }
+        _ => {}
+    }
+}
+
+/// Profiles of containers stood in annotations before they had fields.
+fn annotations(facts: &mut KubernetesFacts, value: &Value) {
+    for (name, value) in value.as_object().into_iter().flatten() {
+        let profile = name.contains("apparmor.security.") || name.contains("seccomp.security.");
+        if profile && text(value).contains("unconfined") {
+            facts.flag(KubernetesFlag::Unconfined);
+        }
+    }
+}
+
+fn kind_is(profile: &Value, kind: &str) -> bool {
+    profile.get("type").is_some_and(|value| value == kind)
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+fn push(list: &mut Vec<String>, name: &str) {
+    if !name.is_empty() {
+        list.push(name.to_owned());
+    }
+}

@@ -1,0 +1,438 @@
+//! Goes through recordings, decision by decision: what was asked for, by whom, and what was said.
+//!
+//! One file at a time and one frame at a time, so that what it takes does not grow with what was
+//! recorded.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::Deserialize;
+
+use super::policy::Verdict;
+use crate::config::{Config, Mode};
+use crate::decide::{Decided, Decider, Subject};
+use crate::identify::Identity;
+use crate::ids::{Epochs, ExchangeId};
+use crate::record::{Header, MAX_ASKED, PermittedNote, RefusalNote, RepliesNote, Store, UnitNote};
+use crate::replay::{Reader, Recorded, ReplayError, Told};
+use crate::terminate::again::{Again, Lost, Recollection};
+use crate::terminate::{Asked, Request, Unit};
+
+/// Which of what was recorded counts.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Decisions from then on, in sessions that may have begun before.
+    pub since: Option<SystemTime>,
+    pub agent: Option<String>,
+    pub resource: Option<String>,
+}
+
+/// A recorded session, as far as decisions depend on it.
+#[derive(Debug)]
+pub struct Session {
+    pub header: Header,
+    /// Whom a decision is for; `None` without an agent or a resource.
+    pub subject: Option<Arc<Subject>>,
+}
+
+/// One decision of a session.
+#[derive(Debug)]
+pub struct Decision<'r> {
+    pub exchange: u64,
+    /// Microseconds since the Unix epoch.
+    pub at: u64,
+    pub was: Verdict,
+    /// It passed all the same: the agent was observed.
+    pub passed: bool,
+    /// Of what was not permitted: the refusal's code.
+    pub code: Option<String>,
+    /// The rules that permitted, asked or refused.
+    pub rules: Vec<String>,
+    pub what: &'r Again,
+}
+
+/// Values that masks replaced in what answered one exchange.
+#[derive(Debug)]
+pub struct Masked<'r> {
+    pub exchange: u64,
+    /// Microseconds since the Unix epoch.
+    pub at: u64,
+    pub values: u64,
+    /// The first that is told of this exchange.
+    pub first: bool,
+    /// The rules that permitted what was answered.
+    pub rules: &'r [String],
+    /// What runs of it; nothing where that is not known any more.
+    pub what: Option<&'r Again>,
+}
+
+/// Hears what a walk finds.
+pub trait Listener {
+    fn decided(&mut self, session: &Session, decision: Decision<'_>);
+    fn masked(&mut self, _session: &Session, _masked: Masked<'_>) {}
+    /// A recording that cannot be read, or not on from some frame.
+    fn unreadable(&mut self, error: ReplayError);
+}
+
+/// Tells a listener of every decision below a directory, session by session, oldest first.
+pub fn walk(directory: &Path, config: &Config, filter: &Filter, listener: &mut impl Listener) {
+    for path in Store::files(directory) {
+        // What was written last before then holds nothing that counts.
+        let changed = path.metadata().and_then(|facts| facts.modified());
+        if let (Some(since), Ok(changed)) = (filter.since, changed)
+            && changed < since
+        {
+            continue;
+        }
+        if let Err(error) = session(&path, config, filter, listener) {
+            listener.unreadable(error);
+        }
+    }
+}
+
+fn session(
+    path: &Path,
+    config: &Config,
+    filter: &Filter,
+    listener: &mut impl Listener,
+) -> Result<(), ReplayError> {
+    let mut reader = Reader::open(path)?;
+    let mut told: Option<Telling> = None;
+    while let Some(event) = reader.next_event()? {
+        if let Told::Header(header) = event.told {
+            if !filter.wants(&header) {
+                return Ok(());
+            }
+            told = Some(Telling::new(*header, config, filter.since));
+        } else if let Some(told) = &mut told {
+            told.tell(event, listener);
+        }
+    }
+    Ok(())
+}
+
+impl Filter {
+    fn wants(&self, header: &Header) -> bool {
+        let same = |wanted: &Option<String>, is: &Option<String>| wanted.is_none() || wanted == is;
+        same(&self.agent, &header.agent) && same(&self.resource, &header.resource)
+    }
+}
+
+/// Exchanges whose answers may still come, and what of them is remembered.
+const EXCHANGES: usize = 256;
+const REMEMBERED: usize = 16 << 20;
+
+/// One session as it is told.
+struct Telling {
+    session: Session,
+    since: u64,
+    again: Recollection,
+    /// Exchanges that people were asked about, with the rules that asked.
+    asked: VecDeque<(u64, Vec<String>)>,
+    recent: VecDeque<Exchange>,
+    remembered: usize,
+}
+
+struct Exchange {
+    number: u64,
+    rules: Vec<String>,
+    what: Option<Again>,
+    masked: bool,
+    weight: usize,
+}
+
+impl Telling {
+    fn new(header: Header, config: &Config, since: Option<SystemTime>) -> Self {
+        let place = header.database.clone().unwrap_or_default();
+        let since = since.and_then(|since| since.duration_since(UNIX_EPOCH).ok());
+        Self {
+            again: Recollection::new(&header.protocol, &place),
+            session: Session {
+                subject: subject(&header, config).map(Arc::new),
+                header,
+            },
+            since: since.map_or(0, |since| {
+                u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+            }),
+            asked: VecDeque::new(),
+            recent: VecDeque::new(),
+            remembered: 0,
+        }
+    }
+
+    fn tell(&mut self, event: Recorded, listener: &mut impl Listener) {
+        let at = event.times.at;
+        match event.told {
+            Told::Permitted(note) => self.permitted(at, note, listener),
+            Told::Refused(note) => self.refused(at, note, listener),
+            Told::Replies(note) if note.masked > 0 => self.masked(at, &note, listener),
+            // Without a question an operator had the session stand still.
+            Told::Asked(note) if !note.question.is_empty() => {
+                for text in &note.statements {
+                    let what = self.again.text(text, &note.message);
+                    let decision = Decision {
+                        exchange: note.exchange,
+                        at,
+                        was: Verdict::Ask,
+                        passed: false,
+                        code: None,
+                        rules: note.rules.clone(),
+                        what: &what,
+                    };
+                    self.decided(decision, listener);
+                }
+                self.asked.push_back((note.exchange, note.rules));
+                if self.asked.len() > EXCHANGES {
+                    self.asked.pop_front();
+                }
+            }
+            Told::Renewed(note) => {
+                if let Some(subject) = &mut self.session.subject {
+                    let identity = subject.identity.renewed_as(note.groups, note.scopes);
+                    *subject = Arc::new(Subject {
+                        identity: Arc::new(identity),
+                        ..Subject::clone(subject)
+                    });
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn decided(&self, decision: Decision<'_>, listener: &mut impl Listener) {
+        if decision.at >= self.since {
+            listener.decided(&self.session, decision);
+        }
+    }
+
+    fn permitted(&mut self, at: u64, note: PermittedNote<'_>, listener: &mut impl Listener) {
+        let whole = note.wire.digest.is_none();
+        let mut units = self.again.request(&note.wire.kept, whole);
+        let missing = if whole { Lost::Redacted } else { Lost::Cut };
+        units.resize(note.units.len(), Again::Lost(missing));
+        let asked = self.asked.iter().find(|(asked, _)| *asked == note.exchange);
+        let asked = asked.map(|(_, rules)| rules.clone()).unwrap_or_default();
+        for (what, unit) in units.iter().zip(&note.units) {
+            // Told when people were asked.
+            let told = unit.rules.iter().any(|rule| asked.contains(rule));
+            let nothing = matches!(what, Again::Prepared | Again::Asked(Asked::Control));
+            if told || nothing {
+                continue;
+            }
+            let decision = of_unit(unit, note.exchange, at, what);
+            self.decided(decision, listener);
+        }
+        let runs = |what: &Again| !matches!(what, Again::Prepared | Again::Asked(Asked::Control));
+        let rules = note.units.into_iter().flat_map(|unit| unit.rules).collect();
+        let what = units.into_iter().find(runs);
+        self.remember(note.exchange, rules, what);
+    }
+
+    fn refused(&mut self, at: u64, note: RefusalNote, listener: &mut impl Listener) {
+        let code = code(&note.line);
+        let asked = ASKING.contains(&code.as_str());
+        if asked && self.asked.iter().any(|(told, _)| *told == note.exchange) {
+            return;
+        }
+        let what = match &note.asked {
+            // Characters are kept whole.
+            Some(text) if text.len() + 4 > MAX_ASKED => Again::Lost(Lost::Cut),
+            Some(text) => self.again.text(text, &note.message),
+            None => Again::Lost(Lost::Nothing),
+        };
+        let decision = Decision {
+            exchange: note.exchange,
+            at,
+            was: if asked { Verdict::Ask } else { Verdict::Refuse },
+            passed: false,
+            code: Some(code),
+            rules: note.rule.into_iter().collect(),
+            what: &what,
+        };
+        self.decided(decision, listener);
+    }
+
+    fn remember(&mut self, number: u64, rules: Vec<String>, what: Option<Again>) {
+        let weight = match &what {
+            Some(Again::Asked(asked)) => weight(asked),
+            _ => 0,
+        };
+        self.remembered += weight;
+        self.recent.push_back(Exchange {
+            number,
+            rules,
+            what,
+            masked: false,
+            weight,
+        });
+        while self.recent.len() > EXCHANGES || self.remembered > REMEMBERED {
+            let Some(oldest) = self.recent.pop_front() else {
+                break;
+            };
+            self.remembered = self.remembered.saturating_sub(oldest.weight);
+        }
+    }
+
+    /// The recorder counts for a batch of answers; it counts for the first exchange that they answer.
+    fn masked(&mut self, at: u64, note: &RepliesNote<'_>, listener: &mut impl Listener) {
+        let Some(number) = note.spans.first().map(|span| span.exchange) else {
+            return;
+        };
+        if at < self.since {
+            return;
+        }
+        let found = self.recent.iter_mut().rfind(|e| e.number == number);
+        let (first, rules, what) = match found {
+            Some(exchange) => (
+                !std::mem::replace(&mut exchange.masked, true),
+                exchange.rules.as_slice(),
+                exchange.what.as_ref(),
+            ),
+            None => (true, [].as_slice(), None),
+        };
+        let masked = Masked {
+            exchange: number,
+            at,
+            values: note.masked,
+            first,
+            rules,
+            what,
+        };
+        listener.masked(&self.session, masked);
+    }
+}
+
+fn of_unit<'r>(unit: &UnitNote, exchange: u64, at: u64, what: &'r Again) -> Decision<'r> {
+    let decision = Decision {
+        exchange,
+        at,
+        was: Verdict::Allow,
+        passed: true,
+        code: None,
+        rules: unit.rules.clone(),
+        what,
+    };
+    let Some(refusal) = &unit.would_refuse else {
+        return decision;
+    };
+    let code = code(&refusal.line);
+    Decision {
+        was: match ASKING.contains(&code.as_str()) {
+            true => Verdict::Ask,
+            false => Verdict::Refuse,
+        },
+        code: Some(code),
+        rules: refusal.rule.iter().cloned().collect(),
+        ..decision
+    }
+}
+
+/// Codes of refusals that answer a question.
+const ASKING: [&str; 4] = [
+    "approval_unavailable",
+    "approval_refused",
+    "approval_expired",
+    "cancelled",
+];
+
+fn code(line: &str) -> String {
+    #[derive(Deserialize)]
+    struct Line {
+        code: String,
+    }
+    let line: Option<Line> = serde_json::from_str(line).ok();
+    line.map(|line| line.code).unwrap_or_default()
+}
+
+/// Bytes of text that are remembered with it.
+pub fn weight(asked: &Asked) -> usize {
+    match asked {
+        Asked::Sql(asked) => asked.candidates.iter().map(|text| text.text.len()).sum(),
+        Asked::Ssh(asked) => asked.text().text.len(),
+        _ => 0,
+    }
+}
+
+/// Whom a decision of this session is for, as far as its recording tells; of the catalog and of what
+/// was done before it tells nothing.
+fn subject(header: &Header, config: &Config) -> Option<Subject> {
+    let (agent, resource) = (header.agent.as_deref()?, header.resource.as_deref()?);
+    let known = config.agents.iter().find(|a| a.name.as_str() == agent);
+    Some(Subject {
+        session: header.session,
+        identity: Arc::new(Identity::recorded(agent, &header.identity, known)),
+        process: Arc::new(header.process.clone()),
+        resource: resource.into(),
+        database: header.database.clone().unwrap_or_default(),
+        login: header.login.clone().unwrap_or_default(),
+        epochs: Epochs::default(),
+        // What enforce mode says is what is asked.
+        mode: Mode::Enforce,
+        derived: Arc::default(),
+        activity: Default::default(),
+        objects: Arc::default(),
+        unseen: Arc::default(),
+    })
+}
+
+/// What the policies of a decider say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    pub verdict: Verdict,
+    /// The rules that permit, ask or refuse.
+    pub rules: Vec<String>,
+    /// Of a refusal.
+    pub code: Option<&'static str>,
+}
+
+/// Decides one thing again, as a session's own loop does.
+pub fn decide(decider: &Decider, subject: &Subject, asked: Asked) -> Said {
+    let request = Request {
+        exchange: ExchangeId(0),
+        wire: bytes::Bytes::new(),
+        units: [Unit { end: 0, asked }].into_iter().collect(),
+    };
+    match decider.decide(subject, request) {
+        Decided::Permitted(permitted) => {
+            let rules = permitted.units().iter().flat_map(|unit| unit.rules.iter());
+            Said {
+                verdict: Verdict::Allow,
+                rules: rules.map(|rule| rule.0.to_string()).collect(),
+                code: None,
+            }
+        }
+        Decided::Refused { refusal, .. } => Said {
+            verdict: Verdict::Refuse,
+            rules: refusal.rule.iter().map(|rule| rule.0.to_string()).collect(),
+            code: Some(refusal.code.name()),
+        },
+        Decided::Ask { question, .. } => Said {
+            verdict: Verdict::Ask,
+            rules: question.demands().iter().map(|d| d.rule.clone()).collect(),
+            code: None,
+        },
+    }
+}
+
+/// Whether a decision depends on a database's catalog, which no recording holds.
+pub fn depends_on_catalog(decider: &Decider, asked: &Asked) -> bool {
+    let request = Request {
+        exchange: ExchangeId(0),
+        wire: bytes::Bytes::new(),
+        units: [Unit {
+            end: 0,
+            asked: asked.clone(),
+        }]
+        .into_iter()
+        .collect(),
+    };
+    decider.depends_on_objects(&request)
+}
+
+/// RFC 3339 of microseconds since the Unix epoch.
+pub fn stamp(at: u64) -> String {
+    let time = UNIX_EPOCH.checked_add(Duration::from_micros(at));
+    time.map(crate::replay::rfc3339).unwrap_or_default()
+}

@@ -1,0 +1,2 @@
+#!/bin/sh
+exec sed -i 's/green: two/green: edited/' "$1"
