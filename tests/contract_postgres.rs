@@ -230,6 +230,21 @@ fn masked_columns_stay_masked_in_every_form() {
         "LISTEN c; SELECT pg_notify('c', email) FROM users; SELECT 1",
         "SELECT 1 FROM users WHERE ssn::int = 1",
         "EXPLAIN (ANALYZE, VERBOSE) SELECT ssn FROM users",
+        // Errors that name a value as something that does not exist.
+        "SELECT current_setting(ssn) FROM users",
+        "SELECT current_setting(string_agg(name || '=' || ssn || ' ' || email, ', ')) FROM users",
+        "SELECT ssn::regclass FROM users",
+        "SELECT ssn::regproc FROM users",
+        "SELECT ssn::regoper FROM users",
+        "SELECT ssn::regnamespace FROM users",
+        "SELECT email::tsquery FROM users",
+        "SELECT cursor_to_xml(ssn::refcursor, 1, true, true, '') FROM users",
+        "SELECT pg_database_size(ssn::name) FROM users",
+        "SELECT 1 FROM users WHERE has_schema_privilege(ssn, 'usage')",
+        "SELECT has_column_privilege('users', ssn, 'select') FROM users",
+        "COPY (SELECT current_setting(ssn) FROM users) TO STDOUT",
+        "EXPLAIN (ANALYZE) SELECT current_setting(ssn) FROM users",
+        "DECLARE c CURSOR WITH HOLD FOR SELECT current_setting(ssn) FROM users; FETCH c",
     ];
     for who in [hoop_tests::READER, WRITER] {
         for form in forms {

@@ -64,6 +64,21 @@ pub(super) enum Verdict {
     Refuse(Arc<Words>),
 }
 
+impl Verdict {
+    /// The rules that permit or ask, or the one that forbids; what a refusal says or would say; and
+    /// whether people are asked. Of no exchange: somebody only supposes.
+    pub(super) fn explained(&self) -> (Vec<Rule>, Option<Refusal>, bool) {
+        let refusal = |words: &Words| Some(words.refusal(ExchangeId(0), 0, None));
+        match self {
+            Self::Permit(rules) => (rules.to_vec(), None, false),
+            Self::Ask {
+                rules, otherwise, ..
+            } => (rules.to_vec(), refusal(otherwise), true),
+            Self::Refuse(words) => (words.rule.iter().cloned().collect(), refusal(words), false),
+        }
+    }
+}
+
 /// A decision with its reasons, for `hoop policy test`.
 #[derive(Debug)]
 pub struct Explained {
@@ -204,15 +219,7 @@ impl Decider {
     /// Decides one text as if it were sent now, and says why.
     pub fn explain(&self, subject: &Subject, text: Arc<SqlText>) -> Explained {
         let known = self.facts(&text);
-        let verdict = self.verdict(subject, &known);
-        let refusal = |words: &Words| Some(words.refusal(ExchangeId(0), 0, None));
-        let (rules, refusal, asks) = match &*verdict {
-            Verdict::Permit(rules) => (rules.to_vec(), None, false),
-            Verdict::Ask {
-                rules, otherwise, ..
-            } => (rules.to_vec(), refusal(otherwise), true),
-            Verdict::Refuse(words) => (words.rule.iter().cloned().collect(), refusal(words), false),
-        };
+        let (rules, refusal, asks) = self.verdict(subject, &known).explained();
         Explained {
             picks: self.masks(subject).picks(&known.facts, &subject.derived),
             facts: known.facts,

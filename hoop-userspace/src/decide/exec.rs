@@ -6,7 +6,6 @@ use super::cedar::{Answer, ExecObject, ExecQuery, join};
 use super::decider::{Decider, Verdict};
 use super::words::{self, Words};
 use super::{Code, Demand, Refusal, Retry, Rule, ShellCommand, ShellFacts, Subject};
-use crate::ids::ExchangeId;
 
 /// A decision about a shell text with its reasons, for `hoop policy test`.
 #[derive(Debug)]
@@ -72,16 +71,7 @@ impl Decider {
     /// Decides a shell text as if it were sent now, and says why.
     pub fn explain_exec(&self, subject: &Subject, text: &str) -> ExplainedExec {
         let facts = self.shell_facts_of(text);
-        let refusal = |words: &Words| Some(words.refusal(ExchangeId(0), 0, None));
-        let (rules, refusal, asks) = match self.judge_exec(subject, &facts, text) {
-            Verdict::Permit(rules) => (rules.to_vec(), None, false),
-            Verdict::Ask {
-                rules, otherwise, ..
-            } => (rules.to_vec(), refusal(&otherwise), true),
-            Verdict::Refuse(words) => {
-                (words.rule.iter().cloned().collect(), refusal(&words), false)
-            }
-        };
+        let (rules, refusal, asks) = self.judge_exec(subject, &facts, text).explained();
         ExplainedExec {
             facts,
             rules,

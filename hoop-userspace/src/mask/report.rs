@@ -27,7 +27,7 @@ pub(super) fn scrub(message: &[u8], quotes: Quotes, out: &mut BytesMut) {
     };
     let code = fields::field(body, b'C').unwrap_or_default();
     let quoting = match quotes {
-        Quotes::Rows => may_quote(code),
+        Quotes::Rows => may_quote(code, fields::field(body, b'P').is_some()),
         Quotes::Deferred => code.starts_with(b"23") || code.starts_with(b"P0"),
         Quotes::Anything => true,
     };
@@ -51,14 +51,22 @@ pub(super) fn scrub(message: &[u8], quotes: Quotes, out: &mut BytesMut) {
     frame::end(out, at);
 }
 
-/// Whether messages of this SQLSTATE quote data. Classes that speak of the statement, the
-/// transaction, the connection or the server's resources do not; every other may.
-fn may_quote(code: &[u8]) -> bool {
-    const OWN_WORDS: [&[u8]; 17] = [
-        b"08", b"0A", b"25", b"26", b"28", b"2B", b"2D", b"34", b"3B", b"3D", b"3F", b"40", b"42",
-        b"53", b"54", b"55", b"57",
-    ];
-    !OWN_WORDS.iter().any(|class| code.starts_with(class))
+/// Whether a message of this SQLSTATE may quote data. `positioned` says that the message points into
+/// the client's own text: the server found it there before it ran anything.
+///
+/// A class says what went wrong, not whence the words come: `current_setting(ssn)` and `ssn::regclass`
+/// name a value as a setting or table that does not exist. Without a position such a message may come
+/// from a function that ran.
+fn may_quote(code: &[u8], positioned: bool) -> bool {
+    // The transaction, the server's resources, an operator's intervention, and names of the session's
+    // own that no function takes.
+    const ANY: [&[u8]; 7] = [b"25", b"26", b"2D", b"3B", b"40", b"53", b"57"];
+    // No right; a lock that is held; too deep; too many columns; too many arguments. What exists is
+    // named, or nothing.
+    const EXACT: [&[u8]; 6] = [b"42501", b"55P03", b"55006", b"54001", b"54011", b"54023"];
+    const POSITIONED: [&[u8]; 8] = [b"0A", b"2B", b"34", b"3D", b"3F", b"42", b"54", b"55"];
+    let of = |classes: &[&[u8]]| classes.iter().any(|class| code.starts_with(class));
+    !(of(&ANY) || of(&EXACT) || positioned && of(&POSITIONED))
 }
 
 #[cfg(test)]
@@ -103,15 +111,49 @@ mod tests {
                 .any(|w| w == b"123-45")
         );
         assert!(
-            scrubbed("42601", Quotes::Rows)
-                .windows(6)
-                .any(|w| w == b"123-45")
-        );
-        assert!(
             !scrubbed("42601", Quotes::Anything)
                 .windows(6)
                 .any(|w| w == b"123-45")
         );
+    }
+
+    /// PostgreSQL's position, as an error of its parser has it.
+    fn positioned(code: &str) -> BytesMut {
+        let report = Report {
+            severity: "ERROR",
+            code,
+            message: "relation \"123-45\" does not exist",
+            detail: None,
+            hint: None,
+        };
+        let mut message = BytesMut::from(&report.encode(ERROR)[..]);
+        message.truncate(message.len() - 1);
+        message.put_slice(b"P15\0\0");
+        let length = u32::try_from(message.len() - 1).unwrap();
+        message[1..5].copy_from_slice(&length.to_be_bytes());
+        let mut out = BytesMut::new();
+        scrub(&message, Quotes::Rows, &mut out);
+        out
+    }
+
+    #[test]
+    fn only_a_message_that_points_into_the_statement_may_name_what_is_not_there() {
+        let told = |out: BytesMut| out.windows(6).any(|w| w == b"123-45");
+        // As `SELECT ssn::regclass`, `current_setting(ssn)`, `ssn::regoper`, `ssn::tsquery`,
+        // `has_schema_privilege(ssn, …)`, `pg_database_size(ssn::name)`, `cursor_to_xml(ssn::refcursor, …)`
+        // and long words for `to_tsquery` end.
+        for code in [
+            "42P01", "42704", "42883", "42601", "3F000", "3D000", "34000", "54000", "0A000",
+        ] {
+            assert!(!told(scrubbed(code, Quotes::Rows)), "{code}");
+            assert!(told(positioned(code)), "{code}");
+        }
+        for code in ["22P02", "23505", "P0001", "XX000", "01000"] {
+            assert!(!told(positioned(code)), "{code}");
+        }
+        for code in ["42501", "40001", "57014", "25P02", "55P03", "54001"] {
+            assert!(told(scrubbed(code, Quotes::Rows)), "{code}");
+        }
     }
 
     #[test]

@@ -396,15 +396,21 @@ fn table(page: &mut Page<'_>, columns: &[String], rows: &[Vec<Option<String>>]) 
     }
 }
 
-/// The text without what a terminal would obey: control characters, and those that turn the
-/// direction of writing or show nothing.
+/// The text without what a terminal would obey: control characters have their pictures (U+2400 and
+/// on), so that a comment's end is seen, and what turns the direction of writing or shows nothing has
+/// the replacement character.
 fn one_line(text: &str) -> String {
     let shown = |c: char| match c {
+        '\t' => ' ',
+        '\0'..='\x1f' => char::from_u32(0x2400 + u32::from(c)).unwrap_or('\u{fffd}'),
+        '\x7f' => '\u{2421}',
+        // An agent's own picture is none.
+        '\u{2400}'..='\u{2426}' => '\u{fffd}',
         '\u{200b}'..='\u{200f}'
         | '\u{2028}'..='\u{202e}'
         | '\u{2060}'..='\u{2069}'
         | '\u{feff}' => '\u{fffd}',
-        c if c.is_control() => ' ',
+        c if c.is_control() => '\u{fffd}',
         c => c,
     };
     text.chars().map(shown).collect()
@@ -444,5 +450,10 @@ mod tests {
         assert_eq!(text.lines().count(), 4, "{text}");
         let bad = |c: char| c.is_control() && c != '\n' || c == '\u{202e}';
         assert!(!text.contains(bad), "{text:?}");
+        // Nothing looks like a part of a comment that it ended.
+        assert_eq!(
+            one_line("SELECT 1 -- x\n; DROP\tTABLE t\r\u{240a}"),
+            "SELECT 1 -- x\u{240a}; DROP TABLE t\u{240d}\u{fffd}"
+        );
     }
 }

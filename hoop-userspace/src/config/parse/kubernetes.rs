@@ -7,7 +7,6 @@ use toml::Spanned;
 
 use super::super::{
     Impersonate, Kubernetes, KubernetesCredential, Login, Resource, TokenSource, UpstreamTls, raw,
-    text,
 };
 use super::Parser;
 
@@ -43,35 +42,21 @@ impl Parser<'_> {
             64 << 20,
             MIN_MESSAGE..=MAX_MESSAGE,
         );
+        let login = Login {
+            user: shown(&credential, impersonate.as_ref()),
+            password: None,
+            certificate: certificate.zip(key),
+            database: None,
+        };
         Resource {
-            name: raw.name.get_ref().as_str().into(),
-            protocol: raw.protocol,
-            hosts: self.hosts(&raw.hosts),
-            port: self.port(raw),
-            upstream: raw
-                .upstream
-                .as_ref()
-                .and_then(|u| self.take(u, text::upstream)),
-            tls,
             ca: self.certificates(raw.ca.as_ref()),
-            login: Login {
-                user: shown(&credential, impersonate.as_ref()),
-                password: None,
-                certificate: certificate.zip(key),
-                database: None,
-            },
-            allow_plain: false,
-            allow_replication: false,
-            agent_password: None,
-            max_message,
-            estimate: false,
-            ssh: None,
             kubernetes: Some(Kubernetes {
                 credential,
                 impersonate,
                 hold: self.span(raw.hold.as_ref(), HOLD, LONGEST_HOLD),
                 show_secrets: self.show_secrets(raw.show_secrets.as_ref()),
             }),
+            ..self.common(raw, tls, login, max_message)
         }
     }
 

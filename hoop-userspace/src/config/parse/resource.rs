@@ -46,6 +46,25 @@ impl Parser<'_> {
             64 << 20,
             MIN_MESSAGE..=MAX_MESSAGE,
         );
+        let login = self.login(raw.login.span(), raw.login.get_ref(), tls);
+        Resource {
+            ca: self.certificates(raw.ca.as_ref()),
+            allow_plain: raw.allow_plain.unwrap_or(true),
+            allow_replication: raw.allow_replication.unwrap_or(false),
+            agent_password: raw.agent_password.as_ref().and_then(|p| self.secret(p)),
+            estimate: raw.estimate.unwrap_or(false),
+            ..self.common(raw, tls, login, max_message)
+        }
+    }
+
+    /// What every resource has; what is a protocol's own is off.
+    pub(super) fn common(
+        &mut self,
+        raw: &raw::Resource,
+        tls: UpstreamTls,
+        login: Login,
+        max_message: usize,
+    ) -> Resource {
         Resource {
             name: raw.name.get_ref().as_str().into(),
             protocol: raw.protocol,
@@ -56,15 +75,15 @@ impl Parser<'_> {
                 .as_ref()
                 .and_then(|u| self.take(u, text::upstream)),
             tls,
-            ca: self.certificates(raw.ca.as_ref()),
-            login: self.login(raw.login.span(), raw.login.get_ref(), tls),
-            allow_plain: raw.allow_plain.unwrap_or(true),
-            allow_replication: raw.allow_replication.unwrap_or(false),
-            agent_password: raw.agent_password.as_ref().and_then(|p| self.secret(p)),
+            ca: None,
+            login,
+            allow_plain: false,
+            allow_replication: false,
+            agent_password: None,
             max_message,
+            estimate: false,
             ssh: None,
             kubernetes: None,
-            estimate: raw.estimate.unwrap_or(false),
         }
     }
 

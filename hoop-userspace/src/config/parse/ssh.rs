@@ -14,7 +14,7 @@ use toml::Spanned;
 use super::super::bundle::{MINTED, UNREAD};
 use super::super::{
     Login, Resource, Ssh, SshAnswer, SshClientUser, SshCredential, SshHostKeys, SshMinted,
-    UpstreamTls, raw, text,
+    UpstreamTls, raw,
 };
 use super::Parser;
 
@@ -33,28 +33,13 @@ impl Parser<'_> {
         self.no_tls(raw);
         self.no_kubernetes("ssh", raw);
         let user = self.user(raw.login.span(), raw.login.get_ref());
+        let login = Login {
+            user: user.clone(),
+            password: None,
+            certificate: None,
+            database: None,
+        };
         Resource {
-            name: raw.name.get_ref().as_str().into(),
-            protocol: raw.protocol,
-            hosts: self.hosts(&raw.hosts),
-            port: self.port(raw),
-            upstream: raw
-                .upstream
-                .as_ref()
-                .and_then(|u| self.take(u, text::upstream)),
-            tls: UpstreamTls::Disable,
-            ca: None,
-            login: Login {
-                user: user.clone(),
-                password: None,
-                certificate: None,
-                database: None,
-            },
-            allow_plain: false,
-            allow_replication: false,
-            estimate: false,
-            agent_password: None,
-            max_message: MAX_MESSAGE,
             ssh: Some(Ssh {
                 host_keys: self.host_keys(raw),
                 user: match user.as_str() {
@@ -63,7 +48,7 @@ impl Parser<'_> {
                 },
                 credentials: self.credentials(raw.login.span(), raw.login.get_ref()),
             }),
-            kubernetes: None,
+            ..self.common(raw, UpstreamTls::Disable, login, MAX_MESSAGE)
         }
     }
 

@@ -7,7 +7,6 @@ use crate::decide::decider::{Decider, Verdict};
 use crate::decide::outcome::Outcome;
 use crate::decide::words::{self, Words};
 use crate::decide::{Code, Demand, Refusal, Retry, Rule, Subject};
-use crate::ids::ExchangeId;
 use crate::terminate::KubernetesAsked;
 use crate::wire::kubernetes::marker;
 
@@ -46,16 +45,7 @@ impl Decider {
         asked: &KubernetesAsked,
     ) -> ExplainedKubernetes {
         let facts = self.kubernetes_facts_of(asked);
-        let refusal = |words: &Words| Some(words.refusal(ExchangeId(0), 0, None));
-        let (rules, refusal, asks) = match self.judge_kubernetes(subject, &facts, asked) {
-            Verdict::Permit(rules) => (rules.to_vec(), None, false),
-            Verdict::Ask {
-                rules, otherwise, ..
-            } => (rules.to_vec(), refusal(&otherwise), true),
-            Verdict::Refuse(words) => {
-                (words.rule.iter().cloned().collect(), refusal(&words), false)
-            }
-        };
+        let (rules, refusal, asks) = self.judge_kubernetes(subject, &facts, asked).explained();
         ExplainedKubernetes {
             facts,
             rules,

@@ -121,20 +121,29 @@ async fn exec(hoop: &mut Hoop, offer: &[(&str, &str)], protocol: Streaming) -> (
     }
 }
 
-#[tokio::test]
-async fn a_command_runs_over_websocket_and_over_spdy() {
-    let websocket = [
+/// What a client offers (RFC 6455, section 4.1).
+fn over_websocket(protocol: &'static str) -> [(&'static str, &'static str); 5] {
+    [
         ("connection", "Upgrade"),
         ("upgrade", "websocket"),
         ("sec-websocket-version", "13"),
         ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
-        ("sec-websocket-protocol", "v5.channel.k8s.io"),
-    ];
-    let spdy = [
+        ("sec-websocket-protocol", protocol),
+    ]
+}
+
+fn over_spdy(protocol: &'static str) -> [(&'static str, &'static str); 3] {
+    [
         ("connection", "Upgrade"),
         ("upgrade", "SPDY/3.1"),
-        ("x-stream-protocol-version", "v4.channel.k8s.io"),
-    ];
+        ("x-stream-protocol-version", protocol),
+    ]
+}
+
+#[tokio::test]
+async fn a_command_runs_over_websocket_and_over_spdy() {
+    let websocket = over_websocket("v5.channel.k8s.io");
+    let spdy = over_spdy("v4.channel.k8s.io");
     for (offer, protocol) in [
         (&websocket[..], Streaming::V5),
         (&spdy[..], Streaming::SpdyV4),
@@ -241,18 +250,8 @@ async fn forward(hoop: &mut Hoop, offer: &[(&str, &str)], protocol: Streaming) -
 
 #[tokio::test]
 async fn a_database_is_not_reached_through_a_forwarded_port() {
-    let tunnel = [
-        ("connection", "Upgrade"),
-        ("upgrade", "websocket"),
-        ("sec-websocket-version", "13"),
-        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
-        ("sec-websocket-protocol", "SPDY/3.1+portforward.k8s.io"),
-    ];
-    let spdy = [
-        ("connection", "Upgrade"),
-        ("upgrade", "SPDY/3.1"),
-        ("x-stream-protocol-version", "portforward.k8s.io"),
-    ];
+    let tunnel = over_websocket("SPDY/3.1+portforward.k8s.io");
+    let spdy = over_spdy("portforward.k8s.io");
     for (offer, protocol) in [
         (&tunnel[..], Streaming::PortForwardTunnel),
         (&spdy[..], Streaming::PortForwardSpdy),
