@@ -78,6 +78,20 @@ fn the_example_of_the_manual() {
     assert!(!format!("{config:?}").contains("s3cret"));
 }
 
+/// `kept` has a configuration with every key of each version, as that version came out: folders are
+/// added there, and their files never change.
+#[test]
+fn configurations_of_earlier_versions_are_taken_as_they_are() {
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/config/kept");
+    let versions: Vec<_> = std::fs::read_dir(kept).unwrap().collect();
+    assert!(!versions.is_empty());
+    for version in versions {
+        let file = version.unwrap().path().join("hoop.toml");
+        let config = Bundle::without_secrets(&file).unwrap_or_else(|why| panic!("{why}"));
+        assert!(!config.agents.is_empty() && !config.resources.is_empty());
+    }
+}
+
 #[test]
 fn an_empty_file_governs_nothing() {
     let config = parsed("").unwrap();

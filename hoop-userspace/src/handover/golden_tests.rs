@@ -92,6 +92,7 @@ fn what_workers_said_is_understood() {
         "Agents",
         "Suspend",
         "WantToken",
+        "WantLogin",
         "Steered",
         "Delivered",
         "Question",

@@ -339,9 +339,9 @@ mod tests {
     fn what_waits_is_taken_over_and_what_is_under_way_is_answered_to_the_next_keeper() {
         let mut before = Queue::default();
         before.put(delivery("ops"));
-        let now = Instant::now();
-        assert_eq!(before.ready(now).0.len(), 1);
+        assert_eq!(before.ready(Instant::now()).0.len(), 1);
         before.put(delivery("ops"));
+        let now = Instant::now();
         let carried = serde_json::to_string(&before.carry(now)).unwrap();
         let mut after = Queue::take_over(serde_json::from_str(&carried).unwrap(), now);
         // The first is the old worker's to answer, the second is to be sent.
@@ -349,7 +349,7 @@ mod tests {
         assert_eq!(ready.iter().map(|d| d.number).collect::<Vec<_>>(), [2]);
         assert_eq!(after.answered(1, None, now), None);
         after.put(delivery("ops"));
-        assert_eq!(after.ready(now).0[0].number, 3);
+        assert_eq!(after.ready(Instant::now()).0[0].number, 3);
     }
 
     fn delivery(channel: &str) -> Delivery {

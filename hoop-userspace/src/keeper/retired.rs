@@ -81,7 +81,8 @@ impl Retired {
         tokio::spawn(look_after(retiree, asked, ears.clone(), self.clone()));
     }
 
-    /// Gives them a configuration that the worker has taken. Whoever does not take it is ended.
+    /// Gives them a configuration that the worker has taken. Whoever does not take it is ended: its
+    /// rules would be out of date.
     pub async fn configure(&self, candidate: &Arc<Candidate>) {
         let mut offers = tokio::task::JoinSet::new();
         for retiree in self.all() {

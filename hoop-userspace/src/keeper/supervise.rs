@@ -106,14 +106,6 @@ impl Worker {
         answer.unwrap_or_else(|| Err("no worker answers".into()))
     }
 
-    /// The same for one that replaces another. A retired worker that does not take it too is ended:
-    /// its rules would be out of date.
-    pub async fn reload(&self, candidate: Arc<Candidate>) -> Result<(), String> {
-        self.configure(candidate.clone()).await?;
-        self.retired.configure(&candidate).await;
-        Ok(())
-    }
-
     /// The sessions that go on now; none of a worker that does not answer.
     pub async fn sessions(&self) -> Vec<LiveSession> {
         let (own, of_retired) = self.sessions_by_worker().await;

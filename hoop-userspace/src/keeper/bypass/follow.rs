@@ -72,6 +72,8 @@ impl Follower {
     /// Looks at the list now; on return what began or ended is written down.
     pub async fn sync(self: &Arc<Self>) {
         let follower = self.clone();
+        // An upgrade in the middle would leave connections of a bypass that is off the list already.
+        let _entered = self.parts.gate.enter();
         // It blocks for a moment: a lock that a command may hold, and the list of sockets.
         if let Err(error) = tokio::task::spawn_blocking(move || follower.look()).await {
             tracing::error!(%error, "the list of bypasses was not looked at");
@@ -86,6 +88,8 @@ impl Follower {
                 _ = tick.tick() => {}
                 Ok(()) = suspended.changed() => {}
             }
+            // A build that takes over looks first of all.
+            self.parts.gate.open().await;
             self.sync().await;
         }
     }

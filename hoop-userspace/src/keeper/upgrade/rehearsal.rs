@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::{Start, child, fixed, talk};
+use super::super::reload::fixed;
+use super::super::{Start, child, talk};
 use super::luggage;
 use crate::capture::Capture;
 use crate::config::{Bundle, Config};
