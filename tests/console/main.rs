@@ -3,11 +3,12 @@
 
 mod player;
 
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use hoop_tests::browser::Browser;
-use hoop_tests::{AgentSettings, Client, Place, Settings, WRITER, Who, World};
+use hoop_tests::{AgentSettings, Client, PATIENCE, Place, Settings, WRITER, Who, World};
 use serde_json::Value;
 
 const PEOPLE: &str = r#"
@@ -580,6 +581,12 @@ fn a_console_that_dies_is_back_at_once_with_everybody_signed_in() {
         .daemon
         .signal(died, nix::sys::signal::Signal::SIGKILL)
         .unwrap();
+    // What it was given and had not read yet goes with it.
+    let until = Instant::now() + PATIENCE;
+    while Path::new(&format!("/proc/{died}")).exists() {
+        assert!(Instant::now() < until, "it did not end");
+        std::thread::sleep(Duration::from_millis(5));
+    }
     browser.go(&format!("{}/approvals", site.url)).unwrap();
     browser.wait("h1 >> text=Approvals").unwrap();
     assert_ne!(site.world.daemon.console().unwrap(), died);
