@@ -15,6 +15,7 @@ mod setup;
 mod shell;
 mod test;
 mod tidy;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -59,6 +60,8 @@ enum Command {
     Fuzz(fuzz::Arguments),
     /// Make the Debian package
     Package(package::Arguments),
+    /// Install it on a whole Debian host with another kernel, in QEMU: every step from install to removal
+    Vm(vm::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -76,6 +79,7 @@ fn main() -> ExitCode {
         Command::Tidy => tidy::run(),
         Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Package(arguments) => package::run(&arguments),
+        Command::Vm(arguments) => vm::run(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -32,6 +32,7 @@ enum Needed {
     Always,
     ForBench,
     ForCompat,
+    ForVm,
 }
 
 const PARTS: &[Part] = &[
@@ -140,11 +141,22 @@ const PARTS: &[Part] = &[
         present: || shell::found("dpkg-deb"),
         needed: Needed::Always,
     },
+    Part {
+        name: "QEMU, debootstrap and mke2fs (the host that `vm` boots)",
+        packages: &["qemu-system-x86", "debootstrap", "e2fsprogs"],
+        present: || {
+            let programs = ["qemu-system-x86_64", "debootstrap", "mke2fs"];
+            programs.iter().all(|program| shell::found(program))
+        },
+        needed: Needed::ForVm,
+    },
 ];
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     if arguments.check {
-        let absent = PARTS.iter().filter(|p| !(p.present)()).map(|p| p.name);
+        // What boots a host is installed by the command that does.
+        let parts = PARTS.iter().filter(|p| p.needed != Needed::ForVm);
+        let absent = parts.filter(|p| !(p.present)()).map(|p| p.name);
         let mut missing: Vec<_> = absent.collect();
         if kernel::toolchain_present().is_none() {
             missing.push("a toolchain for the kernel object");
@@ -195,13 +207,19 @@ pub fn ensure() -> Result<()> {
 
 /// The same, and what only the bench compares with.
 pub fn ensure_for_bench() -> Result<()> {
-    packages(|part| part.needed != Needed::ForCompat)?;
+    packages(|part| matches!(part.needed, Needed::Always | Needed::ForBench))?;
     ensure()
 }
 
 /// The same, and what only the suites of SSH need.
 pub fn ensure_for_compat() -> Result<()> {
-    packages(|part| part.needed != Needed::ForBench)?;
+    packages(|part| matches!(part.needed, Needed::Always | Needed::ForCompat))?;
+    ensure()
+}
+
+/// The same, and what boots a whole host.
+pub fn ensure_for_vm() -> Result<()> {
+    packages(|part| matches!(part.needed, Needed::Always | Needed::ForVm))?;
     ensure()
 }
 

@@ -42,6 +42,18 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
+/// The package as it is released, made if need be.
+pub fn release() -> Result<PathBuf> {
+    let folder = shell::target().join("package");
+    let arguments = Arguments {
+        to: folder.clone(),
+        debug: false,
+        no_build: false,
+        verify: false,
+    };
+    make(&arguments, &folder, "build", &epoch()?)
+}
+
 fn make(arguments: &Arguments, folder: &Path, built: &str, epoch: &str) -> Result<PathBuf> {
     let program = match (arguments.debug, arguments.no_build) {
         (true, false) => build::debug()?,

@@ -1,0 +1,454 @@
+//! What an administrator does with a host, from the first installation to the removal, and what must be
+//! seen after each step.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use super::machine::PATIENCE;
+use super::site::Site;
+
+/// From `dpkg -i` to a masked query by following the guide.
+const FIRST_QUERY: Duration = Duration::from_secs(300);
+
+const DISCOVER: &str = r#"
+[[agent]]
+name = "billing-bot"
+cgroup = "agents.slice/billing-bot*.service"
+mode = "discover"
+
+[policy]
+use = ["read-only"]
+"#;
+
+/// With the issuer's address and a mode filled in.
+const GOVERNED: &str = r#"
+[issuer.okta]
+url = "@ISSUER@"
+audience = "api://hoop"
+
+[[agent]]
+name = "billing-bot"
+cgroup = "agents.slice/billing-bot*.service"
+issuer = "okta"
+client_id = "billing-bot"
+token = { file = "/etc/hoop/tokens/billing-bot" }
+mode = "@MODE@"
+
+[[resource]]
+name = "orders"
+protocol = "postgres"
+hosts = ["db.prod.internal"]
+ca = "/etc/site/ca.pem"
+login = { user = "hoop_orders", password = { file = "/etc/hoop/orders-password" } }
+
+[[mask]]
+resource = "orders"
+columns = ["public.users.ssn"]
+how = "partial"
+
+[policy]
+use = ["read-only"]
+"#;
+
+/// Tells each step as it is done.
+struct Log<'a> {
+    kernel: &'a str,
+}
+
+impl Log<'_> {
+    fn step(&self, name: &str, site: &Site, step: impl FnOnce() -> Result<String>) -> Result<()> {
+        let started = Instant::now();
+        match step() {
+            Ok(seen) => {
+                println!(
+                    "  {name:<34} ok {:>5.1} s  {seen}",
+                    started.elapsed().as_secs_f64()
+                );
+                Ok(())
+            }
+            Err(error) => {
+                println!("  {name:<34} FAILED");
+                let why = site.why().unwrap_or_else(|error| format!("\n{error:#}"));
+                Err(error).with_context(|| format!("{name}, with kernel {}: {why}", self.kernel))
+            }
+        }
+    }
+}
+
+/// Every step of a host's life with hoop.
+pub fn all(site: &mut Site, kernel: &str, package: &Path) -> Result<()> {
+    let log = Log { kernel };
+    let running = site.machine.ok("uname -r")?;
+    println!("vm: {kernel}: {}", running.trim());
+    let started = Instant::now();
+    log.step("before: the agent connects itself", site, || before(site))?;
+    log.step("install", site, || install(site, package))?;
+    log.step("discover", site, || discover(site))?;
+    log.step("observe", site, || observe(site))?;
+    log.step("enforce", site, || enforce(site))?;
+    ensure!(
+        started.elapsed() < FIRST_QUERY,
+        "from the installation to the first masked query: {} s",
+        started.elapsed().as_secs()
+    );
+    println!(
+        "  from dpkg -i to a masked query, by way of discover and observe: {} s",
+        started.elapsed().as_secs()
+    );
+    let before = site.past_hoop()?;
+    log.step("doctor", site, || doctor(site))?;
+    log.step("side doors", site, || doors(site))?;
+    log.step("the agent's unit restarts", site, || restart(site))?;
+    log.step("the worker is killed", site, || kill_worker(site))?;
+    log.step("the daemon is killed", site, || kill_daemon(site))?;
+    log.step("the daemon is stopped", site, || stop(site))?;
+    log.step("upgrade, with a session open", site, || {
+        change(site, package, "9.9.9", 10)
+    })?;
+    log.step("downgrade, with a session open", site, || {
+        change(site, package, "0.0.9", 20)
+    })?;
+    log.step("nothing went past hoop", site, || {
+        site.nothing_past_hoop_since(before)?;
+        Ok(format!(
+            "{} connections by agents themselves, none since enforce",
+            before
+        ))
+    })?;
+    let came = site.elsewhere.came();
+    ensure!(came.is_empty(), "outside received {came:?}");
+    site.machine.reboot()?;
+    log.step("reboot", site, || rebooted(site, before))?;
+    log.step("remove", site, || remove(site))
+}
+
+/// On a kernel that lacks what hoop needs: it says so, and nothing is half governed.
+pub fn refused(site: &mut Site, kernel: &str, package: &Path) -> Result<()> {
+    let log = Log { kernel };
+    println!("vm: {kernel}: {}", site.machine.ok("uname -r")?.trim());
+    log.step("before: the agent connects itself", site, || before(site))?;
+    log.step("install", site, || {
+        site.machine.put(package, "/root/hoop.deb")?;
+        let said = site.machine.ok("dpkg -i /root/hoop.deb")?;
+        ensure!(said.contains("nothing is governed yet"), "{said}");
+        Ok("nothing is governed yet".to_owned())
+    })?;
+    log.step("the service refuses to start", site, || {
+        site.machine.write("/etc/hoop/hoop.toml", DISCOVER)?;
+        let said = site
+            .machine
+            .run("systemctl start agents.slice hoop.service")?;
+        ensure!(!said.ok, "it started");
+        let journal = site
+            .machine
+            .ok("systemctl stop hoop; journalctl --quiet -o cat -u hoop | grep -m1 -i kernel")?;
+        ensure!(
+            journal.contains("6.1"),
+            "no word about which kernel is needed: {journal}"
+        );
+        Ok(journal.trim().to_owned())
+    })?;
+    log.step("doctor says what is missing", site, || {
+        let said = site
+            .machine
+            .run("hoop doctor --offline | grep -E '^FAIL +kernel'")?;
+        ensure!(said.ok && !said.text.trim().is_empty(), "{}", said.text);
+        Ok(said
+            .text
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .to_owned())
+    })?;
+    log.step("nothing is left half attached", site, || {
+        site.machine
+            .ok("test ! -e /sys/fs/bpf/hoop || test -z \"$(ls /sys/fs/bpf/hoop)\"")?;
+        let work = site.until_work_is("as agent", PATIENCE)?;
+        Ok(work.to_string())
+    })
+}
+
+fn before(site: &Site) -> Result<String> {
+    site.machine.ok("systemctl start billing-bot")?;
+    Ok(site.until_work_is("as agent", PATIENCE)?.to_string())
+}
+
+fn install(site: &Site, package: &Path) -> Result<String> {
+    site.machine.put(package, "/root/hoop.deb")?;
+    let said = site.machine.ok("dpkg -i /root/hoop.deb 2>&1")?;
+    ensure!(said.contains("nothing is governed yet"), "{said}");
+    let work = site.until_work_is("as agent", PATIENCE)?;
+    Ok(format!("nothing is governed yet; the agent: {work}"))
+}
+
+/// The guide's steps 1 to 3, with a file that only watches.
+fn discover(site: &Site) -> Result<String> {
+    site.machine.write("/etc/hoop/hoop.toml", DISCOVER)?;
+    site.machine.ok(
+        "set -e; chmod 640 /etc/hoop/hoop.toml; hoop check\n\
+         for unit in billing-bot.service billing-bot-.service; do\n\
+         mkdir -p /etc/systemd/system/$unit.d\n\
+         cp /usr/share/doc/hoop/examples/agent.service.d-hoop.conf /etc/systemd/system/$unit.d/hoop.conf\n\
+         done\n\
+         systemctl daemon-reload\n\
+         systemctl enable --quiet --now agents.slice hoop.service\n\
+         systemctl restart billing-bot; systemctl enable --quiet billing-bot",
+    )?;
+    site.until_work_is("as agent", PATIENCE)?;
+    let found = site.machine.ok("hoop discover | grep 10.77.0.1:5432")?;
+    ensure!(found.contains("billing-bot"), "{found}");
+    Ok(found.lines().next().unwrap_or_default().trim().to_owned())
+}
+
+fn observe(site: &Site) -> Result<String> {
+    site.give_token()?;
+    let password = "/etc/hoop/orders-password";
+    site.machine.write(password, "")?;
+    site.machine.ok(&format!("chmod 600 {password}"))?;
+    site.machine
+        .write(password, "correct horse battery staple")?;
+    set_mode(site, "observe")?;
+    let work = site.until_work_is("as hoop_orders", PATIENCE)?;
+    // What would be refused passes, and is counted.
+    let passed = site.agent(
+        1,
+        "psql -XAt 'host=db.prod.internal dbname=shop user=agent' -c \"update orders set item = item\"",
+    )?;
+    ensure!(passed.contains("UPDATE 1"), "it did not pass: {passed}");
+    let report = site.machine.ok("hoop report")?;
+    ensure!(
+        report.to_lowercase().contains("update"),
+        "the report does not tell of it: {report}"
+    );
+    Ok(format!(
+        "{work}; hoop report tells of the UPDATE that would be refused"
+    ))
+}
+
+fn enforce(site: &Site) -> Result<String> {
+    set_mode(site, "enforce")?;
+    site.machine.ok("hoop trust postgres --home /srv/agent")?;
+    site.until_work_is("as hoop_orders", PATIENCE)?;
+    let masked = site.psql(2, "select name, ssn from users order by id")?;
+    ensure!(
+        masked.contains("Ada Byron|*******1120") && !masked.contains("078-05"),
+        "not masked: {masked}"
+    );
+    let refused = site.psql(3, "drop table users")?;
+    ensure!(refused.contains("42501"), "not refused: {refused}");
+    let sessions = site
+        .machine
+        .ok("hoop sessions --refused --last 1 --json; hoop verify | tail -1")?;
+    ensure!(sessions.contains("billing-bot"), "not recorded: {sessions}");
+    ensure!(
+        sessions.contains("0 broken"),
+        "recordings do not verify: {sessions}"
+    );
+    Ok("ssn is *******1120; DROP TABLE is refused with 42501; both are recorded".to_owned())
+}
+
+fn set_mode(site: &Site, mode: &str) -> Result<()> {
+    let text = GOVERNED
+        .replace("@ISSUER@", &site.issuer.url())
+        .replace("@MODE@", mode);
+    site.machine.write("/etc/hoop/hoop.toml", text)?;
+    site.machine
+        .ok("hoop check && systemctl reload hoop")
+        .map(drop)
+}
+
+/// What the guide's command says; whatever fails must be named by the documents.
+fn doctor(site: &Site) -> Result<String> {
+    let said = site.machine.run("hoop doctor")?;
+    let failed: Vec<&str> = said
+        .text
+        .lines()
+        .filter(|line| line.starts_with("FAIL"))
+        .collect();
+    ensure!(failed.is_empty(), "{}", said.text);
+    let count = |kind: &str| {
+        said.text
+            .lines()
+            .filter(|line| line.starts_with(kind))
+            .count()
+    };
+    Ok(format!(
+        "{} ok, {} warn, 0 FAIL",
+        count("ok"),
+        count("warn")
+    ))
+}
+
+fn doors(site: &Site) -> Result<String> {
+    // So that there is something to be kept from.
+    site.machine.ok(
+        "python3 -c \"import socket,os; s=socket.socket(socket.AF_UNIX); s.bind('/run/docker.sock'); \
+         os.chmod('/run/docker.sock', 0o666)\"",
+    )?;
+    drop(site.elsewhere.came());
+    let proxy = site
+        .machine
+        .ok("ss -Hltnp | grep '\"hoop\"' | awk '{print $4}' | grep -m1 '^127'")?;
+    let (tcp, udp) = (site.elsewhere.tcp, site.elsewhere.udp);
+    let said = site.agent(
+        4,
+        &format!(
+            "/usr/bin/python3 /srv/agent/doors.py {tcp} {udp} {}",
+            proxy.trim()
+        ),
+    )?;
+    let came = site.elsewhere.came();
+    let mut open = Vec::new();
+    let mut tried = 0;
+    for line in said.lines() {
+        let [door, state, seen] = line.split('\t').collect::<Vec<_>>()[..] else {
+            anyhow::bail!("the doors' list ends early: {said}")
+        };
+        println!("      {door:<40} {state:<7} {seen}");
+        tried += 1;
+        if state == "open" {
+            open.push(door);
+        }
+    }
+    ensure!(tried >= 28, "only {tried} doors were tried: {said}");
+    ensure!(open.is_empty(), "open: {open:?}");
+    ensure!(came.is_empty(), "outside received {came:?}");
+    inbound(site)?;
+    Ok(format!(
+        "{tried} tried from inside the unit, and a connection to it: 0 open, nothing arrived outside"
+    ))
+}
+
+/// Nobody speaks to a port that an agent opens without being allowed to.
+fn inbound(site: &Site) -> Result<()> {
+    let listen = "import socket\\ns=socket.socket()\\ns.bind(('0.0.0.0',7777))\\ns.listen()\\ns.settimeout(20)\\ns.accept()[0].send(b'hello')";
+    let connect = "import socket\\ns=socket.create_connection(('10.77.0.1',7777),5)\\ns.settimeout(5)\\nprint('got', s.recv(9))";
+    let said = site.machine.ok(&format!(
+        "printf \"{listen}\" >/srv/agent/listen.py; printf \"{connect}\" >/root/connect.py\n\
+         systemd-run --quiet --collect --slice=agents.slice --unit=billing-bot-5 /usr/bin/python3 /srv/agent/listen.py\n\
+         sleep 4; python3 /root/connect.py 2>&1 | tail -1; systemctl stop billing-bot-5 || true"
+    ))?;
+    ensure!(
+        !said.contains("got b'hello'"),
+        "a port that an agent opened was reached"
+    );
+    ensure!(
+        said.contains("imed out") || said.contains("refused"),
+        "no answer of the kind expected: {said}"
+    );
+    Ok(())
+}
+
+fn restart(site: &Site) -> Result<String> {
+    site.machine
+        .ok("for again in 1 2 3; do systemctl restart billing-bot; sleep 1; done")?;
+    Ok(site.until_work_is("as hoop_orders", PATIENCE)?.to_string())
+}
+
+fn kill_worker(site: &Site) -> Result<String> {
+    site.machine
+        .ok("kill -9 $(pgrep -f '^hoop worker' | head -1)")?;
+    let during = site.work(2)?;
+    ensure!(during.count("as agent") == 0, "past hoop: {during}");
+    let after = site.until_work_is("as hoop_orders", PATIENCE)?;
+    Ok(format!("meanwhile {during}; then {after}"))
+}
+
+fn kill_daemon(site: &Site) -> Result<String> {
+    site.machine
+        .ok("systemctl kill --kill-who=main --signal=KILL hoop")?;
+    let during = site.work(2)?;
+    ensure!(during.count("as agent") == 0, "past hoop: {during}");
+    let after = site.until_work_is("as hoop_orders", PATIENCE)?;
+    Ok(format!("meanwhile {during}; then {after}"))
+}
+
+fn stop(site: &Site) -> Result<String> {
+    site.machine.ok("systemctl stop hoop")?;
+    let down = site.until_work_is("nothing", PATIENCE)?;
+    site.machine.ok("systemctl start hoop")?;
+    let after = site.until_work_is("as hoop_orders", PATIENCE)?;
+    Ok(format!("{down}; started again, {after}"))
+}
+
+/// Installs another version while an agent's session goes on.
+fn change(site: &Site, package: &Path, version: &str, number: u32) -> Result<String> {
+    let other = site.repacked(package, version)?;
+    site.machine.put(&other, "/root/other.deb")?;
+    let target = "host=db.prod.internal dbname=shop user=agent sslmode=verify-full";
+    let statements = "(for n in $(seq 40); do echo \\\"select 'said', $n;\\\"; sleep 1; done)";
+    site.machine.ok(&format!(
+        "systemd-run --quiet --collect --slice=agents.slice --setenv=HOME=/srv/agent --unit=billing-bot-{number} \
+         -p StandardOutput=file:/root/session-{number} -p StandardError=inherit \
+         /bin/sh -c \"{statements} | psql -XAt '{target}'\"\n\
+         for try in $(seq 60); do grep -q 'said|3' /root/session-{number} && break; sleep 1; done"
+    ))?;
+    let said = site
+        .machine
+        .ok("dpkg -i --force-downgrade /root/other.deb 2>&1")?;
+    let running = site
+        .machine
+        .ok("dpkg-query -W -f '${Version}' hoop; hoop status | head -3")?;
+    ensure!(running.starts_with(version), "{said}\n{running}");
+    let meanwhile = site.work(3)?;
+    let after = site.until_work_is("as hoop_orders", PATIENCE)?;
+    ensure!(
+        meanwhile.only("as hoop_orders"),
+        "connections failed: {meanwhile}"
+    );
+    site.machine.ok(&format!(
+        "for try in $(seq 120); do systemctl --quiet is-active billing-bot-{number} || break; sleep 1; done"
+    ))?;
+    let session = site.machine.ok(&format!("cat /root/session-{number}"))?;
+    let answered = session
+        .lines()
+        .filter(|line| line.starts_with("said|"))
+        .count();
+    ensure!(
+        answered == 40,
+        "the session was cut after {answered} of 40 statements: {session}"
+    );
+    Ok(format!(
+        "to {version}: the session's 40 statements were answered; {meanwhile}, {after}"
+    ))
+}
+
+fn rebooted(site: &Site, before: u64) -> Result<String> {
+    site.until_work_is("as hoop_orders", PATIENCE)?;
+    let since = site.work_since_boot()?;
+    ensure!(
+        since.count("as agent") == 0,
+        "past hoop after the start: {since}"
+    );
+    site.nothing_past_hoop_since(before)?;
+    site.machine.ok("hoop status")?;
+    Ok(format!("since the start {since}"))
+}
+
+fn remove(site: &Site) -> Result<String> {
+    let said = site.machine.ok("dpkg -r hoop 2>&1")?;
+    ensure!(said.contains("governed no longer"), "{said}");
+    site.machine.ok(
+        "set -e; test ! -e /sys/fs/bpf/hoop; test ! -e /usr/bin/hoop; test ! -s /srv/agent/.postgresql/root.crt\n\
+         test -d /var/lib/hoop; test -s /etc/hoop/hoop.toml",
+    )?;
+    // The drop-in keeps its agent from starting without hoop, as it says.
+    let kept = site.machine.run("systemctl restart billing-bot")?;
+    ensure!(
+        !kept.ok,
+        "the agent started although its drop-in asserts that somebody enforces"
+    );
+    site.machine.ok(
+        "rm -r /etc/systemd/system/billing-bot.service.d /etc/systemd/system/billing-bot-.service.d\n\
+         systemctl daemon-reload; systemctl reset-failed billing-bot; systemctl restart billing-bot",
+    )?;
+    let work = site.until_work_is("as agent", PATIENCE)?;
+    site.machine
+        .ok("dpkg -P hoop 2>&1; test ! -e /var/lib/hoop && test ! -e /etc/hoop")?;
+    Ok(format!(
+        "pins, program and trust are gone; the agent by itself: {work}; purged"
+    ))
+}
