@@ -31,6 +31,8 @@ enum Command {
     Bench(bench::Arguments),
     /// Measure the console's start, and each of its pages, with many recorded sessions
     BenchConsole(bench::console::Arguments),
+    /// Measure requests of Kubernetes, direct, through `kubectl proxy` and through hoop
+    BenchKubernetes(bench::kubernetes::Arguments),
     /// Open idle sessions, say so, and hold them until standard input ends
     Hold { count: usize },
     /// Run the clients' own test suites, direct and through hoop
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
         Command::Demo { stay } => demo::run(stay),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::BenchConsole(arguments) => bench::console::run(&arguments),
+        Command::BenchKubernetes(arguments) => bench::kubernetes::run(&arguments),
         Command::Hold { count } => idle::hold(count),
         Command::Compat(arguments) => compat::run(&arguments),
         Command::Agent {

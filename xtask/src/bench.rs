@@ -1,10 +1,10 @@
 //! `cargo xtask bench`: direct, plain relay, pgbouncer and hoop side by side, in one run; with
-//! `--console` how long the console's pages take.
+//! `--console` how long the console's pages take, with `--kubernetes` requests to a cluster.
 
 use anyhow::Result;
 
 use crate::products::{self, Profile};
-use crate::{setup, shell};
+use crate::{kubernetes, setup, shell};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -17,23 +17,31 @@ pub struct Arguments {
     /// The console instead: its start and each of its pages, with 100,000 recorded sessions
     #[arg(long, conflicts_with = "quick")]
     console: bool,
+    /// Kubernetes instead: a real API server, direct, through `kubectl proxy` and through hoop
+    #[arg(long, conflicts_with = "console")]
+    kubernetes: bool,
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     setup::require_root("the bench")?;
-    match arguments.console {
-        true => setup::ensure()?,
-        false => setup::ensure_for_bench()?,
+    let world = match (arguments.console, arguments.kubernetes) {
+        (true, _) => "bench-console",
+        (_, true) => "bench-kubernetes",
+        (false, false) => "bench",
+    };
+    match world {
+        "bench" => setup::ensure_for_bench()?,
+        _ => setup::ensure()?,
+    }
+    if arguments.kubernetes {
+        kubernetes::ensure()?;
     }
     products::build(Profile::Release)?;
-    let mut world = shell::command(products::program(Profile::Release, "hoop-world"));
-    world.arg(match arguments.console {
-        true => "bench-console",
-        false => "bench",
-    });
-    world.args(&arguments.more);
+    let mut program = shell::command(products::program(Profile::Release, "hoop-world"));
+    program.arg(world);
+    program.args(&arguments.more);
     if arguments.quick {
-        world.arg("--quick");
+        program.arg("--quick");
     }
-    shell::become_it(&mut world)
+    shell::become_it(&mut program)
 }

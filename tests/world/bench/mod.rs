@@ -4,6 +4,7 @@
 //! are what the table shows.
 
 pub mod console;
+pub mod kubernetes;
 mod load;
 mod memory;
 mod routes;
