@@ -20,6 +20,12 @@ pub fn build(profile: Profile) -> Result<()> {
 
 /// The same, with whatever kernel object is there.
 pub fn binaries(profile: Profile) -> Result<()> {
+    let name = match profile {
+        Profile::Dev => "hoop",
+        Profile::Release => "hoop, optimised",
+    };
+    // Cargo says nothing meanwhile.
+    eprintln!("building {name}: some minutes the first time");
     let mut cargo = shell::cargo();
     // Not xtask, which is what runs.
     cargo.args([
