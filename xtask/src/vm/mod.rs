@@ -51,9 +51,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         let folder = Folder::make()?;
         let mut site = Site::make(&disk, &folder.0, arguments.kvm)?;
         if arguments.stay {
-            site.machine.put(&package, "/root/hoop.deb")?;
+            site.machine.put(&package, "/var/tmp/hoop.deb")?;
             println!(
-                "vm: {}: /root/hoop.deb is there; Ctrl-C ends it",
+                "vm: {}: /var/tmp/hoop.deb is there; Ctrl-C ends it",
                 kernel.name()
             );
             println!("vm: {}", site.machine.command_line());

@@ -130,8 +130,8 @@ pub fn refused(site: &mut Site, kernel: &str, package: &Path) -> Result<()> {
     println!("vm: {kernel}: {}", site.machine.ok("uname -r")?.trim());
     log.step("before: the agent connects itself", site, || before(site))?;
     log.step("install", site, || {
-        site.machine.put(package, "/root/hoop.deb")?;
-        let said = site.machine.ok("dpkg -i /root/hoop.deb")?;
+        site.machine.put(package, "/var/tmp/hoop.deb")?;
+        let said = site.machine.ok("dpkg -i /var/tmp/hoop.deb")?;
         ensure!(said.contains("nothing is governed yet"), "{said}");
         Ok("nothing is governed yet".to_owned())
     })?;
@@ -177,8 +177,8 @@ fn before(site: &Site) -> Result<String> {
 }
 
 fn install(site: &Site, package: &Path) -> Result<String> {
-    site.machine.put(package, "/root/hoop.deb")?;
-    let said = site.machine.ok("dpkg -i /root/hoop.deb 2>&1")?;
+    site.machine.put(package, "/var/tmp/hoop.deb")?;
+    let said = site.machine.ok("dpkg -i /var/tmp/hoop.deb 2>&1")?;
     ensure!(said.contains("nothing is governed yet"), "{said}");
     let work = site.until_work_is("as agent", PATIENCE)?;
     Ok(format!("nothing is governed yet; the agent: {work}"))
@@ -327,9 +327,9 @@ fn inbound(site: &Site) -> Result<()> {
     let listen = "import socket\\ns=socket.socket()\\ns.bind(('0.0.0.0',7777))\\ns.listen()\\ns.settimeout(20)\\ns.accept()[0].send(b'hello')";
     let connect = "import socket\\ns=socket.create_connection(('10.77.0.1',7777),5)\\ns.settimeout(5)\\nprint('got', s.recv(9))";
     let said = site.machine.ok(&format!(
-        "printf \"{listen}\" >/srv/agent/listen.py; printf \"{connect}\" >/root/connect.py\n\
+        "printf \"{listen}\" >/srv/agent/listen.py; printf \"{connect}\" >/var/tmp/connect.py\n\
          systemd-run --quiet --collect --slice=agents.slice --unit=billing-bot-5 /usr/bin/python3 /srv/agent/listen.py\n\
-         sleep 4; python3 /root/connect.py 2>&1 | tail -1; systemctl stop billing-bot-5 || true"
+         sleep 4; python3 /var/tmp/connect.py 2>&1 | tail -1; systemctl stop billing-bot-5 || true"
     ))?;
     ensure!(
         !said.contains("got b'hello'"),
@@ -377,18 +377,18 @@ fn stop(site: &Site) -> Result<String> {
 /// Installs another version while an agent's session goes on.
 fn change(site: &Site, package: &Path, version: &str, number: u32) -> Result<String> {
     let other = site.repacked(package, version)?;
-    site.machine.put(&other, "/root/other.deb")?;
+    site.machine.put(&other, "/var/tmp/other.deb")?;
     let target = "host=db.prod.internal dbname=shop user=agent sslmode=verify-full";
     let statements = "(for n in $(seq 40); do echo \\\"select 'said', $n;\\\"; sleep 1; done)";
     site.machine.ok(&format!(
         "systemd-run --quiet --collect --slice=agents.slice --setenv=HOME=/srv/agent --unit=billing-bot-{number} \
-         -p StandardOutput=file:/root/session-{number} -p StandardError=inherit \
+         -p StandardOutput=file:/var/tmp/session-{number} -p StandardError=inherit \
          /bin/sh -c \"{statements} | psql -XAt '{target}'\"\n\
-         for try in $(seq 60); do grep -q 'said|3' /root/session-{number} && break; sleep 1; done"
+         for try in $(seq 60); do grep -q 'said|3' /var/tmp/session-{number} && break; sleep 1; done"
     ))?;
     let said = site
         .machine
-        .ok("dpkg -i --force-downgrade /root/other.deb 2>&1")?;
+        .ok("dpkg -i --force-downgrade /var/tmp/other.deb 2>&1")?;
     let running = site
         .machine
         .ok("dpkg-query -W -f '${Version}' hoop; hoop status | head -3")?;
@@ -402,7 +402,7 @@ fn change(site: &Site, package: &Path, version: &str, number: u32) -> Result<Str
     site.machine.ok(&format!(
         "for try in $(seq 120); do systemctl --quiet is-active billing-bot-{number} || break; sleep 1; done"
     ))?;
-    let session = site.machine.ok(&format!("cat /root/session-{number}"))?;
+    let session = site.machine.ok(&format!("cat /var/tmp/session-{number}"))?;
     let answered = session
         .lines()
         .filter(|line| line.starts_with("said|"))
