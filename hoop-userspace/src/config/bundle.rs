@@ -109,6 +109,16 @@ impl Bundle {
         Zeroizing::new(serde_json::to_vec(&wire).unwrap_or_default())
     }
 
+    /// Whether this is what an operator configured there. What the host says by itself of its
+    /// resolvers may have changed meanwhile.
+    pub fn is_as_configured(&self, wire: &[u8]) -> bool {
+        let Ok(mut other) = Self::from_wire(wire) else {
+            return false;
+        };
+        other.resolvers.clone_from(&self.resolvers);
+        *other.to_wire() == *self.to_wire()
+    }
+
     pub fn from_wire(bytes: &[u8]) -> Result<Self, BadBundle> {
         let wire: Wire = serde_json::from_slice(bytes).map_err(|_| BadBundle)?;
         Ok(Self {
@@ -482,6 +492,12 @@ mod tests {
             write(&dir.path().join("p").join(name), "// x", 0o644);
         }
         let bundle = Bundle::gather(&path).unwrap();
+        let mut later = bundle.clone();
+        later.resolvers.push([192, 0, 2, 53].into());
+        assert!(later.is_as_configured(&bundle.to_wire()));
+        later.text.push('#');
+        assert!(!later.is_as_configured(&bundle.to_wire()));
+        assert!(!later.is_as_configured(b"{}"));
         assert_eq!(bundle.secrets["file:pw"].expose(), "s3cret");
         let names: Vec<_> = bundle.policies.iter().map(|p| p.name.as_str()).collect();
         assert_eq!(names, ["a.cedar", "b.cedar"]);

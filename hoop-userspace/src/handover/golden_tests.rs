@@ -74,6 +74,7 @@ fn what_keepers_said_is_understood() {
         "Drain",
         "Retire",
         "Cancel",
+        "Reported",
     ];
     let names = names(&lines);
     assert!(
@@ -97,6 +98,7 @@ fn what_workers_said_is_understood() {
         "Delivered",
         "Question",
         "Cancel",
+        "Reported",
         "Event",
     ];
     let names = names(&lines);

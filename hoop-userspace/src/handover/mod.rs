@@ -21,8 +21,9 @@ use zeroize::Zeroizing;
 use crate::ask::{Heard, ToDesk};
 use crate::attribute::Process;
 use crate::config::{Kind, Mode};
+use crate::identify::events::Report;
 use crate::identify::{Counts, Suspension, Suspensions};
-use crate::ids::{AgentName, ResourceName, SessionId};
+use crate::ids::{AgentName, IssuerName, ResourceName, SessionId};
 
 pub use channel::{Channel, ChannelError, MAX_MESSAGE, Side, packed_length, pair};
 
@@ -63,6 +64,8 @@ pub enum ToWorker {
     Retire { within: u64 },
     /// A client cancels what a session does, that another worker does not have.
     Cancel(Cancel),
+    /// An issuer reported this to another worker.
+    Reported(Reported),
 }
 
 /// What the worker says. Each fits into one packet: the keeper takes nothing larger.
@@ -101,12 +104,21 @@ pub enum FromWorker {
     Question(ToDesk),
     /// A client cancels what a session does that is not here: a worker that retires may have it.
     Cancel(Cancel),
+    /// What an issuer has reported, and proved: a worker that retires may have sessions of whom it names.
+    Reported(Reported),
     /// Something that belongs into the keeper's ledger, because no session's recording has it.
     Event {
         kind: String,
         detail: String,
         session: Option<SessionId>,
     },
+}
+
+/// What an issuer reported by itself, as it was read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reported {
+    pub issuer: IssuerName,
+    pub report: Report,
 }
 
 /// PostgreSQL's CancelRequest, as an agent's client sent it.

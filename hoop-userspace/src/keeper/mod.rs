@@ -326,10 +326,12 @@ impl Keeper {
             let _ = desk.send(ForDesk::Said(pid, said)).await;
         }
         let epoch = handed.epoch;
-        worker
-            .configure(candidate(epoch, bundle))
+        // After an upgrade the service manager goes on counting from before it.
+        notify
+            .alive_until(worker.configure(candidate(epoch, bundle)))
             .await
             .map_err(KeeperError::Worker)?;
+        notify.alive();
         let reload = Reload {
             epoch,
             at: time::OffsetDateTime::now_utc(),
@@ -378,6 +380,7 @@ impl Keeper {
             None => control::listen(&config.worker.runtime, account)?,
         });
         let governor = Governor::start(parts.clone(), handed.governor.take())?;
+        notify.alive();
         let (upgrade, upgrades) = mpsc::channel(1);
         let bypasses = bypass::Follower::start(parts.clone(), governor.clone())?;
         let answers = Arc::new(questions::Questions {

@@ -59,6 +59,18 @@ impl Notify {
         self.tell("WATCHDOG=1");
     }
 
+    /// Waits for something that may take longer than the service manager waits for a sign of life.
+    pub async fn alive_until<T>(&self, done: impl Future<Output = T>) -> T {
+        let interval = self.watchdog_interval().unwrap_or(Duration::from_secs(5));
+        tokio::pin!(done);
+        loop {
+            self.alive();
+            if let Ok(done) = tokio::time::timeout(interval, done.as_mut()).await {
+                return done;
+            }
+        }
+    }
+
     pub fn stopping(&self) {
         self.tell("STOPPING=1");
     }
@@ -125,5 +137,24 @@ mod tests {
         notify.reloading();
         notify.alive();
         assert_eq!(notify.watchdog_interval(), None);
+    }
+
+    #[tokio::test]
+    async fn signs_of_life_are_given_while_something_lasts() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let ear = UnixDatagram::bind(&path).unwrap();
+        ear.set_nonblocking(true).unwrap();
+        let notify = Notify {
+            socket: open(&path.display().to_string()),
+            watchdog: Some(Duration::from_millis(20)),
+        };
+        let lasting = tokio::time::sleep(Duration::from_millis(100));
+        notify.alive_until(lasting).await;
+        let mut signs = 0;
+        while ear.recv(&mut [0; 64]).is_ok() {
+            signs += 1;
+        }
+        assert!(signs > 1, "{signs}");
     }
 }

@@ -17,7 +17,7 @@ use super::journal::Entry;
 use super::lock;
 use super::supervise::{GRACE, wish};
 use super::talk::{CONFIGURED_WITHIN, Candidate, Carried, Ears, Heard, Talk, Wish};
-use crate::handover::{Cancel, Channel, ToWorker};
+use crate::handover::{Channel, ToWorker};
 
 /// Workers of earlier builds at once. Each holds its memory.
 pub const MOST: usize = 8;
@@ -119,15 +119,19 @@ impl Retired {
         while ends.join_next().await.is_some() {}
     }
 
-    /// Passes on that a client cancels what a session does, to all but whoever says so.
-    pub fn cancel(&self, cancel: &Cancel, from: &Arc<Channel>) {
+    /// Passes something on to all but whoever says so.
+    pub fn tell(&self, message: impl Fn() -> ToWorker, what: &'static str, from: &Arc<Channel>) {
         let others = self.all().into_iter();
         for retiree in others.filter(|r| !Arc::ptr_eq(&r.channel, from)) {
-            let message = ToWorker::Cancel(cancel.clone());
+            let message = message();
             tokio::spawn(async move {
                 let sending = retiree.channel.send(&message, None);
                 if !matches!(tokio::time::timeout(SAID_WITHIN, sending).await, Ok(Ok(()))) {
-                    tracing::warn!(pid = retiree.pid, "a cancel request did not reach a worker");
+                    tracing::warn!(
+                        pid = retiree.pid,
+                        what,
+                        "a worker that retires was not told"
+                    );
                 }
             });
         }

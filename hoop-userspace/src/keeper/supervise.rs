@@ -223,15 +223,25 @@ impl Worker {
     }
 
     async fn steer(&self, wish: impl Fn(oneshot::Sender<bool>) -> Wish) -> bool {
-        if answered(&self.wishes, &wish).await == Some(true) {
-            return true;
+        // All at once: one that does not answer must not keep the others from being asked.
+        let mut asked = tokio::task::JoinSet::new();
+        let of_retired = self.retired.all().into_iter().map(|r| r.wishes.clone());
+        for wishes in std::iter::once(self.wishes.clone()).chain(of_retired) {
+            let (reply, answer) = oneshot::channel();
+            let wish = wish(reply);
+            asked.spawn(async move {
+                let answer = async {
+                    wishes.send(wish).await.ok()?;
+                    answer.await.ok()
+                };
+                tokio::time::timeout(ANSWERED_WITHIN, answer).await
+            });
         }
-        for retiree in self.retired.all() {
-            if answered(&retiree.wishes, &wish).await == Some(true) {
-                return true;
-            }
+        let mut found = false;
+        while let Some(answer) = asked.join_next().await {
+            found |= matches!(answer, Ok(Ok(Some(true))));
         }
-        false
+        found
     }
 }
 

@@ -199,10 +199,13 @@ impl Talk {
             Next::Closed => Heard::Closed,
             Next::Over(why) => Heard::Over(why),
             Next::Suspended => {
-                if let Err(error) = self.tell_suspended().await {
-                    tracing::debug!(%error, "the worker could not be told who is suspended");
+                // It would go on with whoever is suspended now.
+                match self.tell_suspended().await {
+                    Ok(()) => Heard::Nothing,
+                    Err(error) => {
+                        Heard::Over(format!("it could not be told who is suspended: {error}"))
+                    }
                 }
-                Heard::Nothing
             }
             Next::Said(FromWorker::Question(message)) => {
                 // The desk waits neither for the disk nor for this worker; gone only when the keeper is.
@@ -284,7 +287,18 @@ impl Talk {
                 let _ = self.ears.deliveries.try_send((number, problem));
             }
             FromWorker::Question(_) => {}
-            FromWorker::Cancel(cancel) => self.ears.retired.cancel(&cancel, &self.channel),
+            FromWorker::Cancel(cancel) => {
+                let tell = || ToWorker::Cancel(cancel.clone());
+                self.ears
+                    .retired
+                    .tell(tell, "a cancel request", &self.channel);
+            }
+            FromWorker::Reported(reported) => {
+                let tell = || ToWorker::Reported(reported.clone());
+                self.ears
+                    .retired
+                    .tell(tell, "an issuer's report", &self.channel);
+            }
             FromWorker::Steered { session, found } => {
                 if let Some(at) = self.steered.iter().position(|(id, _)| *id == session) {
                     let _ = self.steered.remove(at).1.send(found);

@@ -176,11 +176,12 @@ impl Authority {
         if self.issued().destinations.contains(destinations) {
             return Ok(false);
         }
-        let issued = issue(
-            &self.directory.join(CERTIFICATE_FILE),
-            &self.key()?,
-            destinations,
-        )?;
+        let (path, key) = (self.directory.join(CERTIFICATE_FILE), self.key()?);
+        // Another worker, before or after this one, may have made it already.
+        let issued = match read_certificate(&path, &key)? {
+            Some(issued) if issued.destinations.contains(destinations) => issued,
+            _ => issue(&path, &key, destinations)?,
+        };
         match self.current.write() {
             Ok(mut current) => *current = issued,
             Err(poisoned) => *poisoned.into_inner() = issued,
@@ -452,6 +453,18 @@ mod tests {
             .permissions()
             .mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn what_another_worker_has_made_is_not_made_again() {
+        let state = tempfile::tempdir().unwrap();
+        let open = || Authority::open(state.path(), &destinations(&["db.internal"])).unwrap();
+        let (one, other) = (open(), open());
+        let wanted = destinations(&["db.internal", "new.internal"]);
+        assert!(one.cover(&wanted).unwrap() && other.cover(&wanted).unwrap());
+        assert_eq!(one.ca_pem(), other.ca_pem());
+        let on_disk = fs::read_to_string(state.path().join(CERTIFICATE_FILE)).unwrap();
+        assert_eq!(on_disk, one.ca_pem());
     }
 
     #[test]

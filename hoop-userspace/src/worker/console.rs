@@ -23,6 +23,7 @@ use tokio::sync::Semaphore;
 use super::report;
 use super::rules::Shared;
 use crate::config::Agent;
+use crate::handover::{FromWorker, Reported};
 use crate::identify::By;
 use crate::identify::events::{self, Report};
 use crate::ids::IssuerName;
@@ -184,7 +185,7 @@ async fn hook(
     };
     match events::read_hook(&body) {
         Some(report) => {
-            act(shared, issuer, &report);
+            reported(shared, issuer, report);
             plain(StatusCode::NO_CONTENT)
         }
         None => plain(StatusCode::BAD_REQUEST),
@@ -206,7 +207,7 @@ async fn set(
     match verifier.take_event(issuer, token.trim()).await {
         None => plain(StatusCode::NOT_FOUND),
         Some(Ok(report)) => {
-            act(shared, issuer, &report);
+            reported(shared, issuer, report);
             plain(StatusCode::ACCEPTED)
         }
         Some(Err(error)) => {
@@ -225,8 +226,27 @@ async fn set(
     }
 }
 
+/// Acts on it, here and where a worker that retires has sessions of whom it names.
+fn reported(shared: &Shared, issuer: &IssuerName, report: Report) {
+    act(shared, issuer, &report);
+    let detail = format!(
+        "{issuer}: {} revoked, {} changed",
+        report.revoked.len(),
+        report.changed.len()
+    );
+    note(shared, "event", detail);
+    let issuer = issuer.clone();
+    let tell = shared.tell.clone();
+    tokio::spawn(async move {
+        // Where the keeper is gone, so is whoever retires.
+        let _ = tell
+            .send(FromWorker::Reported(Reported { issuer, report }))
+            .await;
+    });
+}
+
 /// Takes away what the report takes away, and looks at everything else again.
-fn act(shared: &Shared, issuer: &IssuerName, report: &Report) {
+pub(super) fn act(shared: &Shared, issuer: &IssuerName, report: &Report) {
     let rules = shared.rules();
     let standings = shared.identities.list();
     for agent in rules
@@ -249,12 +269,6 @@ fn act(shared: &Shared, issuer: &IssuerName, report: &Report) {
             rules.verifier.renew(&agent.name);
         }
     }
-    let detail = format!(
-        "{issuer}: {} revoked, {} changed",
-        report.revoked.len(),
-        report.changed.len()
-    );
-    note(shared, "event", detail);
     shared.identities.alarm();
 }
 

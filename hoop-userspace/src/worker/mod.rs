@@ -32,7 +32,7 @@ use tokio::task::{self, JoinSet};
 use crate::ask::{Asker, ToDesk};
 use crate::config::Bundle;
 use crate::handover::{
-    Channel, ChannelError, Delivery, FromWorker, Handover, LiveSession, Side, ToWorker,
+    Channel, ChannelError, Delivery, FromWorker, Handover, LiveSession, Reported, Side, ToWorker,
 };
 use crate::identify::Suspensions;
 use crate::ids::SessionId;
@@ -234,6 +234,11 @@ impl Worker<'_> {
                         .cancels
                         .cancel(cancel.pid, &cancel.key, &cancel.agent);
                     tracing::debug!(found, agent = %cancel.agent, "cancel request of another worker");
+                }
+            }
+            ToWorker::Reported(Reported { issuer, report }) => {
+                if let Some(shared) = &self.shared {
+                    console::act(shared, &issuer, &report);
                 }
             }
             ToWorker::Drain { .. } => {}

@@ -108,12 +108,17 @@ async fn attempt(parts: &Arc<Parts>, path: &Path) -> Result<(File, OwnedFd, Repo
         let bundle = Bundle::gather(&config).map_err(|error| {
             format!("the configuration as it is now is none that this build takes, so it is not in force: {error}")
         })?;
-        Ok::<_, String>((program, bundle.to_wire()))
+        Ok::<_, String>((program, bundle))
     });
-    let (program, wire) = opened.await.map_err(|error| error.to_string())??;
+    let (program, bundle) = opened.await.map_err(|error| error.to_string())??;
+    let pid = parts.worker.now().pid;
+    if pid.is_some_and(|pid| !retired::children().contains(&pid)) {
+        // Whoever takes over would not know its workers again, and end their sessions.
+        return Err("the kernel does not tell of a process's children (CONFIG_PROC_CHILDREN): restart hoop instead".into());
+    }
     let epoch = {
         let in_force = lock(&parts.bundle);
-        if *in_force.1 != *wire {
+        if !bundle.is_as_configured(&in_force.1) {
             return Err(
                 "the configuration, or a file that it names, has changed since it was loaded: reload first (`systemctl reload hoop`), then upgrade".into(),
             );

@@ -139,7 +139,12 @@ pub fn send(
     luggage: &Luggage,
     packed: &Packed<'_>,
 ) -> Result<(), LuggageError> {
-    let text = sealed("hoop-luggage", &serde_json::to_vec(luggage)?)?;
+    let text = serde_json::to_vec(luggage)?;
+    // Now it can still be refused: after the exec nobody is left who could.
+    if text.len() as u64 > MAX_TEXT {
+        return Err(LuggageError::Missing("room for its text"));
+    }
+    let text = sealed("hoop-luggage", &text)?;
     let all: Vec<BorrowedFd<'_>> = [text.as_fd()]
         .into_iter()
         .chain(packed.0.iter().copied())

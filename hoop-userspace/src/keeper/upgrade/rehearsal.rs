@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::super::reload::fixed;
-use super::super::{Start, child, talk};
+use super::super::{Start, child, folders, of_console, suspended, talk};
 use super::luggage;
 use crate::capture::Capture;
 use crate::config::{Bundle, Config};
@@ -57,7 +57,12 @@ fn try_all(start: &Start, report: &mut Report) -> Result<(), String> {
     let bundle = Bundle::gather(&start.config).map_err(|error| words(&error))?;
     let config = Config::from_bundle(&bundle).map_err(|error| words(&error))?;
     report.fixed = fixed(&config);
-    privileges::account(&config.worker.user).map_err(|error| words(&error))?;
+    let account = privileges::account(&config.worker.user).map_err(|error| words(&error))?;
+    if let Some(console) = &config.console {
+        of_console(console, &account).map_err(|error| words(&error))?;
+    }
+    suspended::read_list(&config.worker.state.join(folders::KEEPER))
+        .map_err(|error| words(&error))?;
     Capture::rehearse_takeover(&config.capture).map_err(|error| words(&error))?;
     let wire = bundle.to_wire();
     let runtime = tokio::runtime::Builder::new_current_thread()
