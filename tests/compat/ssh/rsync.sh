@@ -25,6 +25,7 @@ run 'all of them back' 0 -a "$SSH_HOST:$THERE/copy/" back/
 check_shell 'all of them here' 0 'tree back | cmp - expected'
 rm -rf files/1
 echo changed >files/0/3
+touch -d @1700100000 files/0/3
 run 'what changed, and what went' 0 -a -i --delete files/ "$SSH_HOST:$THERE/copy/"
 check_shell 'the same again' 0 "cmp <(tree files) <(tree '$THERE/copy')"
 run 'compared by content' 0 -a -i -c --dry-run files/ "$SSH_HOST:$THERE/copy/"

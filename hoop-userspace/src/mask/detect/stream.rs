@@ -29,6 +29,8 @@ const ESCAPE: usize = 4 * 1024;
 const ESCAPES: usize = 64 * 1024;
 /// Bytes that one value may go on for, after its beginning was masked.
 const TAIL: usize = 64 * 1024;
+/// No shorter than the line that ends a key, and no longer than [`CONTEXT`].
+const END_LINE: usize = 128;
 
 /// One direction of one stream.
 #[derive(Debug)]
@@ -130,12 +132,16 @@ impl Stream {
         }
     }
 
-    /// Appends all that is held but the beginning of a character or of a sequence: nothing more
-    /// comes for the moment.
+    /// Appends all that is held, for nothing more comes for the moment: to the last byte, half a
+    /// character and half a sequence too. What looks like one may be the end of a message of a
+    /// program's own protocol, whose reader answers before anything follows.
     pub fn flush(&mut self, out: &mut Vec<u8>, mut replace: impl Replace) {
-        let held = self.text.get(self.sent..).unwrap_or_default();
-        let whole = held.len() - unfinished(held);
-        self.all(whole, out, &mut replace);
+        self.all(self.held(), out, &mut replace);
+        if let Some(escapes) = &mut self.escapes {
+            escapes.pass(usize::MAX, out);
+            // The sequence still goes on, only what has come of it waits no longer.
+            out.append(&mut escapes.open);
+        }
     }
 
     /// Appends all that is held: nothing comes any more.
@@ -211,7 +217,12 @@ impl Stream {
                 continue;
             }
             self.pass(at..hit.range.start, out);
-            let value = self.text.get(hit.range.clone()).unwrap_or_default();
+            // The beginning of a value may have left, which lengths have been counted with.
+            let from = match self.keep_length {
+                true => hit.range.start.max(at),
+                false => hit.range.start,
+            };
+            let value = self.text.get(from..hit.range.end).unwrap_or_default();
             replace(hit.detector, value, out);
             at = hit.range.end;
         }
@@ -241,20 +252,20 @@ impl Stream {
             return true;
         };
         let held = self.text.get(self.sent..).unwrap_or_default();
-        let of_value = |b: &u8| match tail.pem {
+        let pem = tail.pem;
+        let of_value = |b: &u8| match pem {
             true => secrets::is_key_body(b),
             false => b.is_ascii_alphanumeric() || b"_.-+/=~".contains(b),
         };
         let run = held.iter().take_while(|b| of_value(b)).count();
         let run = run.min(tail.left);
-        let body = held.get(..run).unwrap_or_default();
-        let line = tail.pem.then(|| end_line(body)).flatten();
+        // The line that ends a key may have begun in what was dropped before.
+        let before = (TAIL - tail.left).min(END_LINE).min(self.sent);
+        let body = self.text.get(self.sent - before..self.sent + run);
+        let line = body.filter(|_| pem).and_then(end_line);
         let (drop, over) = match line {
-            Some(end) => (end, true),
-            None if run < held.len() || run == tail.left || last => (run, true),
-            // The line that ends a key may have begun.
-            None if tail.pem => (run.saturating_sub(128), false),
-            None => (run, false),
+            Some(end) => (end.saturating_sub(before), true),
+            None => (run, run < held.len() || run == tail.left || last),
         };
         tail.left -= drop;
         if self.keep_length {
@@ -294,28 +305,13 @@ impl Stream {
     }
 }
 
-/// Where the line that ends a key ends.
+/// Where the line that ends a key ends: the first of those that are whole.
 fn end_line(body: &[u8]) -> Option<usize> {
-    let at = memchr::memmem::find(body, b"-----END ")? + 9;
-    let rest = body.get(at..)?;
-    let closed = memchr::memmem::find(rest.get(..rest.len().min(64))?, b"-----")?;
-    Some(at + closed + 5)
-}
-
-/// How many bytes at the end are the beginning of a character of UTF-8.
-fn unfinished(text: &[u8]) -> usize {
-    for back in 1..=text.len().min(3) {
-        let byte = text.len().checked_sub(back).and_then(|i| text.get(i));
-        let needs = match byte {
-            Some(0xc2..=0xdf) => 2,
-            Some(0xe0..=0xef) => 3,
-            Some(0xf0..=0xf4) => 4,
-            Some(0x80..=0xbf) => continue,
-            _ => return 0,
-        };
-        return if needs > back { back } else { 0 };
-    }
-    0
+    memchr::memmem::find_iter(body, b"-----END ").find_map(|at| {
+        let rest = body.get(at + 9..)?;
+        let closed = memchr::memmem::find(rest.get(..rest.len().min(64))?, b"-----")?;
+        Some(at + 9 + closed + 5)
+    })
 }
 
 /// Escape sequences, taken out of the text and put back where they stood.

@@ -302,10 +302,13 @@ fn what_was_flushed_in_two_is_masked_from_where_it_is_known() {
     let mut stream = Stream::terminal(detectors.clone());
     let replace = |_: Id, _: &[u8], out: &mut Vec<u8>| out.extend_from_slice(b"<>");
     let mut out = Vec::new();
-    stream.push("password: ü".as_bytes(), &mut out, replace);
+    stream.push("Straße ü".as_bytes(), &mut out, replace);
     stream.push(b"\xc3", &mut out, replace);
     stream.flush(&mut out, replace);
-    assert_eq!(out, "password: ü".as_bytes(), "half a character waits");
+    assert_eq!(
+        out, b"Stra\xc3\x9fe \xc3\xbc\xc3",
+        "half a character waits for nothing"
+    );
     out.clear();
     stream.push(b"\xbc1 4111 1111", &mut out, replace);
     stream.flush(&mut out, replace);
@@ -315,6 +318,78 @@ fn what_was_flushed_in_two_is_masked_from_where_it_is_known() {
     stream.push(b"0m", &mut out, replace);
     stream.flush(&mut out, replace);
     assert!(out.ends_with(b" \x1b[0m"));
+}
+
+/// The reader of a program's own protocol answers before anything follows.
+#[test]
+fn a_flush_lets_every_byte_go() {
+    let detectors = all();
+    let replace =
+        |_: Id, value: &[u8], out: &mut Vec<u8>| out.resize(out.len() + value.len(), b'*');
+    let ends: [&[u8]; 6] = [
+        b"\xc3",
+        b"\x1e\0\0\0\x08\n\xdf\xa4\xe2\x82",
+        b"\xf0\x9f\x8e",
+        b"\x1b",
+        b"\x1b]0;half a title",
+        b"-----BEGIN PRIVATE KEY-----\nMIIabcdefghijklmnopqrstuvwx",
+    ];
+    for (number, end) in ends.into_iter().enumerate() {
+        for terminal in [false, true] {
+            let mut stream = match terminal {
+                true => Stream::terminal(detectors.clone()),
+                false => Stream::bytes(detectors.clone()),
+            }
+            .keeping_length();
+            let mut out = Vec::new();
+            stream.push(end, &mut out, replace);
+            stream.flush(&mut out, replace);
+            assert_eq!((stream.held(), out.len()), (0, end.len()), "{number}");
+            stream.push(b"more", &mut out, replace);
+            stream.flush(&mut out, replace);
+            assert_eq!((stream.held(), out.len()), (0, end.len() + 4), "{number}");
+            assert!(number == 5 || out.starts_with(end), "{number}");
+        }
+    }
+}
+
+#[test]
+fn what_was_flushed_in_two_keeps_its_length() {
+    let detectors = all();
+    let (mut stream, mut out) = (Stream::bytes(detectors).keeping_length(), Vec::new());
+    let replace =
+        |_: Id, value: &[u8], out: &mut Vec<u8>| out.resize(out.len() + value.len(), b'*');
+    for piece in ["card 41", "11 1111 1111 1111 end"] {
+        stream.push(piece.as_bytes(), &mut out, replace);
+        stream.flush(&mut out, replace);
+    }
+    assert_eq!(
+        String::from_utf8_lossy(&out),
+        "card 41***************** end"
+    );
+}
+
+#[test]
+fn a_key_that_is_flushed_in_pieces_ends_where_it_ends() {
+    let detectors = all();
+    let key = format!(
+        "a\n-----BEGIN PRIVATE KEY-----\n{}-----END PRIVATE KEY-----\nafter\n",
+        "MIIabcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRSTUVWX\n".repeat(5)
+    );
+    let replace = |_: Id, _: &[u8], out: &mut Vec<u8>| out.extend_from_slice(b"<key>");
+    for size in 1..80 {
+        let (mut stream, mut out) = (Stream::bytes(detectors.clone()), Vec::new());
+        // What begins a key is recognised by that line alone.
+        let (begin, rest) = key.split_at(64);
+        stream.push(begin.as_bytes(), &mut out, replace);
+        for piece in rest.as_bytes().chunks(size) {
+            stream.flush(&mut out, replace);
+            assert_eq!(stream.held(), 0);
+            stream.push(piece, &mut out, replace);
+        }
+        stream.finish(&mut out, replace);
+        assert_eq!(String::from_utf8_lossy(&out), "a\n<key>\nafter\n", "{size}");
+    }
 }
 
 #[test]
@@ -377,6 +452,27 @@ proptest! {
         prop_assert_eq!(String::from_utf8_lossy(&whole), String::from_utf8_lossy(&cut));
         if std::str::from_utf8(&text).is_ok() {
             prop_assert!(std::str::from_utf8(&cut).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_flush_leaves_nothing(
+        text in texts(),
+        cuts in prop::collection::vec(prop_oneof![0usize..40, 0usize..9000], 0..60),
+    ) {
+        let detectors = all();
+        let replace = |_: Id, value: &[u8], out: &mut Vec<u8>| out.resize(out.len() + value.len(), b'*');
+        let mut streams = [Stream::bytes(detectors.clone()), Stream::terminal(detectors)].map(Stream::keeping_length);
+        let mut outs = [Vec::new(), Vec::new()];
+        let mut from = 0;
+        for cut in cuts {
+            let to = (from + cut).min(text.len());
+            for (stream, out) in streams.iter_mut().zip(&mut outs) {
+                stream.push(&text[from..to], out, replace);
+                stream.flush(out, replace);
+                prop_assert_eq!((stream.held(), out.len()), (0, to));
+            }
+            from = to;
         }
     }
 

@@ -68,8 +68,8 @@ impl Outputs {
         Sensed::Other(out, values)
     }
 
-    /// Appends all that waits. `finish` where nothing more can come; otherwise the beginning of a
-    /// character goes on waiting.
+    /// Appends all that waits, to the last byte. `finish` where nothing more can come; otherwise a
+    /// value that has begun may go on.
     pub fn let_go(&mut self, detection: Option<&Detection>, finish: bool) -> (Vec<u8>, u64) {
         let mut out = std::mem::take(&mut self.ready);
         let mut values = std::mem::take(&mut self.values);
@@ -360,6 +360,20 @@ mod tests {
         let (out, _) = outputs.let_go(Some(&detection), false);
         assert_eq!(printed(&out).0, "Password: ");
         assert!(!outputs.holds());
+    }
+
+    /// As rsync prints: its last bytes look like the beginning of a character, and the other end answers
+    /// only when it has them.
+    #[test]
+    fn what_looks_like_half_a_character_is_let_go_too() {
+        let (detection, mut outputs) = (detection(), Outputs::default());
+        let message: &[u8] = b"\x1d\0\0\x07\x01\x08\xdf\xa4\xe2\x82";
+        for kind in [Printed::Framed, Printed::Text, Printed::Terminal] {
+            let wire = Message::Output(Bytes::from_static(message)).to_bytes();
+            outputs.sense(&detection, &part(kind), kind, wire);
+            let (out, _) = outputs.let_go(Some(&detection), false);
+            assert!(out.ends_with(message) && !outputs.holds(), "{kind:?}");
+        }
     }
 
     #[test]
