@@ -125,9 +125,9 @@ fn skipped(message: &[u8], mut at: usize) -> Option<usize> {
     loop {
         let length = *message.get(at)?;
         match length & 0xc0 {
-            0 if length == 0 => return Some(at.checked_add(1)?),
+            0 if length == 0 => return at.checked_add(1),
             0 => at = at.checked_add(1)?.checked_add(usize::from(length))?,
-            0xc0 => return Some(at.checked_add(2)?),
+            0xc0 => return at.checked_add(2),
             _ => return None,
         }
     }
