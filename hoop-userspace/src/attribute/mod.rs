@@ -13,7 +13,8 @@ mod names;
 mod proc;
 
 pub use cgroups::{Cgroups, cgroup_path, cgroup2_mount};
-pub(crate) use proc::Proc;
+pub(crate) use names::unit;
+pub(crate) use proc::{Proc, socket_inode};
 
 /// What the kernel recorded at connect.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ const UNIT_KINDS: [&str; 7] = [
 const SCOPE_PREFIXES: [&str; 5] = ["docker-", "libpod-", "crio-", "cri-containerd-", "nerdctl-"];
 
 /// The unit: the first level that is no slice, as systemd itself reads such paths.
-pub(super) fn unit(cgroup: &str) -> Option<String> {
+pub(crate) fn unit(cgroup: &str) -> Option<String> {
     let level = cgroup.split('/').find(|level| !is_slice(level))?;
     let name = unescape(level);
     is_unit(name).then(|| name.to_owned())

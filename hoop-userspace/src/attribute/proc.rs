@@ -88,7 +88,7 @@ impl Proc {
         Some(bytes)
     }
 
-    fn executable(&self) -> Option<PathBuf> {
+    pub(crate) fn executable(&self) -> Option<PathBuf> {
         let path = fs::read_link(self.directory.join("exe")).ok()?;
         // Replaced on disk since it started; the inode still tells which file runs.
         let replaced = path.to_str().and_then(|p| p.strip_suffix(" (deleted)"));
@@ -103,6 +103,14 @@ impl Proc {
         let bytes = self.bytes(name, MAX_FILE)?;
         Some(String::from_utf8_lossy(&bytes).into_owned())
     }
+}
+
+/// The inode of a descriptor's link below `fd` that is a socket: `socket:[4242]`.
+pub(crate) fn socket_inode(link: &str) -> Option<u32> {
+    link.strip_prefix("socket:[")?
+        .strip_suffix(']')?
+        .parse()
+        .ok()
 }
 
 /// `pid (comm) state ppid … starttime …`: comm may hold spaces and parentheses, so the last one ends it.

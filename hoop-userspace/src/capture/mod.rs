@@ -21,7 +21,7 @@ mod error;
 mod events;
 mod inherited;
 mod links;
-mod names;
+pub(crate) mod names;
 mod object;
 mod pins;
 mod probe;

@@ -16,6 +16,9 @@ const CLASS_IN: u16 = 1;
 const A: u16 = 1;
 const CNAME: u16 = 5;
 const AAAA: u16 = 28;
+const PTR: u16 = 12;
+/// Recursion is desired.
+const RECURSION: u16 = 0x0100;
 
 /// What one answer says: all these names stand for all these addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,6 +49,88 @@ pub fn read(message: &[u8]) -> Option<Named> {
         at = next;
     }
     (!named.addresses.is_empty()).then_some(named)
+}
+
+/// The question which name an address has (RFC 1035 §3.5, RFC 3596 §2.5).
+pub(crate) fn question(id: u16, address: IpAddr) -> Vec<u8> {
+    let mut message = Vec::with_capacity(HEADER + 80);
+    for field in [id, RECURSION, 1, 0, 0, 0] {
+        message.extend(field.to_be_bytes());
+    }
+    let labels: Vec<String> = match address.to_canonical() {
+        IpAddr::V4(v4) => v4.octets().iter().rev().map(u8::to_string).collect(),
+        IpAddr::V6(v6) => {
+            let nibbles = v6
+                .octets()
+                .into_iter()
+                .rev()
+                .flat_map(|b| [b & 0xf, b >> 4]);
+            nibbles.map(|nibble| format!("{nibble:x}")).collect()
+        }
+    };
+    let zone = if address.to_canonical().is_ipv4() {
+        "in-addr"
+    } else {
+        "ip6"
+    };
+    let labels = labels.iter().map(String::as_str).chain([zone, "arpa"]);
+    for label in labels {
+        // Each is shorter than eight bytes.
+        message.push(u8::try_from(label.len()).unwrap_or_default());
+        message.extend(label.bytes());
+    }
+    message.push(0);
+    for field in [PTR, CLASS_IN] {
+        message.extend(field.to_be_bytes());
+    }
+    message
+}
+
+/// The answer to [`question`]: its number and the first name, `None` of what is no such answer. The
+/// message must repeat `asked`, whoever sent it.
+pub(crate) fn pointer(message: &[u8], asked: &[u8]) -> Option<(u16, Option<String>)> {
+    let id = word(message, 0)?;
+    let flags = word(message, 2)?;
+    let same = message
+        .get(HEADER..asked.len())?
+        .eq_ignore_ascii_case(asked.get(HEADER..)?);
+    if flags & 0x8000 == 0 || word(message, 4)? != 1 || id != word(asked, 0)? || !same {
+        return None;
+    }
+    let mut at = asked.len();
+    for _ in 0..usize::from(word(message, 6)?).min(MAX_RECORDS) {
+        let Some((kind, start, end)) = head(message, at) else {
+            break;
+        };
+        if kind == (CLASS_IN, PTR) {
+            return Some((id, name(message, start).map(|(name, _)| name)));
+        }
+        at = end;
+    }
+    Some((id, None))
+}
+
+/// A record's class and kind, and where its data begins and ends.
+fn head(message: &[u8], at: usize) -> Option<((u16, u16), usize, usize)> {
+    let fields = skipped(message, at)?;
+    let kind = word(message, fields)?;
+    let class = word(message, fields.checked_add(2)?)?;
+    let length = usize::from(word(message, fields.checked_add(8)?)?);
+    let start = fields.checked_add(10)?;
+    Some(((class, kind), start, start.checked_add(length)?))
+}
+
+/// A name of which only the end matters; those of classless reverse zones hold slashes (RFC 2317).
+fn skipped(message: &[u8], mut at: usize) -> Option<usize> {
+    loop {
+        let length = *message.get(at)?;
+        match length & 0xc0 {
+            0 if length == 0 => return at.checked_add(1),
+            0 => at = at.checked_add(1)?.checked_add(usize::from(length))?,
+            0xc0 => return at.checked_add(2),
+            _ => return None,
+        }
+    }
 }
 
 fn record(message: &[u8], at: usize, named: &mut Named) -> Option<usize> {
@@ -167,7 +252,48 @@ mod tests {
         assert_eq!(read(&looping), None);
     }
 
+    #[test]
+    fn an_address_is_asked_for_and_its_name_read() {
+        let asked = question(7, [192, 0, 2, 7].into());
+        assert!(
+            asked
+                .windows(23)
+                .any(|w| w == b"\x017\x012\x010\x03192\x07in-addr\x04arpa")
+        );
+        let six = question(7, "2001:db8::1".parse().unwrap());
+        assert!(six[HEADER..].starts_with(b"\x011\x010\x010") && six.len() == HEADER + 64 + 14);
+        let mut answer = asked.clone();
+        answer[2] |= 0x80;
+        answer[7] = 2;
+        // An alias into a zone with a slash, then the name.
+        answer.extend(b"\xc0\x0c\x00\x05\x00\x01\x00\x00\x00\x3c\x00\x06\x030/7\xc0\x0c");
+        answer.extend(b"\xc0\x0c\x00\x0c\x00\x01\x00\x00\x00\x3c\x00\x0c\x02DB\x07example\x00");
+        assert_eq!(
+            pointer(&answer, &asked),
+            Some((7, Some("db.example".into())))
+        );
+        let other = question(8, [192, 0, 2, 7].into());
+        assert_eq!(pointer(&answer, &other), None);
+        let elsewhere = question(7, [192, 0, 2, 8].into());
+        assert_eq!(pointer(&answer, &elsewhere), None);
+        let mut none = asked.clone();
+        none[2] |= 0x80;
+        assert_eq!(pointer(&none, &asked), Some((7, None)));
+    }
+
     proptest! {
+        #[test]
+        fn hostile_answers_never_panic(rest in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let asked = question(7, [192, 0, 2, 7].into());
+            let mut answer = asked.clone();
+            answer[2] |= 0x80;
+            answer[7] = 3;
+            answer.extend(rest);
+            if let Some((_, Some(name))) = pointer(&answer, &asked) {
+                prop_assert!(name.len() <= MAX_NAME && !name.contains(char::is_control));
+            }
+        }
+
         #[test]
         fn hostile_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
             let _ = read(&bytes);

@@ -32,18 +32,26 @@ impl DaemonArg {
         let named = self.runtime.clone();
         named.unwrap_or_else(|| runtime_of(&self.config.config))
     }
+
+    /// The slice that the configuration names, or the one that is attached to without it.
+    pub fn attach(&self) -> String {
+        let named = value_of(&self.config.config, "capture", "attach");
+        named.unwrap_or_else(|| "agents.slice".to_owned())
+    }
 }
 
-/// The runtime folder that a configuration names. Read with as little of it as possible: the
-/// daemon must be reachable just when its file is being edited, and by those who may not read the
-/// secrets that it names.
+/// The runtime folder that a configuration names.
 fn runtime_of(config: &Path) -> PathBuf {
-    let text = std::fs::read_to_string(config).unwrap_or_default();
-    let table: Option<toml::Table> = toml::from_str(&text).ok();
-    let folder = table
-        .as_ref()
-        .and_then(|t| t.get("worker")?.get("runtime")?.as_str());
-    folder.unwrap_or("/run/hoop").into()
+    let folder = value_of(config, "worker", "runtime");
+    folder.unwrap_or_else(|| "/run/hoop".to_owned()).into()
+}
+
+/// One text of a configuration. Read with as little of it as possible: the daemon must be reachable
+/// just when its file is being edited, and by those who may not read the secrets that it names.
+fn value_of(config: &Path, table: &str, key: &str) -> Option<String> {
+    let text = std::fs::read_to_string(config).ok()?;
+    let whole: toml::Table = toml::from_str(&text).ok()?;
+    Some(whole.get(table)?.get(key)?.as_str()?.to_owned())
 }
 
 #[cfg(test)]

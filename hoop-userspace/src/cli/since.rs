@@ -1,4 +1,4 @@
-//! Points in time as people give them.
+//! Points in time, and lengths of it, as people give them.
 
 use std::time::{Duration, SystemTime};
 
@@ -19,6 +19,33 @@ pub fn parse(text: &str) -> Result<SystemTime, String> {
     OffsetDateTime::parse(text, &Rfc3339)
         .map(SystemTime::from)
         .map_err(|_| "give a time like 30m, 12h, 7d, 2026-11-24 or 2026-11-24T02:35:00Z".into())
+}
+
+/// What is said of a length of time that cannot be read.
+pub const UNCLEAR: &str = "give a time like 90s, 30m, 2h or 1h30m";
+
+/// `90s`, `30m`, `2h`, `1h30m`.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let unclear = || UNCLEAR.to_owned();
+    let mut total = 0_u64;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest
+            .find(|c: char| !c.is_ascii_digit())
+            .ok_or_else(unclear)?;
+        let (count, after) = rest.split_at_checked(digits).ok_or_else(unclear)?;
+        let unit = match after.chars().next() {
+            Some('s') => 1,
+            Some('m') => 60,
+            Some('h') => 3600,
+            _ => return Err(unclear()),
+        };
+        let count: u64 = count.parse().map_err(|_| unclear())?;
+        let more = count.checked_mul(unit).ok_or_else(unclear)?;
+        total = total.checked_add(more).ok_or_else(unclear)?;
+        rest = after.get(1..).unwrap_or_default();
+    }
+    Ok(Duration::from_secs(total))
 }
 
 fn ago(text: &str) -> Option<Duration> {

@@ -454,7 +454,7 @@ fn policies(directory: &Path) -> Result<Vec<PolicyFile>, String> {
 }
 
 /// `nameserver` lines; scoped addresses (`fe80::1%eth0`) lose their scope, as sockets see them.
-fn host_resolvers(path: &Path) -> Vec<IpAddr> {
+pub(crate) fn host_resolvers(path: &Path) -> Vec<IpAddr> {
     let text = read_text(path, MAX_SECRET, Privacy::Public).unwrap_or_default();
     text.lines()
         .filter_map(|line| line.strip_prefix("nameserver"))

@@ -29,6 +29,7 @@ mod tests;
 mod text;
 mod token;
 
+pub(crate) use bundle::host_resolvers;
 pub use bundle::{BadBundle, Bundle};
 pub use kubernetes::{Impersonate, Kubernetes, KubernetesCredential};
 pub use problem::{ConfigError, Problem};
@@ -59,6 +60,21 @@ pub struct Config {
     pub worker: Worker,
     /// No listener without it.
     pub console: Option<Console>,
+}
+
+/// Whether `[[agent]] name`, `[[resource]] name` and their like can be this.
+pub(crate) fn is_name(text: &str) -> bool {
+    text::is_name(text)
+}
+
+/// A host's name as `hosts` and `egress_allow` compare it; `None` if it can be none.
+pub(crate) fn host_name(text: &str) -> Option<String> {
+    text::host_name(text)
+}
+
+/// Whether a cgroup's path stands for itself as a pattern.
+pub(crate) fn is_cgroup(path: &str) -> bool {
+    text::cgroup_fault(path).is_none() && !path.contains(['*', '?'])
 }
 
 impl Config {

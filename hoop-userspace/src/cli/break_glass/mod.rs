@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use nix::unistd::Uid;
 
-use super::ConfigArg;
+use super::{ConfigArg, since};
 use crate::attribute::Proc;
 use crate::capture::{Bypasses, boot_now};
 use crate::keeper::bypass::{self, Broken, Ended, MOST};
@@ -269,28 +269,9 @@ fn shown(reason: &str) -> String {
 
 /// `90s`, `30m`, `2h`, `1h30m`.
 fn lasting(text: &str) -> Result<Duration, String> {
-    let unclear = || "give a time like 90s, 30m, 2h or 1h30m".to_owned();
-    let mut total = 0_u64;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let digits = rest
-            .find(|c: char| !c.is_ascii_digit())
-            .ok_or_else(unclear)?;
-        let (count, after) = rest.split_at_checked(digits).ok_or_else(unclear)?;
-        let unit = match after.chars().next() {
-            Some('s') => 1,
-            Some('m') => 60,
-            Some('h') => 3600,
-            _ => return Err(unclear()),
-        };
-        let count: u64 = count.parse().map_err(|_| unclear())?;
-        let more = count.checked_mul(unit).ok_or_else(unclear)?;
-        total = total.checked_add(more).ok_or_else(unclear)?;
-        rest = after.get(1..).unwrap_or_default();
-    }
-    let lasts = Duration::from_secs(total);
+    let lasts = since::duration(text)?;
     if lasts < LEAST {
-        return Err(unclear());
+        return Err(since::UNCLEAR.into());
     }
     if lasts > MOST {
         return Err(

@@ -11,6 +11,7 @@ use super::super::finding::{Check, Finding};
 use super::super::host::some;
 use super::super::processes::{CAP_NET_RAW, Process};
 use super::{Seen, no_process};
+use crate::attribute::socket_inode;
 use crate::capture::Capture;
 use crate::capture::sockets::{TcpSocket, past_the_daemon, tcp};
 use crate::config::Mode;
@@ -75,7 +76,7 @@ fn descriptors(processes: &[&Process]) -> Descriptors {
             if target == "anon_inode:[io_uring]" {
                 held.uring.insert(process.pid);
             }
-            let Some(inode) = inode_of(&target) else {
+            let Some(inode) = socket_inode(&target) else {
                 continue;
             };
             held.inodes.insert(inode, process.pid);
@@ -85,14 +86,6 @@ fn descriptors(processes: &[&Process]) -> Descriptors {
         }
     }
     held
-}
-
-fn inode_of(target: &str) -> Option<u32> {
-    target
-        .strip_prefix("socket:[")?
-        .strip_suffix(']')?
-        .parse()
-        .ok()
 }
 
 /// The kernel tells of any socket what it is, by an attribute of its file.
@@ -280,8 +273,8 @@ mod tests {
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let path = format!("/proc/self/fd/{}", socket.as_raw_fd());
         assert_eq!(protocol(Path::new(&path)).as_deref(), Some("UDP"));
-        assert_eq!(inode_of("socket:[42]"), Some(42));
-        assert_eq!(inode_of("/dev/null"), None);
+        assert_eq!(socket_inode("socket:[42]"), Some(42));
+        assert_eq!(socket_inode("/dev/null"), None);
     }
 
     #[test]

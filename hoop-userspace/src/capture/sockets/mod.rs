@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::sys::socket::sockopt::ReceiveTimeout;
@@ -15,44 +15,20 @@ use nix::sys::socket::{
 use nix::sys::time::{TimeVal, TimeValLike};
 
 use super::sys;
+use diag::{ACK, BY_FAMILY, DESTROY, DUMP, EVERY_STATE, ID, REQUEST, TCP, listed, request};
 
-const BY_FAMILY: u16 = 20;
-const DESTROY: u16 = 21;
-const ERROR: u16 = 2;
-const DONE: u16 = 3;
-const REQUEST: u16 = 0x1;
-const ACK: u16 = 0x4;
-const DUMP: u16 = 0x300;
-const TCP: u8 = 6;
-const LISTEN: u8 = 10;
-const ATTRIBUTE_CGROUP: u16 = 21;
-/// `struct nlmsghdr`, `struct inet_diag_sockid`, `struct inet_diag_msg`, `struct nlattr`.
-const HEADER: usize = 16;
-const ID: usize = 48;
-const MESSAGE: usize = 72;
-const ATTRIBUTE: usize = 4;
+mod diag;
+mod watch;
+
+pub use diag::{Counters, TcpSocket, Watched, watched};
+pub use watch::{Ended, Watch};
+
 /// More than a dump's message ever holds.
 const BUFFER: usize = 64 << 10;
 /// Sockets that are looked at; a host with more has other worries.
 const MOST: usize = 1 << 20;
 const PATIENCE_SECONDS: i64 = 5;
 const DNS: u16 = 53;
-
-/// One TCP socket.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TcpSocket {
-    /// AF_INET or AF_INET6, which a v4-mapped socket is as well.
-    family: u8,
-    /// As the kernel identifies it, for its end.
-    id: [u8; ID],
-    pub listening: bool,
-    pub local: SocketAddr,
-    pub peer: SocketAddr,
-    /// What `socket:[…]` below `/proc/PID/fd` has.
-    pub inode: u32,
-    /// Of the socket, which need not be its process's; 0 where the kernel does not say (before 5.8).
-    pub cgroup_id: u64,
-}
 
 /// The sockets of one network namespace.
 #[derive(Debug, Default)]
@@ -69,7 +45,12 @@ pub fn tcp() -> io::Result<Sockets> {
         let family = u8::try_from(family).map_err(io::Error::other)?;
         send(
             &netlink,
-            &request(BY_FAMILY, REQUEST | DUMP, family, &[0; ID]),
+            &request(
+                (BY_FAMILY, REQUEST | DUMP),
+                (family, TCP, 0),
+                EVERY_STATE,
+                &[0; ID],
+            ),
         )?;
         while listed(&receive(&netlink)?, &mut all)? {
             if all.len() >= MOST {
@@ -89,7 +70,12 @@ pub fn destroy(socket: &TcpSocket) -> io::Result<()> {
     let netlink = open()?;
     send(
         &netlink,
-        &request(DESTROY, REQUEST | ACK, socket.family, &socket.id),
+        &request(
+            (DESTROY, REQUEST | ACK),
+            (socket.family, TCP, 0),
+            EVERY_STATE,
+            &socket.id,
+        ),
     )?;
     match listed(&receive(&netlink)?, &mut Vec::new()) {
         // It ended by itself.
@@ -144,101 +130,20 @@ fn send(netlink: &OwnedFd, message: &[u8]) -> io::Result<()> {
 }
 
 fn receive(netlink: &OwnedFd) -> io::Result<Vec<u8>> {
+    receive_with(netlink, MsgFlags::empty())
+}
+
+fn receive_with(netlink: &OwnedFd, flags: MsgFlags) -> io::Result<Vec<u8>> {
     let mut buffer = vec![0; BUFFER];
-    let length = recv(netlink.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
+    let length = recv(netlink.as_raw_fd(), &mut buffer, flags)?;
     buffer.truncate(length);
     Ok(buffer)
-}
-
-/// `struct inet_diag_req_v2` behind its header.
-fn request(kind: u16, flags: u16, family: u8, id: &[u8; ID]) -> Vec<u8> {
-    const LENGTH: u32 = (HEADER + 8 + ID) as u32;
-    let mut message = Vec::with_capacity(HEADER + 8 + ID);
-    message.extend(LENGTH.to_ne_bytes());
-    message.extend(kind.to_ne_bytes());
-    message.extend(flags.to_ne_bytes());
-    // Sequence and port, which one question at a time does without.
-    message.extend([0; 8]);
-    message.extend([family, TCP, 0, 0]);
-    // Every state.
-    message.extend(u32::MAX.to_ne_bytes());
-    message.extend(id);
-    message
-}
-
-/// Takes the sockets out of one datagram; says whether more follow.
-fn listed(mut datagram: &[u8], all: &mut Vec<TcpSocket>) -> io::Result<bool> {
-    while !datagram.is_empty() {
-        let bad = || io::Error::other("the kernel's list of sockets cannot be read");
-        let length = word(datagram, 0).ok_or_else(bad)? as usize;
-        let kind = half(datagram, 4).ok_or_else(bad)?;
-        let message = datagram.get(HEADER..length).ok_or_else(bad)?;
-        match kind {
-            DONE => return Ok(false),
-            ERROR => {
-                let code = word(message, 0).ok_or_else(bad)?.cast_signed();
-                return match code {
-                    0 => Ok(false),
-                    code => Err(io::Error::from_raw_os_error(code.wrapping_neg())),
-                };
-            }
-            BY_FAMILY => all.extend(one(message)),
-            _ => {}
-        }
-        datagram = datagram
-            .get(length.next_multiple_of(4)..)
-            .unwrap_or_default();
-    }
-    Ok(true)
-}
-
-fn one(message: &[u8]) -> Option<TcpSocket> {
-    let (family, state) = (*message.first()?, *message.get(1)?);
-    let id: [u8; ID] = message.get(4..4 + ID)?.try_into().ok()?;
-    let port = |at: usize| Some(u16::from_be_bytes(id.get(at..at + 2)?.try_into().ok()?));
-    let address = |at: usize| -> Option<IpAddr> {
-        if i32::from(family) == libc::AF_INET {
-            let bytes: [u8; 4] = id.get(at..at + 4)?.try_into().ok()?;
-            return Some(Ipv4Addr::from(bytes).into());
-        }
-        let bytes: [u8; 16] = id.get(at..at + 16)?.try_into().ok()?;
-        Some(IpAddr::V6(Ipv6Addr::from(bytes)).to_canonical())
-    };
-    Some(TcpSocket {
-        family,
-        id,
-        listening: state == LISTEN,
-        local: SocketAddr::new(address(4)?, port(0)?),
-        peer: SocketAddr::new(address(20)?, port(2)?),
-        inode: word(message, MESSAGE - 4)?,
-        cgroup_id: cgroup(message.get(MESSAGE..)?).unwrap_or(0),
-    })
-}
-
-fn cgroup(mut attributes: &[u8]) -> Option<u64> {
-    loop {
-        let length = usize::from(half(attributes, 0)?);
-        if half(attributes, 2)? == ATTRIBUTE_CGROUP {
-            let value = attributes.get(ATTRIBUTE..ATTRIBUTE + 8)?;
-            return Some(u64::from_ne_bytes(value.try_into().ok()?));
-        }
-        // An empty one would be met for ever.
-        attributes = attributes.get(length.max(ATTRIBUTE).next_multiple_of(4)..)?;
-    }
-}
-
-fn word(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
-}
-
-fn half(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::{TcpListener, TcpStream};
+    use std::net::{SocketAddr, TcpListener, TcpStream};
     use std::os::unix::fs::MetadataExt;
 
     #[test]
@@ -286,21 +191,5 @@ mod tests {
         let past = past_the_daemon(&all, &BTreeSet::from([7]), &[4000], &resolvers);
         let locals: Vec<u16> = past.iter().map(|s| s.local.port()).collect();
         assert_eq!(locals, [1, 6]);
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn no_bytes_panic(bytes in proptest::collection::vec(0_u8.., 0..300)) {
-            let _ = listed(&bytes, &mut Vec::new());
-        }
-
-        #[test]
-        fn no_message_panics(rest in proptest::collection::vec(0_u8.., 0..200)) {
-            let mut message = (HEADER as u32 + rest.len() as u32).to_ne_bytes().to_vec();
-            message.extend(BY_FAMILY.to_ne_bytes());
-            message.extend([0; 10]);
-            message.extend(&rest);
-            proptest::prop_assert!(listed(&message, &mut Vec::new()).unwrap());
-        }
     }
 }
