@@ -219,6 +219,7 @@ fn whole(answer: &Value) -> String {
             "           about {rows} rows, as the server's planner expects"
         ));
     }
+    lines.extend(change(answer));
     for vote in each(answer, "/votes") {
         let verdict = match word(vote, "/verdict").as_str() {
             "approve" => "approved",
@@ -270,6 +271,21 @@ fn word_raw(value: &Value, path: &str) -> String {
         None | Some(Value::Null) => String::new(),
         Some(other) => other.to_string(),
     }
+}
+
+/// What a held request would change.
+fn change(answer: &Value) -> Vec<String> {
+    let note = word(answer, "/change/note");
+    if note.is_empty() {
+        return Vec::new();
+    }
+    let mut lines = vec![format!("change     {note}")];
+    let diff = word_raw(answer, "/change/diff");
+    lines.extend(
+        diff.lines()
+            .map(|line| format!("           {}", shown(line))),
+    );
+    lines
 }
 
 /// A statement's lines, below each other.

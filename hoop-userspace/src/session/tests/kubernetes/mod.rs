@@ -184,6 +184,8 @@ pub(super) struct Hoop {
     _state: tempfile::TempDir,
     offers: Offers,
     hold: Duration,
+    /// As with `estimate = true`.
+    foresees: Option<Arc<tokio::sync::Semaphore>>,
     /// Of the next session: each has a recording of its own.
     numbers: Arc<AtomicU8>,
 }
@@ -203,6 +205,7 @@ impl Hoop {
             _state: state,
             offers: Offers::new(Arc::new(authority)),
             hold: Duration::from_secs(5),
+            foresees: None,
             numbers: Arc::new(AtomicU8::new(100)),
         }
     }
@@ -222,6 +225,7 @@ impl Hoop {
             ends: self.world.ends.subscribe(),
             way: Arc::new(Way(self.played.clone())),
             hold: self.hold,
+            foresees: self.foresees.clone(),
         };
         let numbers = self.numbers.clone();
         tokio::spawn(async move {
@@ -278,6 +282,7 @@ struct Served {
     ends: watch::Receiver<Option<End>>,
     way: Arc<Way>,
     hold: Duration,
+    foresees: Option<Arc<tokio::sync::Semaphore>>,
 }
 
 impl Served {
@@ -317,6 +322,7 @@ impl Served {
             )]),
             max_document: 1 << 20,
             patience: self.hold,
+            foresees: self.foresees.clone(),
         };
         run(KubernetesSession::new(opening, reach), context)
     }
