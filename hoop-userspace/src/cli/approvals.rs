@@ -323,6 +323,7 @@ mod tests {
                 "demands": [{ "rule": "r", "approvals": 1, "groups": [["dba", "oncall"]], "scope": "statement" }],
                 "statements": [{ "text": "DELETE FROM t\n-- \u{202e}harmless", "parameters": [null, "a\u{9b}b"] }],
             },
+            "change": { "note": "It would change this.", "diff": "@@ -1,1 +1,1 @@\n-a: 1\n+a: \u{202e}2\n" },
             "votes": [], "standing": { "reason": "" },
         });
         let text = whole(&answer);
@@ -336,6 +337,8 @@ mod tests {
         );
         assert!(text.contains("$1 = NULL"), "{text}");
         assert!(text.contains("needs      dba"), "{text}");
+        let change = "change     It would change this.\n           @@ -1,1 +1,1 @@\n           -a: 1\n           +a: \\u{202e}2\n";
+        assert!(text.contains(change), "{text}");
         assert_eq!(
             stands(&answer),
             "k3v9t0m2qf is pending: it still needs dba\n"

@@ -145,7 +145,7 @@ fn changed(line: &str) -> Markup {
     match line.as_bytes().first() {
         Some(b'+') => html! { ins { (line) } },
         Some(b'-') => html! { del { (line) } },
-        Some(b'@') => html! { b { (line) } },
+        Some(b'@') => html! { span.note { (line) } },
         _ => html! { (line) },
     }
 }

@@ -103,8 +103,7 @@ impl Pairing {
     ) -> (Node, Node) {
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         let mut renamed = false;
-        let keys: BTreeSet<&String> = one.keys().chain(other.keys()).collect();
-        for key in keys {
+        for (_, key) in sorted(one.keys().chain(other.keys())) {
             let below = at.below(key);
             let (raw_before, raw_after) = (before.raw_member(key), after.raw_member(key));
             match (one.get(key), other.get(key)) {
@@ -204,8 +203,7 @@ impl Pairing {
         Node::new(match value {
             Value::Object(members) if !members.is_empty() => {
                 let mut nodes = Vec::with_capacity(members.len());
-                let sorted: BTreeSet<&String> = members.keys().collect();
-                for key in sorted {
+                for (_, key) in sorted(members.keys()) {
                     if let Some(member) = members.get(key) {
                         self.only(at, key, member, &mut nodes);
                     }
@@ -238,6 +236,14 @@ impl At {
             _ => Self::Deeper,
         }
     }
+}
+
+/// Each key once: what says which object it is first, as people write it, and the rest by the alphabet.
+fn sorted<'k>(keys: impl Iterator<Item = &'k String>) -> BTreeSet<(usize, &'k String)> {
+    const FIRST: [&str; 5] = ["apiVersion", "kind", "name", "namespace", "metadata"];
+    let place = |key: &String| FIRST.iter().position(|first| first == key);
+    keys.map(|key| (place(key).unwrap_or(FIRST.len()), key))
+        .collect()
 }
 
 fn unseen() -> Node {
