@@ -10,6 +10,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_unti
 use super::asking::{Answer, Asking, Heard, Said, Ticket, ToDesk, Withdrawn};
 use crate::decide::Scope;
 use crate::ids::{QuestionId, SessionId};
+use crate::mask::Change;
 
 /// How long past its deadline a question's answer is waited for.
 const UNANSWERED: Duration = Duration::from_secs(15);
@@ -354,6 +355,20 @@ impl Pending {
             let ticket = self.ticket;
             // A keeper that is gone needs no word.
             let _ = self.asker.0.tell.send(ToDesk::Estimated { ticket, rows });
+        }
+    }
+
+    /// Says what the request would change, once that has passed the masks:
+    ///
+    /// ```compile_fail
+    /// fn f(p: &hoop::ask::Pending, raw: hoop::mask::Foreseen) { p.foreseen(raw) }
+    /// ```
+    pub fn foreseen(&self, change: Change) {
+        if self.open {
+            let (ticket, change) = (self.ticket, change.into());
+            // A keeper that is gone needs no word.
+            let told = ToDesk::Foreseen { ticket, change };
+            let _ = self.asker.0.tell.send(told);
         }
     }
 

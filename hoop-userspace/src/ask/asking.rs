@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use super::case::HeldChange;
 use crate::attribute::Process;
 use crate::decide::{Demand, Question, Scope, Subject};
 use crate::hex;
@@ -81,6 +82,11 @@ pub enum ToDesk {
     Estimated {
         ticket: Ticket,
         rows: u64,
+    },
+    /// What the request would change, as the API server says.
+    Foreseen {
+        ticket: Ticket,
+        change: HeldChange,
     },
     Withdraw {
         ticket: Ticket,

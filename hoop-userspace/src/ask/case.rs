@@ -7,6 +7,11 @@ use time::OffsetDateTime;
 
 use super::asking::{Asking, Ticket};
 use crate::ids::QuestionId;
+use crate::mask::{Change, ChangeKind};
+
+/// Bytes that a worker may say of one change.
+const MAX_NOTE: usize = 16 << 10;
+const MAX_DIFF: usize = 32 << 10;
 
 /// One question and all that became of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,9 +30,40 @@ pub struct Case {
     /// Rows that the server's planner expects the statement to return or change, if it was asked.
     #[serde(default)]
     pub estimate: Option<u64>,
+    /// What it would change, if the API server was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<HeldChange>,
     /// The clients that wait. They do not outlive a process, so they are not written.
     #[serde(skip)]
     pub(super) waiting: Vec<Ticket>,
+}
+
+/// What a request that is held would change, as people are shown it. The names are kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldChange {
+    pub kind: ChangeKind,
+    /// Sentences for people.
+    pub note: String,
+    /// Lines that begin with a space, `-`, `+` or `@@`; empty where nothing is compared.
+    #[serde(default)]
+    pub diff: String,
+}
+
+impl From<Change> for HeldChange {
+    fn from(change: Change) -> Self {
+        Self {
+            kind: change.kind(),
+            note: change.note().to_owned(),
+            diff: change.diff().to_owned(),
+        }
+    }
+}
+
+impl HeldChange {
+    /// Whether it is as short as hoop makes them.
+    pub(super) fn is_bounded(&self) -> bool {
+        self.note.len() <= MAX_NOTE && self.diff.len() <= MAX_DIFF
+    }
 }
 
 /// pending → approved | refused | expired | cancelled; approved → used | revoked | expired.
@@ -133,6 +169,11 @@ pub enum Entry {
     ApprovalEstimated {
         question: QuestionId,
         rows: u64,
+    },
+    /// The same, of what it would change.
+    ApprovalForeseen {
+        question: QuestionId,
+        change: HeldChange,
     },
     /// A vote that did not count, such as on one's own agent's question.
     ApprovalRejected {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
 use super::asking::{Answer, Asking, Heard, Said, Ticket, Withdrawn};
-use super::case::{Case, Entry, Standing, State, Verdict};
+use super::case::{Case, Entry, HeldChange, Standing, State, Verdict};
 use crate::decide::Scope;
 use crate::ids::{AgentName, QuestionId, SessionId};
 
@@ -155,6 +155,7 @@ impl Desk {
             votes: Vec::new(),
             standing: Standing::new(State::Pending, now),
             estimate: None,
+            change: None,
             waiting: Vec::new(),
         };
         step.entries
@@ -175,6 +176,25 @@ impl Desk {
             case.estimate = Some(rows);
             step.entries
                 .push(Entry::ApprovalEstimated { question, rows });
+        }
+        step
+    }
+
+    /// Takes note of what a waiting client's request would change. Of one that was sent again, the
+    /// newest counts.
+    pub fn foreseen(&mut self, ticket: Ticket, change: HeldChange) -> Step {
+        let mut step = Step::default();
+        let Some(Waiter { question, .. }) = self.waiters.get(&ticket).copied() else {
+            return step;
+        };
+        let case = self.get_mut(question);
+        let case = case.filter(|case| case.standing.state == State::Pending);
+        if let Some(case) = case.filter(|_| change.is_bounded())
+            && case.change.as_ref() != Some(&change)
+        {
+            case.change = Some(change.clone());
+            let entry = Entry::ApprovalForeseen { question, change };
+            step.entries.push(entry);
         }
         step
     }
@@ -340,6 +360,11 @@ impl Desk {
                 Entry::ApprovalEstimated { question, rows } => {
                     if let Some(case) = self.get_mut(question) {
                         case.estimate = Some(rows);
+                    }
+                }
+                Entry::ApprovalForeseen { question, change } => {
+                    if let Some(case) = self.get_mut(question) {
+                        case.change = Some(change);
                     }
                 }
                 Entry::ApprovalsReady { .. } | Entry::ApprovalRejected { .. } => {}

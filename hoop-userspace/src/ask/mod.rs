@@ -19,7 +19,7 @@ mod voting;
 
 pub use asker::{Approval, Asker, News, Outcome, Pending, Under};
 pub use asking::{Answer, Asking, Caller, Heard, Said, Shown, Ticket, ToDesk, TooLong, Withdrawn};
-pub use case::{Case, Entry, Standing, State, Verdict, Vote};
+pub use case::{Case, Entry, HeldChange, Standing, State, Verdict, Vote};
 pub use count::missing;
 pub use desk::{Desk, Held, Step, Terms};
 pub use log::{ApprovalLog, LogError};

@@ -1,5 +1,7 @@
 //! The desk alone, told the time, and the worker's end with a keeper that is played.
 
+mod foreseen;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration as Wait;

@@ -219,6 +219,7 @@ fn whole(answer: &Value) -> String {
             "           about {rows} rows, as the server's planner expects"
         ));
     }
+    lines.extend(change(answer));
     for vote in each(answer, "/votes") {
         let verdict = match word(vote, "/verdict").as_str() {
             "approve" => "approved",
@@ -272,6 +273,21 @@ fn word_raw(value: &Value, path: &str) -> String {
     }
 }
 
+/// What a held request would change.
+fn change(answer: &Value) -> Vec<String> {
+    let note = word(answer, "/change/note");
+    if note.is_empty() {
+        return Vec::new();
+    }
+    let mut lines = vec![format!("change     {note}")];
+    let diff = word_raw(answer, "/change/diff");
+    lines.extend(
+        diff.lines()
+            .map(|line| format!("           {}", shown(line))),
+    );
+    lines
+}
+
 /// A statement's lines, below each other.
 fn multiline(text: &str) -> String {
     let lines: Vec<String> = text.lines().map(shown).collect();
@@ -307,6 +323,7 @@ mod tests {
                 "demands": [{ "rule": "r", "approvals": 1, "groups": [["dba", "oncall"]], "scope": "statement" }],
                 "statements": [{ "text": "DELETE FROM t\n-- \u{202e}harmless", "parameters": [null, "a\u{9b}b"] }],
             },
+            "change": { "note": "It would change this.", "diff": "@@ -1,1 +1,1 @@\n-a: 1\n+a: \u{202e}2\n" },
             "votes": [], "standing": { "reason": "" },
         });
         let text = whole(&answer);
@@ -320,6 +337,8 @@ mod tests {
         );
         assert!(text.contains("$1 = NULL"), "{text}");
         assert!(text.contains("needs      dba"), "{text}");
+        let change = "change     It would change this.\n           @@ -1,1 +1,1 @@\n           -a: 1\n           +a: \\u{202e}2\n";
+        assert!(text.contains(change), "{text}");
         assert_eq!(
             stands(&answer),
             "k3v9t0m2qf is pending: it still needs dba\n"

@@ -276,8 +276,9 @@ pub struct Resource {
     pub ssh: Option<Ssh>,
     /// Present exactly where `protocol = "kubernetes"`.
     pub kubernetes: Option<Kubernetes>,
-    /// Whether the server may be asked to plan a statement that people are asked about, on hoop's own
-    /// connection. Default false: planning evaluates functions that are declared immutable.
+    /// Whether the server may be asked what a request would do that people are asked about, on hoop's
+    /// own account: PostgreSQL to plan a statement, an API server for a dry run. Default false: planning
+    /// evaluates functions that are declared immutable, and admission webhooks see dry runs.
     pub estimate: bool,
 }
 

@@ -272,3 +272,17 @@ fn paths_of_masks_and_what_is_wrong_with_them() {
         assert!(problems.contains(words), "{wrong}: {problems}");
     }
 }
+
+#[test]
+fn an_api_server_is_asked_what_would_change_where_that_is_wanted_alone() {
+    let cluster = |more: &str| {
+        let text = format!(
+            "[[resource]]\nname = \"prod\"\nprotocol = \"kubernetes\"\nhosts = [\"k8s\"]\n\
+             login = {{ as_agent = true }}\n{more}"
+        );
+        parsed(&text).map(|config| config.resources[0].estimate)
+    };
+    assert!(!cluster("").unwrap());
+    assert!(!cluster("estimate = false").unwrap());
+    assert!(cluster("estimate = true").unwrap());
+}

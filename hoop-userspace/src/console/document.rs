@@ -255,6 +255,16 @@ fn schemas() -> Value {
     if let Some(full) = full.as_object_mut() {
         full.insert("asking".into(), json!({ "type": "object" }));
         full.insert("owners".into(), texts());
+        let kinds = [
+            "created",
+            "changed",
+            "deleted",
+            "unchanged",
+            "refused",
+            "unknown",
+        ];
+        let change = json!({ "kind": { "enum": kinds }, "note": text(), "diff": text() });
+        full.insert("change".into(), object(change, &["kind", "note", "diff"]));
         full.insert(
             "votes".into(),
             json!({ "type": "array", "items": { "type": "object" } }),

@@ -177,6 +177,9 @@ impl Clerk {
                     Some(ForDesk::Said(_, ToDesk::Estimated { ticket, rows })) => {
                         self.change(|desk, _| Ok(desk.estimated(ticket, rows)))
                     }
+                    Some(ForDesk::Said(_, ToDesk::Foreseen { ticket, change })) => {
+                        self.change(|desk, _| Ok(desk.foreseen(ticket, change)))
+                    }
                     Some(ForDesk::Said(_, ToDesk::Withdraw { ticket, how })) => match waiting.remove(&ticket) {
                         // Nobody has been asked yet, and nobody will be.
                         Some(_) => continue,
@@ -214,7 +217,9 @@ impl Clerk {
         let mut askers = lock(&self.askers);
         let belongs = match said {
             ToDesk::Ask { ticket, asking } => askers.asks(from, *ticket, asking),
-            ToDesk::Estimated { ticket, .. } => askers.worker_of(*ticket) == Some(from),
+            ToDesk::Estimated { ticket, .. } | ToDesk::Foreseen { ticket, .. } => {
+                askers.worker_of(*ticket) == Some(from)
+            }
             ToDesk::Withdraw { ticket, .. } => askers.withdraws(from, *ticket),
         };
         if askers.are_many() {
@@ -304,7 +309,7 @@ impl Clerk {
         let mut shown = brief(&case);
         let whole = serde_json::to_value(&*case).map_err(|error| error.to_string())?;
         if let (Some(shown), Value::Object(whole)) = (shown.as_object_mut(), whole) {
-            let more = ["asking", "owners", "votes", "standing"];
+            let more = ["asking", "owners", "votes", "standing", "change"];
             shown.extend(whole.into_iter().filter(|(key, _)| more.contains(&&**key)));
         }
         Ok(shown)
@@ -486,6 +491,7 @@ impl Clerk {
             }
             Entry::ApprovalCarried(_)
             | Entry::ApprovalEstimated { .. }
+            | Entry::ApprovalForeseen { .. }
             | Entry::ApprovalsReady { .. } => {}
         }
     }

@@ -27,7 +27,10 @@ pub use catalog::{Catalog, FIRST_NORMAL_OID, Relation, RelationKind};
 pub use detect::{
     Detector, Kind as DetectorKind, OwnDetector, OwnWhat, Pattern, Validate, WordList,
 };
-pub use kubernetes::{KubernetesMasks, ListMasking, Place, Shown, Unmaskable, finds_masked};
+pub use kubernetes::{
+    After, Change, ChangeKind, Foreseen, KubernetesMasks, ListMasking, MAX_COMPARED, Place, Raw,
+    Shown, Unmaskable, finds_masked,
+};
 pub use masked::{Masked, Span};
 pub use masker::{Masker, Masking};
 pub use path::JsonPath;

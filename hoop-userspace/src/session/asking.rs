@@ -1,5 +1,7 @@
 //! The client waits for people. Replies flow on; of the client only cancel and hang-up are seen.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -7,10 +9,11 @@ use time::OffsetDateTime;
 use time::macros::format_description;
 use tokio::time::Instant;
 
-use super::{Ended, Estimate, Session, Waiting};
+use super::{Ended, Session, Waiting};
 use crate::ask::{Approval, Asking, News, Outcome, Pending, Said, Under, Withdrawn};
 use crate::decide::{Code, Decided, Question, Refusal, Retry, Scope};
 use crate::ids::{ExchangeId, QuestionId};
+use crate::mask::Foreseen;
 use crate::record::{AnsweredNote, AskedNote};
 use crate::terminate::{End, Protocol};
 
@@ -22,8 +25,18 @@ pub(super) struct Asked {
     known: Option<Known>,
     /// The client has yet to hear that it waits, or still waits.
     untold: bool,
-    /// How much it would do is being found out.
-    estimate: Option<Estimate>,
+    /// What it would do is being found out.
+    foretelling: Option<Foretelling>,
+}
+
+type Foretelling = Pin<Box<dyn Future<Output = Foretold> + Send>>;
+
+/// What the server says of a request that people are asked about, without carrying it out.
+pub(super) enum Foretold {
+    /// About how many rows.
+    Rows(Option<u64>),
+    /// What would become of an object.
+    Change(Foreseen),
 }
 
 /// A question that people have said yes to.
@@ -71,8 +84,7 @@ impl Running {
 /// What comes while a question is open.
 pub(super) enum Word {
     OfPeople(News),
-    /// What the server expects of the statement that people are asked about.
-    OfServer(Option<u64>),
+    OfServer(Foretold),
 }
 
 /// The next word about a question, if there is one.
@@ -80,16 +92,18 @@ pub(super) async fn news(asked: &mut Option<Asked>) -> Word {
     let Some(asked) = asked else {
         return std::future::pending().await;
     };
-    let estimate = async {
-        match &mut asked.estimate {
-            Some(estimate) => estimate.await,
-            None => std::future::pending().await,
+    // Not before the question is open: nobody could be told.
+    let known = asked.known.is_some();
+    let foretelling = async {
+        match &mut asked.foretelling {
+            Some(foretelling) if known => foretelling.await,
+            _ => std::future::pending().await,
         }
     };
     tokio::select! {
         biased;
         news = asked.pending.next() => Word::OfPeople(news),
-        rows = estimate => Word::OfServer(rows),
+        foretold = foretelling => Word::OfServer(foretold),
     }
 }
 
@@ -105,10 +119,9 @@ impl<P: Protocol> Session<P> {
             }
         };
         let digest = *question.digest();
-        let plannable = question.plannable();
-        let estimate = plannable.and_then(|statement| self.catalogs.estimate(&statement.text));
+        let foretelling = self.foretell(&question);
         self.asked = Some(Asked {
-            estimate,
+            foretelling,
             pending: self.asker.ask(asking, digest, self.rules.remind),
             question,
             since: Instant::now(),
@@ -118,11 +131,24 @@ impl<P: Protocol> Session<P> {
         Ok(())
     }
 
+    /// How it is found out what a request would do, where that may be.
+    fn foretell(&self, question: &Question) -> Option<Foretelling> {
+        if let Some(statement) = question.plannable() {
+            let rows = self.catalogs.estimate(&statement.text)?;
+            return Some(Box::pin(async { Foretold::Rows(rows.await) }));
+        }
+        if !self.rules.decider.understands(question) {
+            return None;
+        }
+        let foreseeing = self.protocol.foresee()?;
+        Some(Box::pin(async { Foretold::Change(foreseeing.await) }))
+    }
+
     pub(super) fn heard(&mut self, word: Word) -> Result<(), Ended> {
         let news = match word {
             Word::OfPeople(news) => news,
-            Word::OfServer(rows) => {
-                self.expected(rows);
+            Word::OfServer(foretold) => {
+                self.foretold(foretold);
                 return Ok(());
             }
         };
@@ -143,12 +169,23 @@ impl<P: Protocol> Session<P> {
         }
     }
 
-    /// Passes on what the server expects: whoever looks at the question sees it beside.
-    fn expected(&mut self, rows: Option<u64>) {
-        if let Some(asked) = &mut self.asked {
-            asked.estimate = None;
-            if let Some(rows) = rows {
-                asked.pending.estimated(rows);
+    /// Passes on what the server says: whoever looks at the question sees it beside.
+    fn foretold(&mut self, foretold: Foretold) {
+        let Some(asked) = &mut self.asked else {
+            return;
+        };
+        asked.foretelling = None;
+        match foretold {
+            Foretold::Rows(rows) => {
+                if let Some(rows) = rows {
+                    asked.pending.estimated(rows);
+                }
+            }
+            // Masked by the rules that hold now, as an answer would be.
+            Foretold::Change(foreseen) => {
+                if let Some(masks) = &self.rules.objects {
+                    asked.pending.foreseen(masks.change(&foreseen));
+                }
             }
         }
     }
@@ -301,7 +338,7 @@ impl<P: Protocol> Session<P> {
                     since: asked.since,
                     known: asked.known,
                     untold: asked.untold,
-                    estimate: asked.estimate,
+                    foretelling: asked.foretelling,
                 });
                 Ok(())
             }

@@ -14,6 +14,7 @@ pub mod ssh;
 pub mod tls;
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -21,7 +22,7 @@ use smallvec::SmallVec;
 
 use crate::decide::{Permitted, Refusal};
 use crate::ids::{ExchangeId, ResourceName};
-use crate::mask::Masked;
+use crate::mask::{Foreseen, Masked};
 use crate::record::Recorded;
 
 pub use kubernetes::KubernetesAsked;
@@ -78,6 +79,12 @@ pub trait Protocol: Send {
     /// Whether the server may hold locks for this session while it waits.
     fn in_transaction(&self) -> bool;
 
+    /// Finds out what the request that waits now would change, without changing it, where the server
+    /// can tell and may be asked. It ends by itself within a few seconds.
+    fn foresee(&self) -> Option<Foreseeing> {
+        None
+    }
+
     /// Asks the server to cancel what the session runs now. The session goes on.
     fn cancel(&mut self);
 
@@ -87,6 +94,9 @@ pub trait Protocol: Send {
     where
         Self: Sized;
 }
+
+/// What a request would change; see [`Protocol::foresee`].
+pub type Foreseeing = Pin<Box<dyn Future<Output = Foreseen> + Send>>;
 
 /// Which sides [`Protocol::next`] may take from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -259,6 +259,10 @@ impl Connection {
             added,
             max_document: cluster.resource.max_message,
             patience: cluster.hold,
+            foresees: cluster
+                .resource
+                .estimate
+                .then(|| self.shared.foreseeing.clone()),
         };
         let session = Session::new(opening, reach);
         let watching = self.watch_request(&cluster.agent, watching, &ends);

@@ -28,6 +28,10 @@ use crate::terminate::ssh::keys::{KeyError as SshKeyError, Keys as SshKeys};
 use crate::terminate::tls::Offers;
 use crate::wire::kubernetes::protobuf::Kinds;
 
+/// Held requests whose change is being found out at once, each within seconds and with two objects
+/// in memory.
+const FORESEEN: usize = 4;
+
 #[derive(Debug, thiserror::Error)]
 pub enum RulesError {
     #[error(transparent)]
@@ -65,6 +69,8 @@ pub struct Shared {
     pub cancels: Cancels,
     pub ssh: Ssh,
     pub kubernetes: kubernetes::Connector,
+    /// What held requests would change is found out, so many at once.
+    pub foreseeing: Arc<Semaphore>,
     pub store: Arc<Store>,
     pub live: Live,
     pub identities: Identities,
@@ -157,6 +163,7 @@ impl Shared {
             cancels: Cancels::default(),
             ssh,
             kubernetes: kubernetes::Connector::new(resolver.clone()),
+            foreseeing: Arc::new(Semaphore::new(FORESEEN)),
             store: Store::open(
                 &config.record,
                 SealingKey::open(&config.worker.state.join(SealingKey::FILE))?,

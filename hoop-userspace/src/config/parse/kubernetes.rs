@@ -50,6 +50,7 @@ impl Parser<'_> {
         };
         Resource {
             ca: self.certificates(raw.ca.as_ref()),
+            estimate: raw.estimate.unwrap_or(false),
             kubernetes: Some(Kubernetes {
                 credential,
                 impersonate,
@@ -153,7 +154,6 @@ impl Parser<'_> {
         let spans = [
             ("allow_plain", at(raw.allow_plain.is_some())),
             ("allow_replication", at(raw.allow_replication.is_some())),
-            ("estimate", at(raw.estimate.is_some())),
             ("agent_password", span(&raw.agent_password)),
             ("user", span(&login.user)),
             ("password", span(&login.password)),

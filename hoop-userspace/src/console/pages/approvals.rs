@@ -92,6 +92,7 @@ pub fn question(asked: &Asked<'_>, question: &Value) -> Markup {
         @if let Some(rows) = question.get("estimate").and_then(Value::as_u64) {
             p.note { "About " (rows) " rows, as the server's planner expects. It goes by statistics, and nothing was run." }
         }
+        (change(question))
         (answering(asked, question, &state))
         section aria-labelledby="who" {
             h2 id="who" { "Who and where" }
@@ -118,6 +119,34 @@ pub fn question(asked: &Asked<'_>, question: &Value) -> Markup {
         (rules(question))
         (votes(question))
         (similar(question))
+    }
+}
+
+/// What a held request would change: each line tells by a word, for who reads no colours or signs.
+fn change(question: &Value) -> Markup {
+    let note = word(question, "/change/note");
+    let kind = word(question, "/change/kind");
+    let diff = word(question, "/change/diff");
+    html! {
+        @if !note.is_empty() {
+            section aria-labelledby="change" {
+                h2 id="change" { "What it would change" }
+                p class=[matches!(kind.as_str(), "refused" | "unknown").then_some("warn")] { (note) }
+                @if !diff.is_empty() {
+                    pre.diff tabindex="0" { @for line in diff.lines() { (changed(line)) "\n" } }
+                    p.note { "As it was when this was asked, with masked values left out. Nothing was stored for it." }
+                }
+            }
+        }
+    }
+}
+
+fn changed(line: &str) -> Markup {
+    match line.as_bytes().first() {
+        Some(b'+') => html! { ins { (line) } },
+        Some(b'-') => html! { del { (line) } },
+        Some(b'@') => html! { span.note { (line) } },
+        _ => html! { (line) },
     }
 }
 

@@ -147,6 +147,13 @@ async fn nothing_that_an_agent_wrote_becomes_markup() {
     assert!(page.contains("&lt;the issuer is down&gt;"));
     let (_, page) = console.get("/approvals/q1").await;
     assert!(page.contains("&lt;script&gt;alert(1)") && page.contains("\\u{202e}"));
+    // Whoever reads no colours has the signs, and whoever hears the page the elements.
+    let put = "<ins>+a: \\u{202e}&lt;script&gt;alert(2)&lt;/script&gt;</ins>";
+    assert!(
+        page.contains(put) && page.contains("<del>-a: &lt;i&gt;</del>"),
+        "{page}"
+    );
+    assert!(page.contains("It would change &lt;b&gt;this&lt;/b&gt;."));
 }
 
 #[tokio::test]

@@ -128,6 +128,10 @@ fn full(id: &str) -> Value {
                 "lasts": 600, "reason": false, "break_glass": ["oncall"],
             }],
         },
+        "change": {
+            "kind": "changed", "note": "It would change <b>this</b>.",
+            "diff": "@@ -1,2 +1,2 @@ spec\n kind: <x>\n-a: <i>\n+a: \u{202e}<script>alert(2)</script>\n",
+        },
         "owners": ["olga"], "standing": { "state": "pending", "reason": "" },
         "votes": [{ "at": "2026-11-27T10:01:00Z", "who": "ada", "verdict": "approve", "reason": "<b>", "via": "console", "break_glass": false }],
     });

@@ -6,8 +6,8 @@ use crate::decide::cedar::{Answer, ApiObject, ApiQuery, join};
 use crate::decide::decider::{Decider, Verdict};
 use crate::decide::outcome::Outcome;
 use crate::decide::words::{self, Words};
-use crate::decide::{Code, Demand, Refusal, Retry, Rule, Subject};
-use crate::terminate::KubernetesAsked;
+use crate::decide::{Code, Demand, Question, Refusal, Retry, Rule, Subject};
+use crate::terminate::{Asked, KubernetesAsked};
 use crate::wire::kubernetes::marker;
 
 use super::{KubernetesAction, KubernetesFacts, KubernetesFlag};
@@ -27,6 +27,19 @@ impl Decider {
     /// What is found in a request, whoever sends it.
     pub fn kubernetes_facts_of(&self, asked: &KubernetesAsked) -> Arc<KubernetesFacts> {
         Arc::new(self.kubernetes.facts(&self.shell, asked))
+    }
+
+    /// Whether a question is about requests to an API server alone, and each was understood whole.
+    pub fn understands(&self, question: &Question) -> bool {
+        let understood = |asked: &Asked| match asked {
+            Asked::Kubernetes(asked) => {
+                let facts = self.kubernetes.facts(&self.shell, asked);
+                !facts.has(KubernetesFlag::Opaque)
+            }
+            _ => false,
+        };
+        let mut units = question.request.units.iter();
+        units.all(|unit| understood(&unit.asked))
     }
 
     pub(in crate::decide) fn kubernetes(

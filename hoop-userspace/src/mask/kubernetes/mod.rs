@@ -5,6 +5,7 @@
 //! `[[mask]]` names by namespace, resource and field, and what the detectors find. What stays is an
 //! object that its schema still allows, and one that cannot be written back ([`marker`]).
 
+mod change;
 mod known;
 mod list;
 mod marker;
@@ -16,6 +17,7 @@ mod tests;
 mod written;
 
 pub use crate::wire::kubernetes::marker::finds_masked;
+pub use change::{After, Change, ChangeKind, Foreseen, MAX_COMPARED, Raw};
 pub use list::ListMasking;
 
 use std::sync::Arc;

@@ -1,5 +1,6 @@
 //! What is shown of objects, lists, events and Tables, and that nothing of a Secret is.
 
+mod change;
 mod detected;
 
 use std::sync::{Arc, LazyLock};

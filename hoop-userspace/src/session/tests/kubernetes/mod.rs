@@ -1,6 +1,7 @@
 //! Requests to an API server through the whole loop: a real client's HTTP on one side, a server that
 //! is played on the other, and real rules, masks and recordings between them.
 
+mod foresee;
 mod streams;
 
 use std::convert::Infallible;
@@ -89,10 +90,18 @@ impl Played {
         let line = format!("{} {}", parts.method, parts.uri);
         let content = body.collect().await.unwrap().to_bytes();
         let path = parts.uri.path().to_owned();
+        let held = path.contains("/held") || path.contains("/apiservices/");
+        let answer = match held {
+            true => Some(foresee::serve(&parts, &content).await),
+            false => None,
+        };
         self.seen
             .lock()
             .unwrap()
             .push((line, parts.headers, content));
+        if let Some(answer) = answer {
+            return answer;
+        }
         let json = |text: &str| {
             Response::builder()
                 .header("content-type", "application/json")
@@ -184,6 +193,8 @@ pub(super) struct Hoop {
     _state: tempfile::TempDir,
     offers: Offers,
     hold: Duration,
+    /// As with `estimate = true`.
+    foresees: Option<Arc<tokio::sync::Semaphore>>,
     /// Of the next session: each has a recording of its own.
     numbers: Arc<AtomicU8>,
 }
@@ -203,6 +214,7 @@ impl Hoop {
             _state: state,
             offers: Offers::new(Arc::new(authority)),
             hold: Duration::from_secs(5),
+            foresees: None,
             numbers: Arc::new(AtomicU8::new(100)),
         }
     }
@@ -222,6 +234,7 @@ impl Hoop {
             ends: self.world.ends.subscribe(),
             way: Arc::new(Way(self.played.clone())),
             hold: self.hold,
+            foresees: self.foresees.clone(),
         };
         let numbers = self.numbers.clone();
         tokio::spawn(async move {
@@ -278,6 +291,7 @@ struct Served {
     ends: watch::Receiver<Option<End>>,
     way: Arc<Way>,
     hold: Duration,
+    foresees: Option<Arc<tokio::sync::Semaphore>>,
 }
 
 impl Served {
@@ -317,6 +331,7 @@ impl Served {
             )]),
             max_document: 1 << 20,
             patience: self.hold,
+            foresees: self.foresees.clone(),
         };
         run(KubernetesSession::new(opening, reach), context)
     }

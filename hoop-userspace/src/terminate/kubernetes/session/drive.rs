@@ -8,6 +8,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Frame, Incoming};
 use tokio::time::Sleep;
 
+use super::foresee::Trial;
 use super::reply::Heard;
 use super::streams::{Listen, Moved};
 use super::{
@@ -19,7 +20,7 @@ use crate::ids::ExchangeId;
 use crate::mask::Masked;
 use crate::record::Recorded;
 use crate::terminate::{
-    Bulk, ClientGate, End, Event, Gate, Grant, Protocol, SessionError, Side, Stopped,
+    Bulk, ClientGate, End, Event, Foreseeing, Gate, Grant, Protocol, SessionError, Side, Stopped,
 };
 use crate::wire::ssh::channel::Message;
 
@@ -159,6 +160,17 @@ impl Protocol for Session {
 
     fn in_transaction(&self) -> bool {
         false
+    }
+
+    fn foresee(&self) -> Option<Foreseeing> {
+        let places = self.reach.foresees.clone()?;
+        let State::Deciding = self.state else {
+            return None;
+        };
+        let (_, asked) = self.expected.as_ref()?;
+        let (server, added) = (&self.reach.server, &self.reach.added);
+        let trial = Trial::of(server, added, self.user_agent.clone(), asked)?;
+        Some(trial.foresee(places))
     }
 
     /// A request has no name by which a server could be told to stop.

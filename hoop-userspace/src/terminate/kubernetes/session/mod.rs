@@ -4,6 +4,7 @@
 //! agreed to them: what is typed is [`crate::terminate::Bulk`] of it, what is printed are its replies.
 
 mod drive;
+mod foresee;
 mod forwards;
 mod half;
 mod pieces;
@@ -16,12 +17,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, Request as HttpRequest, Response, StatusCode};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Request as HttpRequest, Response, StatusCode, header,
+};
 use http_body_util::Full;
 use hyper::body::{Frame, Incoming};
 use hyper::upgrade::OnUpgrade;
 use ring::rand::{SecureRandom, SystemRandom};
 use smallvec::smallvec;
+use tokio::sync::Semaphore;
 use tokio::time::Sleep;
 
 use super::answer::Answer;
@@ -60,6 +64,9 @@ pub struct Reach {
     pub max_document: usize,
     /// How long a request is held for people.
     pub patience: Duration,
+    /// What a held request would change is found out, so many at once; `None` where the server is
+    /// not to be asked.
+    pub foresees: Option<Arc<Semaphore>>,
 }
 
 /// A request that a client has made.
@@ -81,6 +88,8 @@ pub struct Session {
     changes: bool,
     /// How its answer is read.
     expected: Option<(Expected, Arc<KubernetesAsked>)>,
+    /// The client's program, as it names itself.
+    user_agent: Option<Bytes>,
     /// The answer passes as it comes.
     streaming: bool,
     /// What the client is told when its connection becomes streams.
@@ -122,6 +131,7 @@ impl Session {
             patience: None,
             changes: false,
             expected: None,
+            user_agent: None,
             streaming: false,
             switching: None,
         };
@@ -201,6 +211,11 @@ impl Session {
             upgrade: upgrade.is_some(),
         };
         let asked = Arc::new(asked);
+        let mut headers = forwarded.headers.into_iter();
+        self.user_agent = headers.find_map(|(name, value)| {
+            let names = name == header::USER_AGENT.as_str();
+            names.then_some(value)
+        });
         self.upgrade = upgrade;
         self.expected = Some((expected, asked.clone()));
         let unit = Unit {
