@@ -1,6 +1,7 @@
 //! What is shown of objects, lists, events and Tables, and that nothing of a Secret is.
 
 mod detected;
+mod errors;
 
 use std::sync::{Arc, LazyLock};
 
