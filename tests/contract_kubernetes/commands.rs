@@ -67,6 +67,7 @@ struct Line {
     text: &'static str,
     masked: bool,
     loose: bool,
+    hasty: bool,
     environment: Vec<(String, String)>,
     client: String,
     arguments: Vec<String>,
@@ -114,9 +115,11 @@ pub fn compare(world: &World) -> (usize, Vec<String>) {
             }
             replaced(&text, &noise)
         };
-        let seen = |ran: &Ran| match line.loose {
-            true => (ran.code, String::new(), String::new()),
-            false => (ran.code, plain(ran, &ran.stdout), plain(ran, &ran.stderr)),
+        let hurried = line.hasty && (direct.stderr.is_empty() || through.stderr.is_empty());
+        let seen = |ran: &Ran| match (line.loose, hurried) {
+            (true, _) => (ran.code, String::new(), String::new()),
+            (false, true) => (ran.code, plain(ran, &ran.stdout), String::new()),
+            (false, false) => (ran.code, plain(ran, &ran.stdout), plain(ran, &ran.stderr)),
         };
         if line.masked {
             let shown = VALUES.iter().find(|value| through.stdout.contains(**value));
@@ -160,12 +163,14 @@ impl<'w> Side<'w> {
     }
 
     fn line(&self, text: &'static str) -> Line {
-        let (mut masked, mut loose, mut rest) = (false, false, text);
+        let (mut masked, mut loose, mut hasty, mut rest) = (false, false, false, text);
         loop {
             if let Some(after) = rest.strip_prefix("M ") {
                 (masked, rest) = (true, after);
             } else if let Some(after) = rest.strip_prefix("~ ") {
                 (loose, rest) = (true, after);
+            } else if let Some(after) = rest.strip_prefix("H ") {
+                (hasty, rest) = (true, after);
             } else {
                 break;
             }
@@ -190,6 +195,7 @@ impl<'w> Side<'w> {
             text,
             masked,
             loose,
+            hasty,
             environment,
             client,
             arguments: words.collect(),

@@ -51,6 +51,69 @@ fn same(client: &str, arguments: &[&str], input: &str) -> Ran {
     through
 }
 
+/// The same for a table whose last column is AGE: what was listed a second later is a second older.
+fn same_but_for_age(client: &str, arguments: &[&str]) {
+    let [direct, through] = [Who::Direct, Who::Agent(WRITER)].map(|who| {
+        let ran = run(who, client, arguments, "");
+        assert_eq!(ran.code, Some(0), "{client} {arguments:?}: {}", ran.stderr);
+        assert_eq!(ran.stderr, "", "{client} {arguments:?}");
+        ageless(&ran.stdout)
+    });
+    assert_eq!(through.0, direct.0, "{client} {arguments:?}");
+    for (through, direct) in through.1.iter().zip(&direct.1) {
+        let later = through.abs_diff(*direct);
+        assert!(later <= PATIENCE.as_secs(), "{direct} s, then {through} s");
+    }
+}
+
+/// The lines of a table without what AGE says, and what it says, in seconds.
+fn ageless(table: &str) -> (Vec<String>, Vec<u64>) {
+    let mut lines = table.lines();
+    let head = lines.next().expect("a head");
+    assert!(head.ends_with(" AGE"), "{table}");
+    let (mut rest, mut ages) = (vec![head.to_owned()], Vec::new());
+    for line in lines {
+        let (before, age) = line.rsplit_once(' ').expect("several columns");
+        // `5m3s`, as kubectl writes durations.
+        let mut seconds = 0;
+        let mut digits = String::new();
+        for c in age.chars() {
+            let unit = match c {
+                '0'..='9' => {
+                    digits.push(c);
+                    continue;
+                }
+                's' => 1,
+                'm' => 60,
+                'h' => 3600,
+                'd' => 86400,
+                _ => panic!("{age:?} is no age: {table}"),
+            };
+            seconds += unit * digits.parse::<u64>().expect("digits before a unit");
+            digits.clear();
+        }
+        assert!(digits.is_empty() && !age.is_empty(), "{age:?}: {table}");
+        rest.push(before.trim_end().to_owned());
+        ages.push(seconds);
+    }
+    (rest, ages)
+}
+
+#[test]
+fn an_age_is_left_out_and_nothing_else() {
+    let table = "NAME      DATA   AGE\ncolours   1      5m3s\nroot.crt  2      9s\n";
+    let (rest, ages) = ageless(table);
+    assert_eq!(rest, ["NAME      DATA   AGE", "colours   1", "root.crt  2"]);
+    assert_eq!(ages, [303, 9]);
+    for other in [
+        "NAME   DATA\ncolours   1\n",
+        "NAME   AGE\ncolours   soon\n",
+        "NAME   AGE\ncolours   12\n",
+    ] {
+        assert!(std::panic::catch_unwind(|| ageless(other)).is_err());
+    }
+}
+
 /// A pod that runs on the node of these tests.
 fn pod(name: &str) {
     let run = [
@@ -80,7 +143,7 @@ fn objects_come_and_go_as_they_do_without_hoop() {
     assert_eq!(ran.stdout, "configmap/colours created\n", "{}", ran.stderr);
     for client in ["kubectl", "kubectl-1.20"] {
         same(client, &["get", "configmap", "colours", "-o", "yaml"], "");
-        same(client, &["get", "configmap", "colours"], "");
+        same_but_for_age(client, &["get", "configmap", "colours"]);
         same(client, &["get", "namespace", "-o", "name"], "");
         same(client, &["get", "configmap", "absent"], "");
         same(client, &["api-resources", "-o", "name"], "");
@@ -141,11 +204,54 @@ fn secrets_are_masked_and_what_is_not_permitted_is_refused() {
         "{}",
         ran.stderr
     );
-    let recording = world().recording_of("DELETE /api/v1/namespaces/default/secrets/db");
-    assert!(
-        recording.is_err(),
-        "it was recorded as if it had been forwarded"
-    );
+    let line = "DELETE /api/v1/namespaces/default/secrets/db";
+    let recording = world().recording_of(line).unwrap();
+    assert_eq!(recording.verified.code, Some(0));
+    let asked = recording.statements();
+    assert!(asked.iter().all(|s| s.verdict == "refuse"), "{asked:?}");
+    let refusal = |e: &&Value| e["event"] == "refusal";
+    let refusal = recording.events.iter().find(refusal);
+    let refusal = refusal.expect("a refusal").to_string();
+    assert!(refusal.contains("billing-bot"), "{refusal}");
+    // It went no further: the cluster never heard of it, and the Secret is there.
+    let audit = world().kubernetes.as_ref().unwrap().audit().unwrap();
+    let deleted = |line: &&str| {
+        let entry: Value = serde_json::from_str(line).unwrap();
+        let agent = entry["impersonatedUser"]["username"] == "hoop:billing-bot";
+        agent && entry["verb"] == "delete"
+    };
+    assert!(audit.contains("hoop:billing-bot"), "what it read is there");
+    assert_eq!(audit.lines().find(deleted), None);
+    let there = ["get", "secret", "db", "-o", "name"];
+    let there = run(Who::Direct, "kubectl", &there, "");
+    assert_eq!(there.stdout, "secret/db\n");
+    // Nor do other clients see it, or get around the refusal.
+    for client in ["python", "javascript"] {
+        let read = ["--namespace=default", "secret", "db"];
+        let ran = run(Who::Agent(READER), client, &read, "");
+        assert_eq!(ran.code, Some(0), "{client}: {}", ran.stderr);
+        assert!(
+            !ran.stdout.contains("aHVudGVyMg"),
+            "{client}: {}",
+            ran.stdout
+        );
+        assert!(
+            ran.stdout.starts_with("aG9vcC1tYXNrZWQt"),
+            "{client}: {}",
+            ran.stdout
+        );
+        let make = ["--namespace=default", "create", "tints", "red=1"];
+        let ran = run(Who::Agent(READER), client, &make, "");
+        assert_eq!(ran.code, Some(1), "{client}: {}", ran.stderr);
+        let refused: Value = serde_json::from_str(&ran.stdout).unwrap();
+        assert_eq!(refused["status"], 403, "{client}: {refused}");
+        assert_eq!(
+            refused["body"]["reason"], "Forbidden",
+            "{client}: {refused}"
+        );
+        let causes = refused["body"]["details"]["causes"].to_string();
+        assert!(causes.contains("code"), "{client}: {refused}");
+    }
 }
 
 #[test]

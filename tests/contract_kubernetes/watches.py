@@ -4,12 +4,16 @@ watch COUNT   opens that many watches of the namespace's ConfigMaps, says `ready
               each has seen the one called `last`; prints for each how many events there were and a
               digest of them in their order, as one line of JSON
 churn SECONDS makes, changes and deletes ConfigMaps for so long, and `last` at the end
+
+An API server ends watches that are too slow, so that how fast this machine is would be tested: the
+watches write to a file how many events the slowest has seen, and churn waits while that is far behind.
 """
 
 import argparse
 import asyncio
 import hashlib
 import json
+import os
 import ssl
 import sys
 import time
@@ -26,6 +30,7 @@ def arguments():
     parser.add_argument("--key")
     parser.add_argument("--namespace", required=True)
     parser.add_argument("--version", default="")
+    parser.add_argument("--progress", required=True)
     return parser.parse_args()
 
 
@@ -78,7 +83,11 @@ async def content(reader, headers):
     return b"".join([piece async for piece in pieces(reader, headers)])
 
 
-async def watch(ready):
+# Events that the slowest watch may be behind.
+BEHIND = 10
+
+
+async def watch(ready, counts, number):
     reader, writer = await connect()
     # With HTTP's own time-out out of the way.
     target = f"{PATH}?watch=1&resourceVersion={ASKED.version}&timeoutSeconds=3600"
@@ -95,15 +104,27 @@ async def watch(ready):
             told = f"{event['type']} {seen['name']} {seen['resourceVersion']}\n"
             digest.update(told.encode())
             count += 1
+            counts[number] = count
             if seen["name"] == "last":
                 writer.close()
                 return {"count": count, "digest": digest.hexdigest()}
     sys.exit(f"a watch ended after {count} events")
 
 
+async def progress(counts):
+    while True:
+        fresh = ASKED.progress + ".new"
+        with open(fresh, "w") as file:
+            file.write(str(min(counts)))
+        os.rename(fresh, ASKED.progress)
+        await asyncio.sleep(0.05)
+
+
 async def watches():
-    ready = asyncio.Semaphore(0)
-    tasks = [asyncio.create_task(watch(ready)) for _ in range(ASKED.number)]
+    ready, counts = asyncio.Semaphore(0), [0] * ASKED.number
+    each = range(ASKED.number)
+    tasks = [asyncio.create_task(watch(ready, counts, number)) for number in each]
+    telling = asyncio.create_task(progress(counts))
     for _ in tasks:
         waiting = asyncio.create_task(ready.acquire())
         await asyncio.wait([waiting, *tasks], return_when=asyncio.FIRST_COMPLETED)
@@ -112,6 +133,12 @@ async def watches():
     print("ready", flush=True)
     for seen in await asyncio.gather(*tasks):
         print(json.dumps(seen), flush=True)
+    telling.cancel()
+
+
+def slowest():
+    with open(ASKED.progress) as file:
+        return int(file.read())
 
 
 async def churn():
@@ -123,6 +150,7 @@ async def churn():
         if status >= 300:
             sys.exit(f"{method} {target}: {status} {answer}")
 
+    # One that is stuck is seen by whoever waits for the watches.
     until, number = time.monotonic() + ASKED.number, 0
     while time.monotonic() < until:
         name = f"map-{number}"
@@ -133,7 +161,8 @@ async def churn():
             await do("PATCH", f"{PATH}/{name}", change, "application/merge-patch+json")
         await do("DELETE", f"{PATH}/{name}")
         number += 1
-        await asyncio.sleep(0.1)
+        while number * 5 - slowest() > BEHIND and time.monotonic() < until:
+            await asyncio.sleep(0.05)
     await do("POST", PATH, {"metadata": {"name": "last"}})
     print(json.dumps({"objects": number}), flush=True)
 

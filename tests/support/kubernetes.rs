@@ -48,6 +48,23 @@ pub fn program(name: &str) -> Result<PathBuf> {
     )
 }
 
+/// A command of a client: of `kubectl`, `kubectl-1.20` and `helm`, or of a library that a script
+/// speaks through, `python` and `javascript`.
+pub fn client(name: &str) -> Result<(PathBuf, Option<PathBuf>)> {
+    let script = |name: &str| {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("contract_kubernetes/clients");
+        Some(folder.join(name))
+    };
+    Ok(match name {
+        "python" => (
+            program("python-clients")?.join("bin/python"),
+            script("client.py"),
+        ),
+        "javascript" => ("node".into(), script("client.mjs")),
+        name => (program(name)?, None),
+    })
+}
+
 impl Kubernetes {
     /// Starts a cluster in that place; it is ready when this returns, after some seconds.
     pub fn start(place: &Place) -> Result<Self> {
@@ -122,11 +139,13 @@ impl Kubernetes {
         self.path("admin.kubeconfig")
     }
 
-    /// A client, `kubectl`, `kubectl-1.20` or `helm`, past hoop and as somebody who may do
-    /// everything. Nothing of whoever runs the tests counts.
+    /// A [`client`], past hoop and as somebody who may do everything. Nothing of whoever runs the
+    /// tests counts.
     pub fn command(&self, place: &Place, client: &str) -> Result<Command> {
-        let mut command = place.command("outside", None, program(client)?)?;
+        let (program, script) = self::client(client)?;
+        let mut command = place.command("outside", None, program)?;
         command
+            .args(script)
             .env("KUBECONFIG", self.kubeconfig())
             .env("HOME", self.path("home"));
         Ok(command)

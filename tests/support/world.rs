@@ -161,8 +161,9 @@ impl World {
         if who == Who::Direct {
             return cluster.command(&self.place, client);
         }
-        let program = kubernetes::program(client)?;
+        let (program, script) = kubernetes::client(client)?;
         let mut command = self.state.command(who, program)?;
+        command.args(script);
         command.env_remove("KUBECONFIG");
         command.env("HOME", cluster.agent_home()?);
         Ok(command)

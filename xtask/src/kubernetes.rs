@@ -1,4 +1,5 @@
-//! `cargo xtask setup --kubernetes`: a real API server and what goes with it, built from source.
+//! `cargo xtask setup --kubernetes`: a real API server and what goes with it, built from source, and
+//! the client libraries that are tested with it.
 //!
 //! No container engine is needed, and nothing is installed: the programs lie in the user's cache
 //! folder, each under its version, so that every checkout shares them and `cargo clean` leaves them
@@ -9,10 +10,13 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-use crate::shell;
+use crate::{setup, shell};
 
 /// Kubernetes' own version; `tests/kubernetes/go.mod` requires the same.
 const KUBERNETES: &str = "1.37.2";
+
+/// The scripts that speak through client libraries, and which versions of these.
+const CLIENTS: &str = "tests/contract_kubernetes/clients";
 
 /// What the programs and Go's build cache take together, in GiB, and some more.
 const ROOM: u64 = 12;
@@ -123,6 +127,7 @@ pub fn ensure() -> Result<()> {
         }
         link(&program, &linked().join(part.name))?;
     }
+    libraries()?;
     if built {
         eprintln!(
             "setup: Kubernetes' programs are in {} ({} s)",
@@ -133,6 +138,18 @@ pub fn ensure() -> Result<()> {
     Ok(())
 }
 
+/// Python's and JavaScript's clients of Kubernetes, as their lists of versions say.
+fn libraries() -> Result<()> {
+    let folder = shell::root().join(CLIENTS);
+    setup::modules(CLIENTS, "JavaScript's client of Kubernetes")?;
+    setup::python_environment(&python(), &folder.join("requirements.txt"))
+}
+
+/// Where Python's is.
+fn python() -> PathBuf {
+    linked().join("python-clients")
+}
+
 /// What is missing, by name.
 pub fn missing() -> Result<Vec<&'static str>> {
     let mut names = Vec::new();
@@ -140,6 +157,12 @@ pub fn missing() -> Result<Vec<&'static str>> {
         if !part.path()?.is_file() {
             names.push(part.name);
         }
+    }
+    if !python().join("bin/python").exists() {
+        names.push("Python's client of Kubernetes");
+    }
+    if !shell::root().join(CLIENTS).join("node_modules").exists() {
+        names.push("JavaScript's client of Kubernetes");
     }
     Ok(names)
 }

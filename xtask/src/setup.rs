@@ -316,7 +316,7 @@ impl Drop for NoServices {
 }
 
 /// Modules of Node.js, as their lock file says.
-fn modules(folder: &str, what: &str) -> Result<()> {
+pub fn modules(folder: &str, what: &str) -> Result<()> {
     let folder = shell::root().join(folder);
     let lock = folder.join("package-lock.json");
     stamped(&folder.join("node_modules/.hoop-setup"), &lock, || {

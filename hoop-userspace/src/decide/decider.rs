@@ -508,7 +508,7 @@ impl Decider {
         }
     }
 
-    fn masks(&self, subject: &Subject) -> &Masks {
+    pub(super) fn masks(&self, subject: &Subject) -> &Masks {
         self.masks.get(&subject.resource).unwrap_or(&self.none)
     }
 

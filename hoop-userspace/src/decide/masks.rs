@@ -31,6 +31,17 @@ pub(super) enum Escape {
 }
 
 impl Masks {
+    /// Whether a mask names a field of a cluster's resource, in this namespace or, where the request
+    /// names none, in any.
+    pub(super) fn of_kind(&self, namespace: &str, kind: &str) -> bool {
+        let names = |pattern: &Option<String>, name: &str| {
+            pattern.as_deref().is_none_or(|pattern| pattern == name)
+        };
+        self.0.iter().any(|column| {
+            names(&column.table, kind) && (namespace.is_empty() || names(&column.schema, namespace))
+        })
+    }
+
     pub(super) fn escape(&self, facts: &Facts, subject: &Subject) -> Option<Escape> {
         let derived = &*subject.derived;
         if self.0.is_empty() {

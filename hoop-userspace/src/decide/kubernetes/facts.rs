@@ -126,7 +126,8 @@ pub enum KubernetesFlag {
     Node,
     /// Another service account than the namespace's own.
     ServiceAccount,
-    /// A secret is mounted or read into the environment.
+    /// A secret is mounted or read into the environment, where a container can print it. One that
+    /// images are pulled with is not.
     SecretReference,
     /// A container is added to a pod that runs.
     Debugs,
@@ -204,7 +205,7 @@ pub struct KubernetesFacts {
     pub container: String,
     /// What is asked of a pod, service or node behind `proxy`.
     pub proxy_path: String,
-    /// Nothing is to be stored.
+    /// Nothing is to be stored. Never of streams, proxies and tokens.
     pub dry_run: bool,
     pub flags: Vec<KubernetesFlag>,
     pub images: Vec<String>,
@@ -248,6 +249,12 @@ impl KubernetesFacts {
             self.action,
             Create | Update | Patch | Delete | DeleteCollection
         )
+    }
+
+    /// `dryRun` keeps what it does from being done. Streams and proxies know no such parameter, and
+    /// a token that is issued is one.
+    pub(super) fn can_be_dry(&self) -> bool {
+        self.writes() && self.subresource != "token"
     }
 
     /// What the request line alone says.
@@ -317,9 +324,6 @@ impl KubernetesFacts {
 
     /// Sorts what was found.
     pub(super) fn settle(&mut self) {
-        if !self.secrets.is_empty() {
-            self.flag(KubernetesFlag::SecretReference);
-        }
         let lists = [
             &mut self.images,
             &mut self.service_accounts,

@@ -10,6 +10,7 @@ use crate::decide::{Code, Demand, Question, Refusal, Retry, Rule, Subject};
 use crate::terminate::{Asked, KubernetesAsked};
 use crate::wire::kubernetes::marker;
 
+use super::patch::{self, Moving};
 use super::{KubernetesAction, KubernetesFacts, KubernetesFlag};
 
 /// A decision about a request to an API server with its reasons, for `hoop policy test`.
@@ -82,6 +83,9 @@ impl Decider {
         {
             return Verdict::Refuse(Arc::new(masked(agent.as_str(), &what, &at)));
         }
+        if let Some(moving) = self.moves_hidden(subject, facts, asked) {
+            return Verdict::Refuse(Arc::new(moved(agent.as_str(), &what, &moving)));
+        }
         let query = ApiQuery {
             identity: &subject.identity,
             process: &subject.process,
@@ -129,6 +133,24 @@ impl Decider {
                 otherwise: Arc::new(words::asking(agent, &what, &demands)),
                 demands: demands.into(),
             },
+        }
+    }
+
+    /// Whether a JSON patch moves or tests what is masked of its object: a copy in a label or a name
+    /// is not masked, and what a test says is told by its success.
+    fn moves_hidden(
+        &self,
+        subject: &Subject,
+        facts: &KubernetesFacts,
+        asked: &KubernetesAsked,
+    ) -> Option<Moving> {
+        let kind = asked.content_type.as_deref().unwrap_or_default();
+        let secrets = facts.group.is_empty() && facts.kind == "secrets";
+        let hidden = || secrets || self.masks(subject).of_kind(&facts.namespace, &facts.kind);
+        let is_patch = facts.action == KubernetesAction::Patch && kind.contains("json-patch");
+        match is_patch && hidden() {
+            true => patch::moving(&asked.body),
+            false => None,
         }
     }
 
@@ -270,5 +292,29 @@ fn masked(agent: &str, what: &str, at: &str) -> Words {
         rule: Some(Rule("hoop/masked".into())),
         retry: Retry::Narrower,
         hint: "change the other fields alone, by a patch (kubectl patch, edit or set), or give the value itself".into(),
+    }
+}
+
+/// A JSON patch takes what is masked to where it is not.
+fn moved(agent: &str, what: &str, moving: &Moving) -> Words {
+    let does = match moving {
+        Moving::Moves(from) => format!(
+            "its JSON patch copies or moves {}, and values of that object are masked: elsewhere they would not be",
+            short(from)
+        ),
+        Moving::Tests(path) => format!(
+            "its JSON patch tests {}, and values of that object are masked: the answer would tell whether one was guessed",
+            short(path)
+        ),
+        Moving::Unreadable => {
+            "its JSON patch cannot be read, and values of that object are masked".to_owned()
+        }
+    };
+    Words {
+        code: Code::MaskedRead,
+        message: format!("{agent} may not {what}: {does}"),
+        rule: Some(Rule("hoop/masked".into())),
+        retry: Retry::Narrower,
+        hint: "give the new values themselves, by add, replace and remove or by a merge patch; of the rest, /metadata/resourceVersion may be tested".into(),
     }
 }

@@ -52,9 +52,9 @@ impl Kubernetes {
             field_manager: options.field_manager.clone(),
             container: options.container.clone(),
             proxy_path: options.proxy_path.clone(),
-            dry_run: options.dry_run == DryRun::All,
             ..KubernetesFacts::default()
         };
+        facts.dry_run = options.dry_run == DryRun::All && facts.can_be_dry();
         facts.by_request(asked);
         let body = match facts.writes() {
             true => Body::read(

@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value};
 
+use crate::wire::kubernetes::json;
+
 use super::facts::{KubernetesFacts, KubernetesFlag};
 
 /// Steps of one JSON patch; the API server takes 10,000.
@@ -35,6 +37,53 @@ pub(super) fn steps(facts: &mut KubernetesFacts, patch: &Value) {
             _ => facts.opaque("a step of a JSON patch has an op that is none, or no value"),
         }
     }
+}
+
+/// What a step of a JSON patch does with a value that it does not hold: of an object whose fields are
+/// masked, that shows them where no mask looks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Moving {
+    /// `copy` or `move`.
+    Moves(String),
+    /// `test`: whether it passes says whether a value was guessed.
+    Tests(String),
+    /// Nobody knows.
+    Unreadable,
+}
+
+/// The first step that does.
+pub(super) fn moving(body: &[u8]) -> Option<Moving> {
+    let Ok(Value::Array(steps)) = json::parse(body) else {
+        return Some(Moving::Unreadable);
+    };
+    steps.iter().find_map(|step| {
+        let text = |name: &str| step.get(name).and_then(Value::as_str);
+        let path = text("path").unwrap_or_default();
+        match text("op") {
+            Some("add" | "replace" | "remove") => None,
+            Some("test") if is_shown(path) => None,
+            Some("test") => Some(Moving::Tests(path.to_owned())),
+            Some("copy" | "move") => Some(Moving::Moves(text("from").unwrap_or(path).to_owned())),
+            _ => Some(Moving::Unreadable),
+        }
+    })
+}
+
+/// Of `metadata`, but for annotations, which hold copies of the object.
+fn is_shown(path: &str) -> bool {
+    let member = path.strip_prefix("/metadata/").unwrap_or_default();
+    let member = member.split('/').next().unwrap_or_default();
+    [
+        "finalizers",
+        "generation",
+        "labels",
+        "name",
+        "namespace",
+        "ownerReferences",
+        "resourceVersion",
+        "uid",
+    ]
+    .contains(&member)
 }
 
 /// An object that has this value at this path, and nothing else.
@@ -84,5 +133,61 @@ pub(super) fn merged(facts: &mut KubernetesFacts, value: &Value, depth: usize) {
             }
         }
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_that_moves_or_tests_what_is_hidden_is_found() {
+        let moves = |at: &str| Some(Moving::Moves(at.to_owned()));
+        let tests = |at: &str| Some(Moving::Tests(at.to_owned()));
+        for (patch, expected) in [
+            (r#"[]"#, None),
+            (
+                r#"[{"op":"add","path":"/data/a","value":"b"},{"op":"remove","path":"/data/b"}]"#,
+                None,
+            ),
+            (
+                r#"[{"op":"test","path":"/metadata/resourceVersion","value":"5"}]"#,
+                None,
+            ),
+            (
+                r#"[{"op":"test","path":"/metadata/labels/a","value":"5"}]"#,
+                None,
+            ),
+            (
+                r#"[{"op":"copy","from":"/data/a","path":"/metadata/labels/a"}]"#,
+                moves("/data/a"),
+            ),
+            (
+                r#"[{"op":"remove","path":"/x"},{"op":"move","from":"/data","path":"/x"}]"#,
+                moves("/data"),
+            ),
+            (
+                r#"[{"op":"test","path":"/data/a","value":"b"}]"#,
+                tests("/data/a"),
+            ),
+            (
+                r#"[{"op":"test","path":"/metadata","value":{}}]"#,
+                tests("/metadata"),
+            ),
+            (
+                r#"[{"op":"test","path":"/metadata/annotations/a","value":"b"}]"#,
+                tests("/metadata/annotations/a"),
+            ),
+            (r#"[{"op":"test","path":"","value":{}}]"#, tests("")),
+            (r#"[{"op":"frob","path":"/a"}]"#, Some(Moving::Unreadable)),
+            (
+                r#"[{"op":"add","op":"copy","from":"/data/a","path":"/a"}]"#,
+                Some(Moving::Unreadable),
+            ),
+            (r#"{"op":"copy"}"#, Some(Moving::Unreadable)),
+            ("", Some(Moving::Unreadable)),
+        ] {
+            assert_eq!(moving(patch.as_bytes()), expected, "{patch}");
+        }
     }
 }

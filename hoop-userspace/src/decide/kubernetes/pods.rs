@@ -7,33 +7,59 @@ use serde_json::{Map, Value};
 
 use super::facts::{KubernetesFacts, KubernetesFlag};
 
-/// Members whose content is text of the author's, or nothing that anybody acts on.
-const NOT_LOOKED_AT: [&str; 6] = [
-    "annotations",
-    "binaryData",
-    "data",
-    "labels",
-    "managedFields",
-    "stringData",
-];
+/// Members of `metadata` whose content is text of the author's, or nothing that anybody acts on.
+const OF_METADATA: [&str; 3] = ["annotations", "labels", "managedFields"];
+
+/// Members of ConfigMaps and Secrets that are the same.
+const OF_DATA: [&str; 3] = ["binaryData", "data", "stringData"];
+
+/// Where a value stands: elsewhere, members of these names are like any other.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Within {
+    /// At the top of a ConfigMap or a Secret.
+    Data,
+    Metadata,
+    Other,
+}
+
+impl Within {
+    fn skips(self, name: &str) -> bool {
+        match self {
+            Self::Data => OF_DATA.contains(&name),
+            Self::Metadata => OF_METADATA.contains(&name),
+            Self::Other => false,
+        }
+    }
+}
 
 /// Goes through a body. Its depth is bounded by whoever read it.
 pub(super) fn look(facts: &mut KubernetesFacts, value: &Value) {
+    let data = facts.group.is_empty() && matches!(&*facts.kind, "configmaps" | "secrets");
+    let top = if data { Within::Data } else { Within::Other };
+    walk(facts, value, top);
+}
+
+fn walk(facts: &mut KubernetesFacts, value: &Value, within: Within) {
     match value {
         Value::Array(items) => {
             for item in items {
-                look(facts, item);
+                walk(facts, item, Within::Other);
             }
         }
         Value::Object(members) => {
             for (name, value) in members {
-                member(facts, name, value, members);
                 if name == "annotations" {
                     annotations(facts, value);
                 }
-                if !NOT_LOOKED_AT.contains(&name.as_str()) {
-                    look(facts, value);
+                if within.skips(name) {
+                    continue;
                 }
+                member(facts, name, value, members);
+                let inner = match name.as_str() {
+                    "metadata" => Within::Metadata,
+                    _ => Within::Other,
+                };
+                walk(facts, value, inner);
             }
         }
         _ => {}
@@ -92,7 +118,7 @@ fn member(facts: &mut KubernetesFacts, name: &str, value: &Value, beside: &Map<S
                 push(&mut facts.capabilities, text(capability));
             }
         }
-        "secretName" => push(&mut facts.secrets, text(value)),
+        "secretName" if !text(value).is_empty() => secret(facts, text(value)),
         // Environment, volumes and projections refer to it by an object.
         "secretRef"
         | "secretKeyRef"
@@ -101,12 +127,21 @@ fn member(facts: &mut KubernetesFacts, name: &str, value: &Value, beside: &Map<S
         | "nodeStageSecretRef"
         | "controllerPublishSecretRef"
         | "controllerExpandSecretRef"
-        | "nodeExpandSecretRef" => {
-            push(&mut facts.secrets, value.get("name").map_or("", text));
+        | "nodeExpandSecretRef"
+            // A patch may set another key alone.
+            if value.as_object().is_some_and(|reference| !reference.is_empty()) =>
+        {
+            secret(facts, value.get("name").map_or("", text));
         }
-        "imagePullSecrets" | "secrets" => {
-            for secret in value.as_array().into_iter().flatten() {
-                push(&mut facts.secrets, secret.get("name").map_or("", text));
+        "secrets" => {
+            for reference in value.as_array().into_iter().flatten() {
+                secret(facts, reference.get("name").map_or("", text));
+            }
+        }
+        // The kubelet logs in to the registry with it: no container sees it.
+        "imagePullSecrets" => {
+            for reference in value.as_array().into_iter().flatten() {
+                push(&mut facts.secrets, reference.get("name").map_or("", text));
             }
         }
         "configMapRef" | "configMapKeyRef" | "configMap" => {
@@ -114,6 +149,12 @@ fn member(facts: &mut KubernetesFacts, name: &str, value: &Value, beside: &Map<S
         }
         _ => {}
     }
+}
+
+/// What a container can read, and print.
+fn secret(facts: &mut KubernetesFacts, name: &str) {
+    facts.flag(KubernetesFlag::SecretReference);
+    push(&mut facts.secrets, name);
 }
 
 /// Profiles of containers stood in annotations before they had fields.

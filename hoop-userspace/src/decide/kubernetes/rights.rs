@@ -28,10 +28,39 @@ const EVERYBODY: [&str; 5] = [
     "system:nodes",
 ];
 
-/// Looks at what is written to the group of RBAC.
+const KINDS: [&str; 4] = ["Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding"];
+
+/// Looks at what is written to the group of RBAC, and for its objects within others: an operator
+/// may make them of a resource of its own.
 pub(super) fn look(facts: &mut KubernetesFacts, value: &Value) {
-    if facts.group == RBAC {
-        each(facts, value);
+    match facts.group == RBAC {
+        true => each(facts, value),
+        false => within(facts, value),
+    }
+}
+
+fn within(facts: &mut KubernetesFacts, value: &Value) {
+    match value {
+        Value::Array(items) => {
+            for item in items {
+                within(facts, item);
+            }
+        }
+        Value::Object(members) => {
+            // What has only a kind and a name refers to one.
+            let of_kind = KINDS.contains(&text(members.get("kind")))
+                && ["rules", "aggregationRule", "subjects"]
+                    .iter()
+                    .any(|name| members.contains_key(*name));
+            if of_kind || members.contains_key("roleRef") {
+                facts.flag(KubernetesFlag::Grants);
+                return each(facts, value);
+            }
+            for member in members.values() {
+                within(facts, member);
+            }
+        }
+        _ => {}
     }
 }
 

@@ -1,9 +1,11 @@
 //! `tests/corpus/kubernetes.txt`, how refusals read, and what no request may do to hoop.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use proptest::prelude::*;
 
+use crate::config::{Bundle, Config, PolicyFile};
 use crate::decide::tests::{decider, on_cluster};
 use crate::decide::{Code, Decider, KubernetesFacts, Retry, ShellFlag};
 use crate::hex;
@@ -355,6 +357,97 @@ fn what_is_masked_is_not_written_back() {
     assert_eq!(refusal.code, Code::MaskedWrite);
     assert_eq!(refusal.retry, Retry::Narrower);
     insta::assert_snapshot!(refusal.message, @"billing-bot may not update secrets db in n (reads_secrets): the body holds a value that hoop masked (at /data/a), which would replace the real one");
+}
+
+/// Everything is permitted; of widgets in `shop` a field is masked.
+fn masking() -> Decider {
+    let text = "[[resource]]\nname = \"prod\"\nprotocol = \"kubernetes\"\nhosts = [\"api\"]\n\
+        login = { token = { file = \"/run/token\" } }\n\
+        [[mask]]\nresource = \"prod\"\ncolumns = [\"shop.widgets.spec\"]\nhow = \"redact\"\n";
+    let bundle = Bundle::from_text(Path::new("hoop.toml"), text);
+    let mut config = Config::from_bundle(&bundle).unwrap();
+    let all = r#"@id("all") permit (principal, action, resource);
+        @id("unknown") permit (principal, action == Action::"k8s:unknown", resource);"#;
+    config.policy.files = vec![PolicyFile {
+        name: "p.cedar".into(),
+        text: all.into(),
+    }];
+    Decider::new(&config).unwrap()
+}
+
+#[test]
+fn a_json_patch_moves_and_tests_nothing_that_is_masked() {
+    let decider = masking();
+    let refusal = |path: &str, body: &str| {
+        let line = format!("PATCH {path}");
+        let request = asked(&line, Some("application/json-patch+json"), body.as_bytes());
+        decider.explain_kubernetes(&on_cluster(), &request).refusal
+    };
+    let secret = "/api/v1/namespaces/n/secrets/db";
+    let widget = "/apis/example.com/v1/namespaces/shop/widgets/w";
+    for body in [
+        r#"[{"op":"copy","from":"/data/a","path":"/metadata/labels/a"}]"#,
+        r#"[{"op":"add","path":"/x","value":1},{"op":"move","from":"/data/a","path":"/type"}]"#,
+        r#"[{"op":"test","path":"/data/a","value":"Yg=="}]"#,
+        r#"[{"op":"test","path":"/metadata/annotations/a","value":"b"}]"#,
+        r#"[{"op":"add","op":"copy","from":"/data/a","path":"/type"}]"#,
+    ] {
+        for path in [secret, widget, &format!("{widget}/status")] {
+            let refusal = refusal(path, body).unwrap();
+            assert_eq!(refusal.code, Code::MaskedRead, "{path} {body}");
+            assert_eq!(refusal.retry, Retry::Narrower);
+        }
+        // Nothing of these is masked.
+        for path in [
+            "/apis/example.com/v1/namespaces/other/widgets/w",
+            "/api/v1/namespaces/shop/configmaps/c",
+        ] {
+            assert_eq!(refusal(path, body), None, "{path} {body}");
+        }
+    }
+    for body in [
+        r#"[{"op":"test","path":"/metadata/resourceVersion","value":"5"},{"op":"replace","path":"/data/a","value":"Yg=="}]"#,
+        r#"[{"op":"remove","path":"/data/a"}]"#,
+    ] {
+        assert_eq!(refusal(secret, body), None, "{body}");
+        assert_eq!(refusal(widget, body), None, "{body}");
+    }
+    let moves = refusal(
+        secret,
+        r#"[{"op":"copy","from":"/data/a","path":"/metadata/labels/a"}]"#,
+    );
+    insta::assert_snapshot!(moves.unwrap().message, @"billing-bot may not patch secrets db in n (reads_secrets): its JSON patch copies or moves /data/a, and values of that object are masked: elsewhere they would not be");
+}
+
+#[test]
+fn only_what_is_stored_can_be_dry() {
+    let decider = decider(&[], &[], &[]);
+    let dry = |line: &str, body: &str| {
+        let kind = (!body.is_empty()).then_some("application/json");
+        decider
+            .kubernetes_facts_of(&asked(line, kind, body.as_bytes()))
+            .dry_run
+    };
+    for line in [
+        "POST /api/v1/namespaces/n/pods?dryRun=All",
+        "PUT /api/v1/namespaces/n/pods/p?dryRun=All",
+        "PATCH /api/v1/namespaces/n/pods/p?dryRun=All",
+        "DELETE /api/v1/namespaces/n/pods/p?dryRun=All",
+        "DELETE /api/v1/namespaces/n/pods?dryRun=All",
+    ] {
+        assert!(dry(line, ""), "{line}");
+    }
+    for line in [
+        "POST /api/v1/namespaces/n/pods/p/exec?command=id&dryRun=All",
+        "POST /api/v1/namespaces/n/pods/p/attach?dryRun=All",
+        "POST /api/v1/namespaces/n/pods/p/portforward?dryRun=All",
+        "POST /api/v1/namespaces/n/pods/p/proxy/x?dryRun=All",
+        "DELETE /api/v1/namespaces/n/services/s/proxy/x?dryRun=All",
+        "POST /api/v1/namespaces/n/serviceaccounts/a/token?dryRun=All",
+        "POST /api/v1/namespaces/n/pods",
+    ] {
+        assert!(!dry(line, ""), "{line}");
+    }
 }
 
 #[test]

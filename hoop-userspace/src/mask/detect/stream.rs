@@ -159,6 +159,11 @@ impl Stream {
         self.text.len() - self.sent
     }
 
+    /// Whether what waits ends with its line.
+    pub fn ends_line(&self) -> bool {
+        self.held() > 0 && self.text.last() == Some(&b'\n')
+    }
+
     fn all(&mut self, length: usize, out: &mut Vec<u8>, replace: &mut impl Replace) {
         let mut length = length;
         while length > 0 {

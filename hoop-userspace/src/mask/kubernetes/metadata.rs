@@ -7,18 +7,50 @@ use super::object::{Following, Work, Zone};
 use crate::config::How;
 use crate::wire::kubernetes::json;
 
+/// Annotations that name things, and are shown where no value is known that others may hold.
+const NAMING: [&str; 13] = [
+    "cert-manager.io/certificate-name",
+    "cert-manager.io/issuer-group",
+    "cert-manager.io/issuer-kind",
+    "cert-manager.io/issuer-name",
+    "deployment.kubernetes.io/revision",
+    "helm.sh/hook",
+    "helm.sh/hook-delete-policy",
+    "helm.sh/hook-weight",
+    "helm.sh/resource-policy",
+    "kubernetes.io/service-account.name",
+    "kubernetes.io/service-account.uid",
+    "meta.helm.sh/release-name",
+    "meta.helm.sh/release-namespace",
+];
+
+/// What metadata belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Around {
+    Other,
+    Secret,
+    /// A Secret without its values, as where only metadata is asked for: which of them stand in
+    /// annotations nobody can tell.
+    Bare,
+}
+
 impl Work<'_> {
     pub(super) fn metadata(
         &mut self,
         metadata: &mut Map<String, Value>,
-        secret: bool,
+        around: Around,
         ruled: bool,
     ) {
+        let secret = around != Around::Other;
+        let ruled = ruled || around == Around::Bare;
         for (name, value) in metadata.iter_mut() {
             match (name.as_str(), value) {
                 ("annotations", Value::Object(annotations)) => {
                     for (key, value) in annotations.iter_mut() {
-                        self.annotation(key, value, secret);
+                        match around == Around::Bare && !NAMING.contains(&key.as_str()) {
+                            true => self.whole(value, &How::Redact, Zone::Free),
+                            false => self.annotation(key, value, secret),
+                        }
                     }
                 }
                 ("managedFields", Value::Array(entries)) => {

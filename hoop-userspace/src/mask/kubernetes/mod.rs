@@ -11,6 +11,7 @@ mod list;
 mod marker;
 mod metadata;
 mod object;
+mod status;
 mod table;
 #[cfg(test)]
 mod tests;

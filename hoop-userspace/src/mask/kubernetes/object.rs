@@ -4,7 +4,9 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Map, Value};
 
+use super::known::LOOKED_FOR;
 use super::marker::ANNOTATION;
+use super::metadata::Around;
 use super::{KubernetesMasks, Place, text};
 use crate::config::How;
 use crate::mask::path::{Child, JsonPath, Reached};
@@ -55,13 +57,16 @@ pub(super) struct Work<'m> {
     pub masks: &'m KubernetesMasks,
     place: Place<'m>,
     pub values: u64,
-    /// Values of the object at hand that were masked, to be looked for in its other texts.
+    /// Values of the object at hand that were masked, to be looked for in its other texts: their
+    /// first [`LOOKED_FOR`] bytes.
     pub known: Vec<Vec<u8>>,
     /// Something was masked that could not hold a marker.
     unmarked: bool,
     depth: usize,
     /// The object at hand is a text within another, which has the same values.
     pub within_text: bool,
+    /// Of the object around it, empty where there is none.
+    around: String,
 }
 
 /// What the rules say of an object's field, and how far their paths lead.
@@ -110,6 +115,7 @@ impl<'m> Work<'m> {
             unmarked: false,
             depth: 0,
             within_text: false,
+            around: String::new(),
         }
     }
 
@@ -149,6 +155,11 @@ impl<'m> Work<'m> {
                     (_, other) => self.loose(other),
                 }
             }
+            self.depth -= 1;
+            return;
+        }
+        if self.is_failure(object, &kind) {
+            self.failure(object);
             self.depth -= 1;
             return;
         }
@@ -193,16 +204,19 @@ impl<'m> Work<'m> {
 
     /// An object that is no list.
     fn single(&mut self, object: &mut Map<String, Value>, kind: &str) {
-        let around = std::mem::take(&mut self.known);
+        let known = std::mem::take(&mut self.known);
         let unmarked = std::mem::take(&mut self.unmarked);
         let within_text = std::mem::take(&mut self.within_text);
         let secret = self.is_secret(kind);
         let shown = self.masks.shows(text(object.get("type")));
+        let bare = !object.contains_key("data") && !object.contains_key("stringData");
         let namespace = object.get("metadata").and_then(|m| m.get("namespace"));
-        let namespace = match text(namespace) {
-            "" => self.place.namespace.to_owned(),
-            named => named.to_owned(),
+        let namespace = match (text(namespace), &*self.around) {
+            ("", "") => self.place.namespace.to_owned(),
+            ("", around) => around.to_owned(),
+            (named, _) => named.to_owned(),
         };
+        let around = std::mem::replace(&mut self.around, namespace.clone());
         let free = !built_in(text(object.get("apiVersion")), self.place.group);
         for (field, value) in object.iter_mut() {
             if field == "apiVersion" || field == "kind" {
@@ -238,9 +252,15 @@ impl<'m> Work<'m> {
             }
         }
         if let Some(Value::Object(metadata)) = object.get_mut("metadata") {
-            let paths = !self.rules_of(&namespace, kind).is_empty();
-            self.metadata(metadata, secret && !shown, paths);
+            let ruled = !self.rules_of(&namespace, kind).is_empty();
+            let around = match (secret && !shown, bare) {
+                (false, _) => Around::Other,
+                (true, false) => Around::Secret,
+                (true, true) => Around::Bare,
+            };
+            self.metadata(metadata, around, ruled);
         }
+        self.around = around;
         self.look_for_known(object);
         if self.unmarked {
             let mut value = Value::Object(std::mem::take(object));
@@ -250,14 +270,14 @@ impl<'m> Work<'m> {
             }
         }
         self.unmarked = unmarked;
-        let inner = std::mem::replace(&mut self.known, around);
+        let inner = std::mem::replace(&mut self.known, known);
         if within_text {
             let room = MAX_KNOWN.saturating_sub(self.known.len());
             self.known.extend(inner.into_iter().take(room));
         }
     }
 
-    fn is_secret(&self, kind: &str) -> bool {
+    pub(super) fn is_secret(&self, kind: &str) -> bool {
         kind == "Secret" || self.place.resource == "secrets" && self.place.group.is_empty()
     }
 
@@ -342,7 +362,8 @@ impl<'m> Work<'m> {
     fn remember(&mut self, value: &[u8]) {
         let value = value.trim_ascii();
         if value.len() >= TELLING && self.known.len() < MAX_KNOWN {
-            self.known.push(value.to_vec());
+            let looked_for = value.get(..LOOKED_FOR).unwrap_or(value);
+            self.known.push(looked_for.to_vec());
         }
     }
 

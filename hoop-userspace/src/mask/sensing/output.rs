@@ -2,7 +2,8 @@
 //!
 //! A value may end in the next packet, so the end of what was printed waits: until more comes, until
 //! something other than output comes, or until the loop lets it go (at most 20 ms later, so that a
-//! prompt is there at once). Content of files keeps its lengths: their frames say how long they are.
+//! prompt is there at once). A whole line on one of standard output and standard error goes before
+//! what follows on the other. Content of files keeps its lengths: their frames say how long they are.
 
 use std::sync::Arc;
 
@@ -20,6 +21,8 @@ use crate::wire::ssh::sftp;
 pub(in crate::mask) struct Outputs {
     out: Lane,
     error: Lane,
+    /// What waits on standard error came before what waits on standard output.
+    error_first: bool,
     /// What was let go of when the rules changed, and how many values were replaced in it.
     ready: Vec<u8>,
     values: u64,
@@ -57,13 +60,16 @@ impl Outputs {
         while let Ok(Some(message)) = Message::take(&mut wire) {
             match message {
                 Message::Output(text) => {
+                    values += self.error.give_way(detection, true, &mut out);
                     values += self.out.push(detection, kind, &text, false, &mut out);
                 }
                 Message::ErrorOutput(text) => {
+                    values += self.out.give_way(detection, false, &mut out);
                     values += self.error.push(detection, kind, &text, true, &mut out);
                 }
                 other => put(&other, &mut out),
             }
+            self.keep_order();
         }
         Sensed::Other(out, values)
     }
@@ -73,9 +79,21 @@ impl Outputs {
     pub fn let_go(&mut self, detection: Option<&Detection>, finish: bool) -> (Vec<u8>, u64) {
         let mut out = std::mem::take(&mut self.ready);
         let mut values = std::mem::take(&mut self.values);
+        if self.error_first {
+            values += self.error.flush(detection, finish, true, &mut out);
+        }
         values += self.out.flush(detection, finish, false, &mut out);
         values += self.error.flush(detection, finish, true, &mut out);
+        self.keep_order();
         (out, values)
+    }
+
+    fn keep_order(&mut self) {
+        match (self.out.held(), self.error.held()) {
+            (_, 0) => self.error_first = false,
+            (0, _) => self.error_first = true,
+            _ => {}
+        }
     }
 
     /// Other detectors hold from now on: what waits was found by those before.
@@ -95,6 +113,15 @@ impl Outputs {
 impl Lane {
     fn held(&self) -> usize {
         self.0.as_ref().map_or(0, |lane| lane.0.held())
+    }
+
+    /// Lets a whole line go, since something follows on the other lane: a client may leave once it
+    /// has there what it wants (`kubectl cp`, an archive), and would never see what was said before.
+    fn give_way(&mut self, detection: &Detection, error: bool, out: &mut Vec<u8>) -> u64 {
+        match &self.0 {
+            Some(lane) if lane.0.ends_line() => self.flush(Some(detection), false, error, out),
+            _ => 0,
+        }
     }
 
     fn push(
@@ -328,6 +355,82 @@ mod tests {
         let (rest, found) = outputs.let_go(Some(&detection), true);
         all.extend(rest);
         (printed(&all).0, values + found)
+    }
+
+    /// Messages in the order in which they leave, pieces of one stream put together.
+    fn order(sensed: &[u8]) -> Vec<String> {
+        let mut order: Vec<String> = Vec::new();
+        let mut wire = Bytes::copy_from_slice(sensed);
+        while let Some(message) = Message::take(&mut wire).unwrap() {
+            let (name, text) = match &message {
+                Message::Output(text) => ("out ", text),
+                Message::ErrorOutput(text) => ("err ", text),
+                other => panic!("{other:?}"),
+            };
+            let text = String::from_utf8_lossy(text);
+            match order.last_mut().filter(|last| last.starts_with(name)) {
+                Some(last) => last.push_str(&text),
+                None => order.push(format!("{name}{text}")),
+            }
+        }
+        order
+    }
+
+    #[test]
+    fn a_line_goes_before_what_follows_on_the_other_stream() {
+        for kind in [Printed::Text, Printed::Framed] {
+            let (detection, mut outputs) = (detection(), Outputs::default());
+            let mut sense = |message: Message| {
+                let wire = message.to_bytes();
+                match outputs.sense(&detection, &part(kind), kind, wire) {
+                    Sensed::Other(out, _) => order(&out),
+                    Sensed::Same => panic!("output passed unseen"),
+                }
+            };
+            let line = format!("to ann@example.com: {CARD}\n");
+            assert!(sense(Message::ErrorOutput(line.into())).is_empty());
+            // The client may go as soon as it has the archive: the line must be there by then.
+            let archive = "x".repeat(10240);
+            let seen = sense(Message::Output(archive.into()));
+            assert!(
+                seen[0].starts_with("err to ") && seen[0].ends_with('\n'),
+                "{seen:?}"
+            );
+            assert!(!seen[0].contains("1111") && !seen[0].contains("ann@"));
+            assert!(seen[1].starts_with("out xxx"), "{seen:?}");
+            // Part of a line waits: it may be part of a value.
+            assert!(sense(Message::ErrorOutput("4111 1111 ".into())).is_empty());
+            assert!(sense(Message::Output("x\n".into())).is_empty());
+            let seen = sense(Message::ErrorOutput("1111 1111\n".into()));
+            assert_eq!(seen.len(), 1, "{seen:?}");
+            assert!(seen[0].starts_with("out ") && seen[0].ends_with("x\n"));
+            let (rest, values) = outputs.let_go(Some(&detection), true);
+            assert_eq!((order(&rest).len(), values), (1, 1));
+        }
+    }
+
+    #[test]
+    fn what_waits_is_let_go_in_the_order_in_which_it_came() {
+        let (detection, mut outputs) = (detection(), Outputs::default());
+        let kind = Printed::Text;
+        let came = [
+            (
+                Message::ErrorOutput("first ".into()),
+                vec!["err first ", "out second"],
+            ),
+            (
+                Message::Output("second".into()),
+                vec!["out second", "err first "],
+            ),
+        ];
+        for turn in 0..2 {
+            for at in [turn, 1 - turn] {
+                let wire = came[at].0.to_bytes();
+                outputs.sense(&detection, &part(kind), kind, wire);
+            }
+            let (out, _) = outputs.let_go(Some(&detection), false);
+            assert_eq!(order(&out), came[turn].1);
+        }
     }
 
     #[test]

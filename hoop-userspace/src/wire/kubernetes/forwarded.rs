@@ -7,13 +7,15 @@
 
 use bytes::{Bytes, BytesMut};
 
-use crate::wire::tls;
+use crate::wire::tls::{self, HelloError};
 
-/// A protocol that resources govern.
+/// A protocol that resources govern, or one that nobody can tell from them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spoken {
     Postgres,
     Ssh,
+    /// What it is for is in a ClientHello that cannot be read: it may be any of them.
+    UnreadableTls,
 }
 
 impl Spoken {
@@ -21,6 +23,7 @@ impl Spoken {
         match self {
             Self::Postgres => "PostgreSQL",
             Self::Ssh => "SSH",
+            Self::UnreadableTls => "TLS that cannot be read",
         }
     }
 }
@@ -106,7 +109,9 @@ fn hello(bytes: &[u8]) -> Guess {
         Ok(Some(hello)) if hello.protocols.iter().any(|p| p == b"postgresql") => {
             Guess::Is(Spoken::Postgres)
         }
-        Ok(Some(_)) | Err(_) => Guess::Other,
+        Ok(Some(_)) | Err(HelloError::NotTls) => Guess::Other,
+        // A server may take more than this reader does.
+        Err(_) => Guess::Is(Spoken::UnreadableTls),
     }
 }
 
@@ -162,6 +167,22 @@ mod tests {
             Beginning::default().take(b"SS", true),
             Told::Other(Bytes::from_static(b"SS"))
         );
+    }
+
+    #[test]
+    fn tls_that_cannot_be_read_is_refused() {
+        for bytes in [
+            // An empty record, a record above 16 KiB, and a handshake that is no ClientHello.
+            &b"\x16\x03\x01\0\0"[..],
+            b"\x16\x03\x01\xff\xff",
+            b"\x16\x03\x01\0\x04\x02\0\0\0",
+            // A ClientHello of a megabyte, and one without anything in it.
+            b"\x16\x03\x01\0\x04\x01\x10\0\0",
+            b"\x16\x03\x01\0\x04\x01\0\0\0",
+        ] {
+            let told = Told::Governed(Spoken::UnreadableTls);
+            assert_eq!(whole(bytes), told, "{bytes:?}");
+        }
     }
 
     proptest! {

@@ -2,6 +2,7 @@
 
 mod change;
 mod detected;
+mod errors;
 
 use std::sync::{Arc, LazyLock};
 

@@ -26,15 +26,21 @@ fn peer(other: Other, protocol: Streaming) -> Peer {
     Peer::new(other, protocol, &Purpose::Command(WANTED), || [1, 2, 3, 4])
 }
 
-/// A server whose command gives back what is typed, and ends with status 3.
+/// A server whose command gives back what is typed, and ends with status 3; but `tar`, which says
+/// something, sends what it was asked for, and takes its time to end.
 pub(super) fn serve(mut request: HttpRequest<Incoming>) -> Response<Content> {
+    let archives = request.uri().query().unwrap().contains("command=tar");
     let upgrade = Upgrade::read(request.headers(), Operation::Command);
     let upgrade = upgrade.unwrap().expect("streams are asked for");
     let chosen = upgrade.offered()[0];
     let upgraded = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         let io = TokioIo::new(upgraded.await.unwrap());
-        command(io, peer(Other::Client, chosen)).await;
+        let peer = peer(Other::Client, chosen);
+        match archives {
+            true => archive(io, peer, chosen).await,
+            false => command(io, peer).await,
+        }
     });
     let mut response = Response::new(full(""));
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -75,6 +81,33 @@ async fn command(mut io: TokioIo<Upgraded>, mut peer: Peer) {
             return;
         }
     }
+}
+
+const REMARK: &str = "tar: Removing leading `/' from member names\n";
+
+async fn archive(mut io: TokioIo<Upgraded>, mut peer: Peer, protocol: Streaming) {
+    let (mut input, mut out) = (bytes::BytesMut::new(), bytes::BytesMut::new());
+    let mut opened = WANTED.streams(protocol);
+    while !opened.is_empty() {
+        while let Some(event) = peer.next(&mut input, &mut out).unwrap() {
+            if let Told::Opened(stream) = event {
+                peer.accept(stream, &mut out).unwrap();
+                opened.retain(|known| *known != stream);
+            }
+        }
+        io.write_all_buf(&mut out).await.unwrap();
+        if !opened.is_empty() {
+            assert!(io.read_buf(&mut input).await.unwrap() > 0);
+        }
+    }
+    let remark = Message::new(Stream::Stderr, REMARK.into());
+    peer.send(&remark, &mut out).unwrap();
+    io.write_all_buf(&mut out).await.unwrap();
+    // As large as tar's smallest, which is more than is held back at once.
+    let archive = Message::new(Stream::Stdout, vec![0; 10240].into());
+    peer.send(&archive, &mut out).unwrap();
+    io.write_all_buf(&mut out).await.unwrap();
+    while io.read_buf(&mut input).await.unwrap_or(0) > 0 {}
 }
 
 /// What a client sees: standard output, and how the command ended.
@@ -155,6 +188,47 @@ async fn a_command_runs_over_websocket_and_over_spdy() {
         assert_eq!(printed, "what is typed\n", "{protocol:?}");
         let outcome = status::outcome(protocol, ended.as_bytes()).unwrap();
         assert_eq!(outcome, status::Outcome::Exit(3), "{protocol:?}");
+    }
+}
+
+/// `kubectl cp` leaves once it has the archive: what was said before must have come before.
+#[tokio::test]
+async fn what_was_said_before_an_archive_comes_before_it() {
+    let websocket = over_websocket("v5.channel.k8s.io");
+    let spdy = over_spdy("v4.channel.k8s.io");
+    for (offer, protocol) in [
+        (&websocket[..], Streaming::V5),
+        (&spdy[..], Streaming::SpdyV4),
+    ] {
+        let mut hoop = Hoop::new(EVERYTHING);
+        let target = "/api/v1/namespaces/shop/pods/web/exec\
+                      ?command=tar&command=cf&stdin=1&stdout=1&stderr=1";
+        let mut sender = hoop.http1().await;
+        let asked = request("POST", target, offer, "");
+        let mut response = sender.send_request(asked).await.unwrap();
+        assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
+        let mut io = TokioIo::new(hyper::upgrade::on(&mut response).await.unwrap());
+        let mut peer = peer(Other::Server, protocol);
+        let (mut input, mut out) = (bytes::BytesMut::new(), bytes::BytesMut::new());
+        for stream in WANTED.streams(protocol) {
+            peer.open(stream, &mut out).unwrap();
+        }
+        let (mut said, mut archive) = (Vec::new(), 0);
+        while archive == 0 {
+            io.write_all_buf(&mut out).await.unwrap();
+            let read = tokio::time::timeout(Duration::from_secs(20), io.read_buf(&mut input));
+            assert!(read.await.expect("hangs").unwrap() > 0);
+            while let Some(event) = peer.next(&mut input, &mut out).unwrap() {
+                if let Told::Message(message) = event {
+                    match message.stream {
+                        Stream::Stderr if archive == 0 => said.extend_from_slice(&message.bytes),
+                        Stream::Stdout => archive += message.bytes.len(),
+                        _ => {}
+                    }
+                }
+            }
+        }
+        assert_eq!(String::from_utf8_lossy(&said), REMARK, "{protocol:?}");
     }
 }
 

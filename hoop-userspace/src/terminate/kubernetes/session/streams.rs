@@ -329,6 +329,11 @@ impl Streams {
                 }
             }
             Stream::Stderr => {
+                // What is said there has no frames, whatever the program.
+                let printed = match printed {
+                    Printed::Framed => Printed::Text,
+                    other => other,
+                };
                 told.pieces(&bytes, Message::ErrorOutput, printed);
                 if end {
                     told.put(&Message::ErrorOutputEnd, PartKind::Control);

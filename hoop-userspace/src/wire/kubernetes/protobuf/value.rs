@@ -8,6 +8,9 @@ use super::reader::{Field, Malformed, Reader, Wire};
 use super::schema::{Kinds, Known, Label, Type};
 use super::{Envelope, MAX_DEPTH, MAX_VALUES, is_enveloped};
 
+/// Fields of 32 bits that decisions depend on. Of all others of them, 64 bits are shown.
+const SHORT: [&str; 2] = ["hostPort", "replicas"];
+
 /// An object, read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decoded {
@@ -120,7 +123,14 @@ impl<'k> Reading<'k> {
             Type::Text => Value::String(text(bytes_of(field)?)?.to_owned()),
             Type::Bytes => Value::String(BASE64_STANDARD.encode(bytes_of(field)?)),
             Type::Bool => Value::Bool(number_of(field)? != 0),
-            Type::Integer => Value::Number(number_of(field)?.cast_signed().into()),
+            Type::Integer => {
+                let number = number_of(field)?;
+                let number = match SHORT.contains(&known.name) {
+                    true => short(number).into(),
+                    false => number.cast_signed(),
+                };
+                Value::Number(number.into())
+            }
             Type::Double => match field.value {
                 Wire::Fixed64(bits) => {
                     Number::from_f64(f64::from_bits(bits)).map_or(Value::Null, Value::Number)
@@ -221,6 +231,12 @@ fn number_of(field: &Field<'_>) -> Result<u64, Malformed> {
     }
 }
 
+/// An `int32` as Go's decoder has it: what is above its 32 bits is dropped.
+fn short(number: u64) -> i32 {
+    let low = u32::try_from(number & u64::from(u32::MAX));
+    low.unwrap_or_default().cast_signed()
+}
+
 pub(super) fn text(bytes: &[u8]) -> Result<&str, Malformed> {
     std::str::from_utf8(bytes).map_err(|_| Malformed::Utf8)
 }
@@ -275,7 +291,7 @@ fn int_or_string(message: &[u8]) -> Result<Value, Malformed> {
     Ok(match kind {
         0 => {
             let number = only(message, 2)?.map_or(Ok(0), |f| number_of(&f))?;
-            Value::Number(number.cast_signed().into())
+            Value::Number(short(number).into())
         }
         _ => {
             let written = only(message, 3)?.map_or(Ok(""), |f| text(bytes_of(&f)?))?;
