@@ -12,6 +12,7 @@ pub mod console;
 #[cfg(test)]
 mod golden_tests;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::SystemTime;
 
@@ -21,7 +22,6 @@ use zeroize::Zeroizing;
 use crate::ask::{Heard, ToDesk};
 use crate::attribute::Process;
 use crate::config::{Kind, Mode};
-use crate::identify::events::Report;
 use crate::identify::{Counts, Suspension, Suspensions};
 use crate::ids::{AgentName, IssuerName, ResourceName, SessionId};
 
@@ -118,7 +118,10 @@ pub enum FromWorker {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reported {
     pub issuer: IssuerName,
-    pub report: Report,
+    /// Subjects and clients that may go on no more.
+    pub revoked: BTreeSet<String>,
+    /// Whose claims changed.
+    pub changed: BTreeSet<String>,
 }
 
 /// PostgreSQL's CancelRequest, as an agent's client sent it.

@@ -235,13 +235,16 @@ fn reported(shared: &Shared, issuer: &IssuerName, report: Report) {
         report.changed.len()
     );
     note(shared, "event", detail);
-    let issuer = issuer.clone();
+    let Report { revoked, changed } = report;
+    let reported = Reported {
+        issuer: issuer.clone(),
+        revoked,
+        changed,
+    };
     let tell = shared.tell.clone();
     tokio::spawn(async move {
         // Where the keeper is gone, so is whoever retires.
-        let _ = tell
-            .send(FromWorker::Reported(Reported { issuer, report }))
-            .await;
+        let _ = tell.send(FromWorker::Reported(reported)).await;
     });
 }
 

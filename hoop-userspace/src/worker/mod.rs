@@ -35,6 +35,7 @@ use crate::handover::{
     Channel, ChannelError, Delivery, FromWorker, Handover, LiveSession, Reported, Side, ToWorker,
 };
 use crate::identify::Suspensions;
+use crate::identify::events::Report;
 use crate::ids::SessionId;
 use crate::terminate::End;
 
@@ -236,9 +237,14 @@ impl Worker<'_> {
                     tracing::debug!(found, agent = %cancel.agent, "cancel request of another worker");
                 }
             }
-            ToWorker::Reported(Reported { issuer, report }) => {
+            ToWorker::Reported(reported) => {
                 if let Some(shared) = &self.shared {
-                    console::act(shared, &issuer, &report);
+                    let Reported {
+                        issuer,
+                        revoked,
+                        changed,
+                    } = reported;
+                    console::act(shared, &issuer, &Report { revoked, changed });
                 }
             }
             ToWorker::Drain { .. } => {}

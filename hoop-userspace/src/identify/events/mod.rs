@@ -11,7 +11,6 @@ mod tests;
 
 use std::collections::BTreeSet;
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use hook::{HookSecret, read as read_hook};
@@ -24,8 +23,7 @@ const MAX_NAMES: usize = 64;
 const MAX_DEPTH: usize = 4;
 
 /// What a report means.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// Subjects and clients that may go on no more.
     pub revoked: BTreeSet<String>,
