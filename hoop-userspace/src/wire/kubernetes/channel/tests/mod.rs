@@ -323,11 +323,10 @@ proptest! {
             let (events, why) = feed(&mut peer, &wire, chunk, &mut out);
             (joined(events), why, out)
         };
-        let (mut one, mut other) = (read(chunk), read(usize::MAX));
-        // What came of a message before it turned out to be none may differ.
-        if one.1.is_some() && one.1 == other.1 {
-            one.0.clear();
-            other.0.clear();
+        let (one, other) = (read(chunk), read(usize::MAX));
+        // Bytes that are refused may be so for another of their mistakes, and what came before it differ.
+        if one.1.is_some() && other.1.is_some() {
+            return Ok(());
         }
         prop_assert_eq!(one, other);
     }
