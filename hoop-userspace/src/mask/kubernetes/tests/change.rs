@@ -216,7 +216,7 @@ fn why_the_server_would_not_take_it_is_told_without_what_is_masked() {
     assert_eq!(change.kind(), ChangeKind::Refused);
     assert_eq!(
         change.note(),
-        "The API server would not take it: data.pin: Invalid value: \"***\": too odd"
+        "The API server would not take it: (withheld by hoop: it may quote masked values)"
     );
     let change = refused(SECRET, &secret(VALUE), &format!("{VALUE} is no good"));
     assert_eq!(change.note(), "The API server would not take it: Invalid");
