@@ -243,12 +243,11 @@ fn copy_answer(ctx: &SkBuffContext, packet: &Packet) {
         return;
     };
     let answer = entry.as_mut_ptr();
-    // The verifier needs to see the bound on the register itself, hence the mask.
-    let length = core::hint::black_box(if length >= ANSWER_BYTES as u32 {
-        ANSWER_BYTES as u32 - 1
-    } else {
-        length
-    }) & (ANSWER_BYTES as u32 - 1);
+    // The verifier needs to see both bounds on the register itself. That of Linux 6.1 learns nothing
+    // from a comparison with zero, hence the mask below and the one that is added behind it.
+    let most = ANSWER_BYTES as u32;
+    let length = if length > most { most } else { length };
+    let length = (core::hint::black_box(length - 1) & (most - 1)) + 1;
     // SAFETY: the entry is of this size and all its fields are written or zeroed; what is behind
     // `length` may be an older entry's, and the daemon does not read it.
     unsafe {
@@ -256,7 +255,7 @@ fn copy_answer(ctx: &SkBuffContext, packet: &Packet) {
         (*answer).resolver = packet.source;
         (*answer).reserved = 0;
         let to = (&raw mut (*answer).message).cast();
-        let copied = length != 0 && bpf_skb_load_bytes(ctx.as_ptr(), offset, to, length) == 0;
+        let copied = bpf_skb_load_bytes(ctx.as_ptr(), offset, to, length) == 0;
         (*answer).length = if copied { length } else { 0 };
     }
     entry.submit(0);
