@@ -4,6 +4,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use hoop_tests::certificates::Authority;
@@ -19,20 +20,33 @@ const AGENT: &str = "agents.slice/billing-bot.service";
 /// Characters that mean something in patterns and in TOML.
 const ODD: &str = "agents.slice/we\"ird*'#=[x].service";
 
+/// Whoever watches the whole host sees the other tests of this file as well: one at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// A server and agents' cgroups, and neither daemon nor configuration.
 struct Bare {
     postgres: Postgres,
     place: Place,
+    // Last, so that the place has gone before the next test begins.
+    _alone: MutexGuard<'static, ()>,
 }
 
 impl Bare {
     fn start() -> Self {
+        let alone = alone();
         let place = Place::make().unwrap();
         let authority = Authority::make(&place.path("servers")).unwrap();
         let postgres = Postgres::start(&place, &authority.sign(HOST).unwrap()).unwrap();
         place.make_cgroup(AGENT).unwrap();
         place.make_cgroup(ODD).unwrap();
-        Self { postgres, place }
+        Self {
+            postgres,
+            place,
+            _alone: alone,
+        }
     }
 
     fn destination(&self) -> String {
@@ -139,20 +153,19 @@ fn short_connections_are_all_counted_with_cgroup_executable_and_bytes() {
     let ran = watching.interrupt().ok().unwrap();
     let rows = ran.json_lines().unwrap();
     let found = to(&rows, &bare.destination());
-    assert_eq!(found.len(), 1, "{found:#?}\n{}", ran.stderr);
-    let row = found[0];
+    let agents = format!("{}/billing-bot.service", bare.place.slice);
+    let row = found.iter().find(|row| row["cgroup"] == agents);
+    let row = *row.unwrap_or_else(|| panic!("{found:#?}\n{}", ran.stderr));
+    // On a busy machine some may end before anybody has looked whose they are.
+    assert!(found.len() <= 2, "{found:#?}\n{}", ran.stderr);
     // pgbench connects once more, to look at the database.
-    let connections = row["connections"].as_u64().unwrap();
-    assert!((300..=302).contains(&connections), "{row:#}");
+    let connections = sum(&found, "connections");
+    assert!((300..=302).contains(&connections), "{found:#?}");
     assert!(row["inferred"].as_u64().unwrap() < connections, "{row:#}");
     assert_eq!(
         (row["open"].as_u64(), row["unanswered"].as_u64()),
         (Some(0), Some(0)),
         "{row:#}"
-    );
-    assert_eq!(
-        row["cgroup"],
-        format!("{}/billing-bot.service", bare.place.slice)
     );
     assert_eq!(
         row["unit"],
@@ -168,10 +181,7 @@ fn short_connections_are_all_counted_with_cgroup_executable_and_bytes() {
         (&row["protocol"], &row["protocol_by"]),
         (&"postgres".into(), &"server".into())
     );
-    let (sent, received) = (
-        row["sent"].as_u64().unwrap(),
-        row["received"].as_u64().unwrap(),
-    );
+    let (sent, received) = (sum(&found, "sent"), sum(&found, "received"));
     assert!((300 * 5000..300 * 20_000).contains(&received), "{row:#}");
     assert!((300 * 500..300 * 10_000).contains(&sent), "{row:#}");
     assert_eq!(
@@ -258,6 +268,7 @@ fn a_destination_that_is_asked_says_what_it_speaks() {
 
 #[test]
 fn what_the_daemon_saw_makes_a_configuration_too() {
+    let _alone = alone();
     let mut reader = AgentSettings::new(READER);
     reader.mode = "discover";
     let world = World::start(Settings {
