@@ -178,8 +178,9 @@ impl Authority {
         }
         let (path, key) = (self.directory.join(CERTIFICATE_FILE), self.key()?);
         // Another worker, before or after this one, may have made it already.
-        let issued = match read_certificate(&path, &key)? {
-            Some(issued) if issued.destinations.contains(destinations) => issued,
+        // What cannot be read is made anew, as what is not there.
+        let issued = match read_certificate(&path, &key) {
+            Ok(Some(issued)) if issued.destinations.contains(destinations) => issued,
             _ => issue(&path, &key, destinations)?,
         };
         match self.current.write() {
