@@ -178,9 +178,8 @@ impl Authority {
         }
         let (path, key) = (self.directory.join(CERTIFICATE_FILE), self.key()?);
         // Another worker, before or after this one, may have made it already.
-        // What cannot be read is made anew, as what is not there.
-        let issued = match read_certificate(&path, &key) {
-            Ok(Some(issued)) if issued.destinations.contains(destinations) => issued,
+        let issued = match read_certificate(&path, &key)? {
+            Some(issued) if issued.destinations.contains(destinations) => issued,
             _ => issue(&path, &key, destinations)?,
         };
         match self.current.write() {
