@@ -2,13 +2,16 @@
 //! as its own process sees them.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::processes::Process;
 
 const MAX_LIST: usize = 16_384;
+/// As the kernel has it (path_resolution(7)).
+const MAX_LINKS: usize = 40;
 const READ: u32 = 0o4;
 const WRITE: u32 = 0o2;
 const PASS: u32 = 0o1;
@@ -85,31 +88,61 @@ fn behind(path: &str) -> Option<Behind> {
 
 /// Whether this process may connect to the socket at that path, in its own view of the files.
 pub fn reach(process: &Process, path: &Path) -> Reach {
-    let mut seen = process.path("root");
-    let mut parts = path.components().filter_map(|part| match part {
-        std::path::Component::Normal(name) => Some(name),
-        _ => None,
-    });
-    let Some(last) = parts.next_back() else {
-        return Reach::Absent;
-    };
-    for part in parts {
-        seen.push(part);
-        // Links are the host's own (/var/run); the process's root is kept by what they lead to.
-        let Ok(facts) = fs::metadata(&seen) else {
+    reach_below(process, &process.path("root"), path)
+}
+
+/// The kernel would follow an absolute link from our own root, not from the process's: each is followed
+/// here, below `root`.
+fn reach_below(process: &Process, root: &Path, path: &Path) -> Reach {
+    let mut ahead: Vec<OsString> = names(path);
+    let mut behind: Vec<OsString> = Vec::new();
+    let mut links = 0;
+    while let Some(name) = ahead.pop() {
+        if name == ".." {
+            behind.pop();
+            continue;
+        }
+        let seen = root.join(behind.iter().collect::<PathBuf>()).join(&name);
+        let Ok(facts) = fs::symlink_metadata(&seen) else {
             return Reach::Absent;
         };
-        if !may(process, facts.uid(), facts.gid(), facts.mode(), PASS) {
+        if facts.is_symlink() {
+            links += 1;
+            let Some(to) = fs::read_link(&seen).ok().filter(|_| links <= MAX_LINKS) else {
+                return Reach::Absent;
+            };
+            if to.is_absolute() {
+                behind.clear();
+            }
+            ahead.extend(names(&to));
+            continue;
+        }
+        let last = ahead.is_empty();
+        if last && !facts.file_type().is_socket() {
+            return Reach::Absent;
+        }
+        let want = if last { WRITE } else { PASS };
+        if !may(process, facts.uid(), facts.gid(), facts.mode(), want) {
             return Reach::Closed;
         }
+        if last {
+            return Reach::Open;
+        }
+        behind.push(name);
     }
-    seen.push(last);
-    match fs::symlink_metadata(&seen) {
-        Ok(facts) if !facts.file_type().is_socket() => Reach::Absent,
-        Ok(facts) if may(process, facts.uid(), facts.gid(), facts.mode(), WRITE) => Reach::Open,
-        Ok(_) => Reach::Closed,
-        Err(_) => Reach::Absent,
-    }
+    Reach::Absent
+}
+
+/// The names of a path, the first one at the end.
+fn names(path: &Path) -> Vec<OsString> {
+    let named = path.components().filter_map(|part| match part {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some("..".into()),
+        _ => None,
+    });
+    let mut names: Vec<_> = named.collect();
+    names.reverse();
+    names
 }
 
 /// What the kernel's check of modes says (path_resolution(7)); root's own way round it included.
@@ -199,5 +232,28 @@ mod tests {
         set(&path, 0o700);
         assert_eq!(reach(&agent, &path), Reach::Closed);
         assert_eq!(reach(&agent, &inner.join("none")), Reach::Absent);
+    }
+
+    #[test]
+    fn an_absolute_link_stays_below_the_processs_root() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let root = tempfile::tempdir().unwrap();
+        let hidden = root.path().join("run/hidden");
+        fs::create_dir_all(&hidden).unwrap();
+        fs::create_dir(root.path().join("var")).unwrap();
+        symlink("/run", root.path().join("var/run")).unwrap();
+        symlink("loop", root.path().join("run/loop")).unwrap();
+        let _listener = std::os::unix::net::UnixListener::bind(hidden.join("s")).unwrap();
+        let set = |path: &Path, mode| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        set(&hidden.join("s"), 0o777);
+        let agent = process();
+        let of = |path: &str| reach_below(&agent, root.path(), Path::new(path));
+        assert_eq!(of("/var/run/hidden/s"), Reach::Open);
+        assert_eq!(of("/var/run/../run/hidden/s"), Reach::Open);
+        set(&hidden, 0o000);
+        assert_eq!(of("/var/run/hidden/s"), Reach::Closed);
+        assert_eq!(of("/run/loop/s"), Reach::Absent);
     }
 }
