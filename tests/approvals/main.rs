@@ -8,9 +8,9 @@ use std::fs::File;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use hoop_tests::{AgentSettings, Client, PATIENCE, Place, Ran, Settings, WRITER, Who, World};
+use hoop_tests::{AgentSettings, Client, PATIENCE, Place, Ran, Settings, WRITER, Who, World, wait};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -109,17 +109,6 @@ fn start(more: &str) -> World {
 fn shared() -> &'static World {
     static WORLD: OnceLock<World> = OnceLock::new();
     WORLD.get_or_init(|| start(""))
-}
-
-fn wait<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
-    let until = Instant::now() + Duration::from_secs(30);
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < until, "{what} did not come");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 fn questions(world: &World) -> Vec<Value> {

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use hoop_tests::browser::Browser;
-use hoop_tests::{AgentSettings, Client, PATIENCE, Place, Settings, WRITER, Who, World};
+use hoop_tests::{AgentSettings, Client, PATIENCE, Place, Settings, WRITER, Who, World, wait};
 use serde_json::Value;
 
 const PEOPLE: &str = r#"
@@ -170,17 +170,6 @@ impl Site {
 fn site() -> &'static Site {
     static SITE: OnceLock<Site> = OnceLock::new();
     SITE.get_or_init(Site::start)
-}
-
-fn wait<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
-    let until = Instant::now() + Duration::from_secs(30);
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < until, "{what} did not come");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 #[test]

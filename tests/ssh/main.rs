@@ -6,7 +6,9 @@ mod client;
 use std::time::{Duration, Instant};
 
 use hoop_tests::sshd::{ACCOUNT, HOST};
-use hoop_tests::{ASKS, PATIENCE, READER, Ran, Recording, Settings, Sshd, WRITER, Who, World};
+use hoop_tests::{
+    ASKS, PATIENCE, READER, Ran, Recording, Settings, Sshd, WRITER, Who, World, wait,
+};
 use serde_json::Value;
 
 use client::Client;
@@ -91,17 +93,6 @@ fn ssh(world: &World, who: Who<'_>, arguments: &[&str], input: &str) -> Ran {
 
 fn exec(world: &World, command: &str) -> Ran {
     ssh(world, Who::Agent(WRITER), &[HOST, command], "")
-}
-
-fn wait<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
-    let until = Instant::now() + Duration::from_secs(30);
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < until, "{what} did not come");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 fn question(world: &World, marker: &str) -> Option<Value> {

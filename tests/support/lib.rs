@@ -35,7 +35,7 @@ pub use issuer::Issuer;
 pub use kubernetes::Kubernetes;
 pub use place::Place;
 pub use postgres::{PASSWORD, Postgres, TRUSTED};
-pub use ran::{Ran, run};
+pub use ran::{Ran, run, wait, wait_within};
 pub use recording::{Exchange, Recording};
 pub use settings::{ASKS, AgentSettings, READER, Settings, WRITER};
 pub use sshd::Sshd;

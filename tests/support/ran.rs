@@ -39,6 +39,23 @@ impl Ran {
     }
 }
 
+/// [`wait_within`] 30 s.
+pub fn wait<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
+    wait_within(Duration::from_secs(30), what, look)
+}
+
+/// Looks again and again until something is there; panics with its name if it does not come in time.
+pub fn wait_within<T>(limit: Duration, what: &str, look: impl Fn() -> Option<T>) -> T {
+    let until = Instant::now() + limit;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < until, "{what} did not come");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// Runs the command with that standard input; it is killed when the time is over.
 pub fn run(command: &mut Command, input: &str, limit: Duration) -> Result<Ran> {
     let shown = format!("{command:?}");

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use hoop_tests::sshd::HOST;
-use hoop_tests::{Client, PATIENCE, Ran, Settings, WRITER, Who, World};
+use hoop_tests::{Client, PATIENCE, Ran, Settings, WRITER, Who, World, wait_within};
 use serde_json::Value;
 
 use clients::{Load, Psql, reached, recorded};
@@ -44,17 +44,6 @@ fn settings() -> Settings {
         policies: vec![("all.cedar", POLICY.to_owned())],
         more: PEOPLE.to_owned(),
         ..Settings::default()
-    }
-}
-
-fn wait<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
-    let until = Instant::now() + Duration::from_secs(60);
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < until, "{what} did not come");
-        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -136,7 +125,7 @@ fn ada(world: &World, arguments: &[&str]) -> Ran {
 }
 
 fn held(world: &World, marker: &str) -> String {
-    wait(marker, || {
+    wait_within(PATIENCE, marker, || {
         let list = world.hoop(&["approvals", "list", "--json"]).unwrap();
         let about = |q: &Value| {
             q["statement"].as_str().is_some_and(|s| s.contains(marker)) && q["awaited"] == true
@@ -202,7 +191,7 @@ fn another_build_takes_over_under_load_and_no_session_is_cut() {
         assert!(Instant::now() < until, "the command does not run");
         std::thread::sleep(Duration::from_millis(100));
     }
-    wait("the long queries", || {
+    wait_within(PATIENCE, "the long queries", || {
         (running(&world, "SELECT %pg_sleep%") == 2).then_some(())
     });
     let live = status(&world)["sessions"].as_array().unwrap().len();
@@ -318,7 +307,7 @@ fn another_build_takes_over_under_load_and_no_session_is_cut() {
     );
 
     // With the last session the old worker ends.
-    wait("the end of the old worker", || {
+    wait_within(PATIENCE, "the end of the old worker", || {
         retiring(&world).is_empty().then_some(())
     });
     assert_eq!(executable(before), None);
@@ -407,7 +396,7 @@ fn upgrades_that_do_not_fit_change_nothing_and_others_go_both_ways() {
     .unwrap();
     world.daemon.reload().unwrap();
     for psql in [&mut oldest, &mut older] {
-        wait("the new rule", || {
+        wait_within(PATIENCE, "the new rule", || {
             let texts = world.hoop(&["status", "--json"]).unwrap().stdout;
             texts.contains("\"epoch\":2").then_some(())
         });
@@ -419,12 +408,12 @@ fn upgrades_that_do_not_fit_change_nothing_and_others_go_both_ways() {
     let id = sessions[0]["session"].as_str().unwrap();
     let kill = world.hoop(&["sessions", "kill", id, "--reason", "enough"]);
     kill.unwrap().ok().unwrap();
-    wait("the end of one worker", || {
+    wait_within(PATIENCE, "the end of one worker", || {
         (retiring(&world).len() == 1).then_some(())
     });
     let suspend = world.hoop(&["agent", "suspend", WRITER, "--reason", "odd"]);
     suspend.unwrap().ok().unwrap();
-    wait("the end of the other", || {
+    wait_within(PATIENCE, "the end of the other", || {
         retiring(&world).is_empty().then_some(())
     });
     for psql in [oldest, older] {
@@ -481,7 +470,7 @@ fn a_keeper_killed_in_the_middle_of_an_upgrade_lets_nothing_out() {
             ran.stdout
         );
         assert!(ran.stderr.contains("Connection refused"), "{}", ran.stderr);
-        wait("the end of all of it", || {
+        wait_within(PATIENCE, "the end of all of it", || {
             world.daemon_processes().is_empty().then_some(())
         });
         world.start_daemon().unwrap();

@@ -173,14 +173,18 @@ fn over_spdy(protocol: &'static str) -> [(&'static str, &'static str); 3] {
     ]
 }
 
+/// Both ways to a command, as clients offer them.
+fn ways() -> [(Vec<(&'static str, &'static str)>, Streaming); 2] {
+    [
+        (over_websocket("v5.channel.k8s.io").into(), Streaming::V5),
+        (over_spdy("v4.channel.k8s.io").into(), Streaming::SpdyV4),
+    ]
+}
+
 #[tokio::test]
 async fn a_command_runs_over_websocket_and_over_spdy() {
-    let websocket = over_websocket("v5.channel.k8s.io");
-    let spdy = over_spdy("v4.channel.k8s.io");
-    for (offer, protocol) in [
-        (&websocket[..], Streaming::V5),
-        (&spdy[..], Streaming::SpdyV4),
-    ] {
+    for (offer, protocol) in ways() {
+        let offer = &offer[..];
         let mut hoop = Hoop::new(EVERYTHING);
         let limit = Duration::from_secs(20);
         let ran = tokio::time::timeout(limit, exec(&mut hoop, offer, protocol)).await;
@@ -194,12 +198,8 @@ async fn a_command_runs_over_websocket_and_over_spdy() {
 /// `kubectl cp` leaves once it has the archive: what was said before must have come before.
 #[tokio::test]
 async fn what_was_said_before_an_archive_comes_before_it() {
-    let websocket = over_websocket("v5.channel.k8s.io");
-    let spdy = over_spdy("v4.channel.k8s.io");
-    for (offer, protocol) in [
-        (&websocket[..], Streaming::V5),
-        (&spdy[..], Streaming::SpdyV4),
-    ] {
+    for (offer, protocol) in ways() {
+        let offer = &offer[..];
         let mut hoop = Hoop::new(EVERYTHING);
         let target = "/api/v1/namespaces/shop/pods/web/exec\
                       ?command=tar&command=cf&stdin=1&stdout=1&stderr=1";
