@@ -160,10 +160,7 @@ impl Authority {
     pub fn open(state: &Path, destinations: &Destinations) -> Result<Self, AuthorityError> {
         let key = open_key(&state.join(KEY_FILE))?;
         let path = state.join(CERTIFICATE_FILE);
-        let issued = match read_certificate(&path, &key)? {
-            Some(issued) if issued.destinations.contains(destinations) => issued,
-            _ => issue(&path, &key, destinations)?,
-        };
+        let issued = kept_or_issued(&path, &key, destinations)?;
         Ok(Self {
             directory: state.into(),
             key_der: key.serialize_der(),
@@ -176,12 +173,9 @@ impl Authority {
         if self.issued().destinations.contains(destinations) {
             return Ok(false);
         }
-        let (path, key) = (self.directory.join(CERTIFICATE_FILE), self.key()?);
+        let path = self.directory.join(CERTIFICATE_FILE);
         // Another worker, before or after this one, may have made it already.
-        let issued = match read_certificate(&path, &key)? {
-            Some(issued) if issued.destinations.contains(destinations) => issued,
-            _ => issue(&path, &key, destinations)?,
-        };
+        let issued = kept_or_issued(&path, &self.key()?, destinations)?;
         match self.current.write() {
             Ok(mut current) => *current = issued,
             Err(poisoned) => *poisoned.into_inner() = issued,
@@ -375,6 +369,18 @@ fn net(bytes: &[u8]) -> Option<IpNet> {
         }
     };
     IpNet::with_netmask(ip(address)?, ip(mask)?).ok()
+}
+
+/// The certificate on disk if it covers the destinations, or one that is made now.
+fn kept_or_issued(
+    path: &Path,
+    key: &KeyPair,
+    destinations: &Destinations,
+) -> Result<Issued, AuthorityError> {
+    match read_certificate(path, key)? {
+        Some(issued) if issued.destinations.contains(destinations) => Ok(issued),
+        _ => issue(path, key, destinations),
+    }
 }
 
 fn issue(
