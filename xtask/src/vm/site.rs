@@ -30,6 +30,7 @@ impl Site {
         for (name, text) in [
             ("loop.py", include_str!("inside/loop.py")),
             ("doors.py", include_str!("inside/doors.py")),
+            ("session.sh", include_str!("inside/session.sh")),
         ] {
             machine.write(&format!("/srv/agent/{name}"), text)?;
         }

@@ -380,12 +380,9 @@ fn stop(site: &Site) -> Result<String> {
 fn change(site: &Site, package: &Path, version: &str, number: u32) -> Result<String> {
     let other = site.repacked(package, version)?;
     site.machine.put(&other, "/var/tmp/other.deb")?;
-    let target = "host=db.prod.internal dbname=shop user=agent sslmode=verify-full";
-    let statements = "(for n in $(seq 40); do echo \\\"select 'said', $n;\\\"; sleep 1; done)";
     site.machine.ok(&format!(
         "systemd-run --quiet --collect --slice=agents.slice --setenv=HOME=/srv/agent --unit=billing-bot-{number} \
-         -p StandardOutput=file:/var/tmp/session-{number} -p StandardError=inherit \
-         /bin/sh -c \"{statements} | psql -XAt '{target}'\"\n\
+         -p StandardOutput=file:/var/tmp/session-{number} -p StandardError=inherit /bin/sh /srv/agent/session.sh\n\
          for try in $(seq 60); do grep -q 'said|3' /var/tmp/session-{number} && break; sleep 1; done"
     ))?;
     let said = site
