@@ -9,10 +9,12 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 mod cgroups;
+pub mod containers;
 mod names;
 mod proc;
 
 pub use cgroups::{Cgroups, cgroup_path, cgroup2_mount};
+pub use containers::{Container, Containers, Isolated, Looked, Pod};
 pub(crate) use names::unit;
 pub(crate) use proc::{Proc, socket_inode};
 

@@ -6,7 +6,13 @@
 const UNIT_KINDS: [&str; 7] = [
     ".service", ".scope", ".socket", ".mount", ".swap", ".timer", ".path",
 ];
-const SCOPE_PREFIXES: [&str; 5] = ["docker-", "libpod-", "crio-", "cri-containerd-", "nerdctl-"];
+const SCOPES: [(&str, Named); 5] = [
+    ("docker-", Named::Docker),
+    ("libpod-", Named::Storage),
+    ("crio-", Named::Storage),
+    ("cri-containerd-", Named::Containerd),
+    ("nerdctl-", Named::Containerd),
+];
 
 /// The unit: the first level that is no slice, as systemd itself reads such paths.
 pub(crate) fn unit(cgroup: &str) -> Option<String> {
@@ -15,19 +21,69 @@ pub(crate) fn unit(cgroup: &str) -> Option<String> {
     is_unit(name).then(|| name.to_owned())
 }
 
-/// The container id: 64 hexadecimal digits, bare (Docker's and containerd's cgroupfs driver,
-/// kubepods) or in a scope's name (the systemd driver).
+/// Who names a container's cgroup like that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Named {
+    Docker,
+    /// Podman and CRI-O, whose containers are in containers-storage.
+    Storage,
+    Containerd,
+    /// The id alone, as several do with the cgroupfs driver.
+    Bare,
+}
+
+/// The level of a path that is a container's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Level<'c> {
+    /// 64 lower-case hexadecimal digits.
+    pub id: String,
+    pub named: Named,
+    /// The path above it, without a final slash; empty for the mount itself.
+    pub above: &'c str,
+}
+
+/// The outermost level that names a container: 64 hexadecimal digits, bare (the cgroupfs driver) or in
+/// a scope's name (the systemd driver).
+pub(super) fn level(cgroup: &str) -> Option<Level<'_>> {
+    let mut start = 0;
+    for name in cgroup.split('/') {
+        if let Some((id, named)) = identified(name) {
+            let above = cgroup.get(..start).unwrap_or_default();
+            return Some(Level {
+                id,
+                named,
+                above: above.trim_end_matches('/'),
+            });
+        }
+        start += name.len() + 1;
+    }
+    None
+}
+
+fn identified(level: &str) -> Option<(String, Named)> {
+    let name = level.strip_suffix(".scope").unwrap_or(level);
+    let scope = SCOPES
+        .iter()
+        .find_map(|(prefix, named)| Some((name.strip_prefix(prefix)?, *named)));
+    let (id, named) = match scope {
+        Some(scope) => scope,
+        // containerd's CRI writes "POD:cri-containerd:ID" where its runtime uses that form.
+        None => match name.rsplit_once(':') {
+            Some((_, id)) => (id, Named::Containerd),
+            None => (name, Named::Bare),
+        },
+    };
+    is_id(id).then(|| (id.to_ascii_lowercase(), named))
+}
+
+/// Whether a text can be a container's id, and so a name in a runtime's folders.
+pub(super) fn is_id(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+/// The container id.
 pub(super) fn container(cgroup: &str) -> Option<String> {
-    cgroup.split('/').find_map(|level| {
-        let name = level.strip_suffix(".scope").unwrap_or(level);
-        let id = SCOPE_PREFIXES
-            .iter()
-            .find_map(|prefix| name.strip_prefix(prefix))
-            // containerd's CRI writes "POD:cri-containerd:ID" where its runtime uses that form.
-            .or_else(|| name.rsplit(':').next())?;
-        let hex = id.len() == 64 && id.bytes().all(|b| b.is_ascii_hexdigit());
-        hex.then(|| id.to_ascii_lowercase())
-    })
+    level(cgroup).map(|level| level.id)
 }
 
 /// The part of the path within which ancestors are told: the unit's, else the whole.
@@ -117,6 +173,19 @@ mod tests {
     }
 
     #[test]
+    fn the_outermost_container_counts_and_what_is_above_it_is_told() {
+        let (outer, inner) = ("a".repeat(64), "b".repeat(64));
+        let path = format!("agents.slice/docker-{outer}.scope/docker-{inner}.scope");
+        let found = level(&path).unwrap();
+        assert_eq!((found.id, found.above), (outer.clone(), "agents.slice"));
+        let bare = format!("{outer}/x");
+        let found = level(&bare).unwrap();
+        assert_eq!((found.named, found.above), (Named::Bare, ""));
+        let capital = format!("crio-{}.scope", outer.to_uppercase());
+        assert_eq!(level(&capital).unwrap().id, outer);
+    }
+
+    #[test]
     fn edges() {
         assert_eq!(edge("a.slice/b.service/c/d"), "a.slice/b.service");
         assert_eq!(edge("a.slice/plain/c"), "a.slice/plain/c");
@@ -125,6 +194,35 @@ mod tests {
     }
 
     proptest::proptest! {
+        #[test]
+        fn what_is_found_can_be_part_of_a_path(
+            path in "([a-f0-9]{60,68}|docker-[a-f0-9./]{60,70}|[./:a-zA-Z\n-]{0,9}){0,4}"
+        ) {
+            if let Some(level) = level(&path) {
+                proptest::prop_assert!(is_id(&level.id), "{:?}", level);
+                proptest::prop_assert!(path.starts_with(level.above));
+                let after = path.get(level.above.len()..).unwrap();
+                let first = after.trim_start_matches('/').split('/').next().unwrap();
+                proptest::prop_assert!(first.to_ascii_lowercase().contains(&level.id));
+            }
+        }
+
+        #[test]
+        fn an_id_is_found_under_each_name(
+            id in "[a-f0-9]{64}",
+            kind in 0..SCOPES.len(),
+            above in "[a-z]{1,8}\\.slice(/[a-z]{1,8}\\.slice){0,2}",
+            below in "(/[a-z]{1,6}){0,2}",
+        ) {
+            let (prefix, named) = SCOPES[kind];
+            let path = format!("{above}/{prefix}{id}.scope{below}");
+            let found = level(&path).unwrap();
+            proptest::prop_assert_eq!(found.above, above.as_str());
+            proptest::prop_assert_eq!((found.id, found.named), (id.clone(), named));
+            let bare = format!("{above}/{id}{below}");
+            proptest::prop_assert_eq!(level(&bare).unwrap().named, Named::Bare);
+        }
+
         #[test]
         fn no_path_panics(path in ".{0,80}") {
             unit(&path);

@@ -88,6 +88,12 @@ impl Proc {
         Some(bytes)
     }
 
+    /// What the process calls itself.
+    pub(super) fn first_argument(&self) -> Option<String> {
+        let cmdline = self.bytes("cmdline", MAX_FILE)?;
+        arguments(&cmdline).into_iter().next()
+    }
+
     pub(crate) fn executable(&self) -> Option<PathBuf> {
         let path = fs::read_link(self.directory.join("exe")).ok()?;
         // Replaced on disk since it started; the inode still tells which file runs.

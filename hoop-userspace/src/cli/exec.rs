@@ -64,6 +64,10 @@ fn pattern_of(config: &Path, agent: &str) -> Result<String> {
             known.join(", ")
         );
     };
+    ensure!(
+        named.get("container").is_none() && named.get("pod").is_none(),
+        "agent {agent:?} is picked among containers: start the program in one of them (docker exec, kubectl exec)"
+    );
     text(named, "cgroup").with_context(|| format!("agent {agent:?} has no cgroup"))
 }
 
@@ -159,6 +163,10 @@ mod tests {
         )
         .unwrap();
         assert_eq!(pattern_of(&file, "bot").unwrap(), "agents.slice/bot");
+        let text = "[[agent]]\nname = \"bot\"\ncgroup = \"a\"\ncontainer = { name = \"x\" }\n";
+        std::fs::write(folder.path().join("picked.toml"), text).unwrap();
+        let error = pattern_of(&folder.path().join("picked.toml"), "bot").unwrap_err();
+        assert!(error.to_string().contains("docker exec"), "{error}");
         let error = pattern_of(&file, "bto").unwrap_err().to_string();
         assert!(error.contains("there are: bot"), "{error}");
     }

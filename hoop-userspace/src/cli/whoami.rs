@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail};
@@ -11,10 +12,10 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::ConfigArg;
-use crate::attribute::{self, Cgroups, Process, Seen};
+use crate::attribute::{self, Cgroups, Container, Containers, Process, Seen};
 use crate::config::{Agent, Bundle, ClientAuth, Config, Kind, Mode, TokenSource};
 use crate::identify::token::Tokens;
-use crate::identify::{self, Occasion, Proved, Standing, Verifier};
+use crate::identify::{self, Choice, Occasion, Proved, Standing, Verifier};
 use crate::keeper::folders::KEEPER;
 use crate::keeper::suspended::read_list;
 
@@ -50,6 +51,10 @@ struct Answer {
     pid: Option<u32>,
     agent: Option<String>,
     pattern: Option<String>,
+    /// What the mapping asks of a container.
+    pick: Option<String>,
+    /// What the container's runtime wrote down.
+    container: Option<Arc<Container>>,
     mode: Option<Mode>,
     kind: Option<Kind>,
     issuer: Option<String>,
@@ -147,13 +152,32 @@ async fn answer(config: &Config, process: &Process) -> Result<Answer> {
         pid: (process.pid != 0).then_some(process.pid),
         ..Answer::default()
     };
-    let Some(agent) = identify::agent_for(config, &process.cgroup) else {
-        answer.reason = Some(format!(
-            "no [[agent]] covers the cgroup {:?}, so its connections are refused",
-            process.cgroup
-        ));
-        return Ok(answer);
+    let containers = Containers::new(attribute::cgroup2_mount());
+    let look = |cgroup: &str| containers.of(&config.containers, cgroup);
+    answer.container = look(&process.cgroup).ok().flatten();
+    let agent = match identify::agent_for(config, &process.cgroup, &look) {
+        Choice::Of(agent) => agent,
+        Choice::Nobody => {
+            answer.reason = Some(format!(
+                "no [[agent]] covers the cgroup {:?}, so its connections are refused",
+                process.cgroup
+            ));
+            return Ok(answer);
+        }
+        Choice::Unknown { perhaps, why } => {
+            answer.reason = Some(format!(
+                "it cannot be told whether this is agent {} ({}), so its connections are refused: {why}",
+                perhaps.name,
+                perhaps
+                    .pick
+                    .as_ref()
+                    .map(ToString::to_string)
+                    .unwrap_or_default(),
+            ));
+            return Ok(answer);
+        }
     };
+    answer.pick = agent.pick.as_ref().map(ToString::to_string);
     answer.agent = Some(agent.name.to_string());
     answer.pattern = Some(agent.cgroup.clone());
     answer.mode = Some(agent.mode);
@@ -261,6 +285,8 @@ fn text(answer: &Answer) -> String {
     line("pid", answer.pid.map(|pid| pid.to_string()));
     line("agent", answer.agent.clone());
     line("matched by", answer.pattern.clone());
+    line("picked by", answer.pick.clone());
+    line("container", answer.container.as_deref().map(described));
     line(
         "mode",
         answer.mode.map(|mode| format!("{mode:?}").to_lowercase()),
@@ -282,6 +308,19 @@ fn text(answer: &Answer) -> String {
     }
     line("REFUSED", answer.reason.clone());
     text
+}
+
+fn described(container: &Container) -> String {
+    let mut parts = vec![container.engine.text().to_owned()];
+    parts.extend(container.name.iter().cloned());
+    parts.extend(container.image.iter().map(|image| format!("image {image}")));
+    if let Some(pod) = &container.pod {
+        parts.push(format!("pod {}/{}", pod.namespace, pod.name));
+    }
+    if let Some(isolated) = &container.isolated {
+        parts.push(format!("isolated by {}", isolated.by.text()));
+    }
+    parts.join(", ")
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use crate::mask::{Detector, JsonPath};
 use crate::secret::Secret;
 
 mod bundle;
+mod containers;
 pub(crate) mod glob;
 mod kubernetes;
 mod parse;
@@ -31,6 +32,7 @@ mod token;
 
 pub(crate) use bundle::host_resolvers;
 pub use bundle::{BadBundle, Bundle};
+pub use containers::{ContainerPick, Containers, Pick, PodPick, Said};
 pub use kubernetes::{Impersonate, Kubernetes, KubernetesCredential};
 pub use problem::{ConfigError, Problem};
 pub use ssh::{Ssh, SshAnswer, SshClientUser, SshCredential, SshHostKeys, SshMinted};
@@ -58,6 +60,7 @@ pub struct Config {
     pub policy: Policy,
     pub record: Record,
     pub worker: Worker,
+    pub containers: Containers,
     /// No listener without it.
     pub console: Option<Console>,
 }
@@ -222,6 +225,8 @@ pub struct Agent {
     /// Pattern below the cgroup2 mount (`*` and `?` within one level); a match covers the cgroup
     /// and all below it.
     pub cgroup: String,
+    /// Of the containers below such a cgroup, those that it is; `None`: whatever runs there.
+    pub pick: Option<Pick>,
     pub issuer: Option<IssuerName>,
     pub client_id: Option<String>,
     /// Whether the token is a service account's or a human user's. Default service.

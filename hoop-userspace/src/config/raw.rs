@@ -14,8 +14,10 @@ use super::problem::{Problems, did_you_mean};
 use super::text;
 use super::{ChannelKind, Durability, How, Kind, Mode, OnHangup, ProtocolKind, UpstreamTls};
 
+mod containers;
 mod token;
 
+pub(super) use containers::{ContainerPick, Containers, PodPick, Said};
 pub(super) use token::{
     ClientCredentials, Exec, Introspection, KeyRef, OneOrMany, Saml, SecretAuth, Token,
 };
@@ -37,6 +39,7 @@ pub(super) struct File {
     pub record: Record,
     pub capture: Capture,
     pub worker: Worker,
+    pub containers: Containers,
     pub console: Option<Spanned<Console>>,
     /// Names of tables that could not be read: references to them are not reported again.
     pub broken: Vec<String>,
@@ -133,6 +136,8 @@ pub(super) struct Claims {
 pub(super) struct Agent {
     pub name: Text,
     pub cgroup: Text,
+    pub container: Option<Spanned<ContainerPick>>,
+    pub pod: Option<Spanned<PodPick>>,
     pub issuer: Option<Text>,
     pub client_id: Option<Text>,
     pub kind: Option<Kind>,
@@ -315,7 +320,7 @@ pub(super) struct Span(pub Duration);
 /// `"64MiB"`, or a number of bytes.
 pub(super) struct Size(pub u64);
 
-const TABLES: [&str; 13] = [
+const TABLES: [&str; 14] = [
     "issuer",
     "agent",
     "resource",
@@ -328,6 +333,7 @@ const TABLES: [&str; 13] = [
     "record",
     "capture",
     "worker",
+    "containers",
     "console",
 ];
 
@@ -367,6 +373,7 @@ impl File {
             "record" => self.record = one(value, problems).unwrap_or_default(),
             "capture" => self.capture = one(value, problems).unwrap_or_default(),
             "worker" => self.worker = one(value, problems).unwrap_or_default(),
+            "containers" => self.containers = one(value, problems).unwrap_or_default(),
             "console" => {
                 let span = value.span();
                 self.console = one(value, problems).map(|console| Spanned::new(span, console));

@@ -44,6 +44,7 @@ pub fn config(resources: Vec<Resource>) -> Config {
             drain: Duration::ZERO,
             retire: Duration::ZERO,
         },
+        containers: Default::default(),
     }
 }
 
@@ -81,6 +82,7 @@ pub fn agent(egress: Vec<Egress>) -> Agent {
     Agent {
         name: "billing-bot".into(),
         cgroup: "agents.slice/billing-bot.service".into(),
+        pick: None,
         issuer: None,
         client_id: None,
         kind: crate::config::Kind::Service,

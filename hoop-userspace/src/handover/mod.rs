@@ -205,6 +205,17 @@ pub struct Handover {
     pub observed: Vec<String>,
     pub process: Process,
     pub token: TokenText,
+    /// Why it is nobody's although a mapping may mean it.
+    #[serde(default)]
+    pub refused: Option<Unmapped>,
+}
+
+/// Why a connection is given no agent, in words for the client and its operator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unmapped {
+    pub why: String,
+    /// What to do about it.
+    pub next: String,
 }
 
 /// The agent's token as the keeper found it: a claim until `identify` has verified it.

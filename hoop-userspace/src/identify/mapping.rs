@@ -2,24 +2,208 @@
 //!
 //! A pattern covers the cgroup that it names and everything below it. Of several that cover a
 //! cgroup the longest wins: first the one with more levels, then the one with more characters
-//! that are not wildcards, then the one that stands first in the file.
+//! that are not wildcards, then the one that asks for more of its container, then the one that stands
+//! first in the file. A mapping that picks containers takes those that fit and leaves the others to the
+//! next; where it cannot be told whether one fits, nobody gets it.
 
-use crate::config::{Agent, Config, glob};
+use std::cmp::Reverse;
+use std::sync::Arc;
 
-/// The agent that `cgroup` (below the cgroup2 mount; a leading slash does not matter) runs as.
-/// `None` means that nobody vouches for what runs there: refuse it.
-pub fn agent_for<'c>(config: &'c Config, cgroup: &str) -> Option<&'c Agent> {
-    longest(&config.agents, |agent| &agent.cgroup, cgroup)
+use crate::attribute::{Container, Looked};
+use crate::config::{Agent, Config, ContainerPick, Mode, Pick, PodPick, Said, glob};
+
+/// Looks up the container that a cgroup is of.
+pub type Look<'l> = &'l dyn Fn(&str) -> Looked;
+
+/// Whose a cgroup is.
+#[derive(Debug)]
+pub enum Choice<'c, T> {
+    Of(&'c T),
+    /// Nobody vouches for what runs there: refuse it.
+    Nobody,
+    /// It may be this one's, and that cannot be told: refuse it.
+    Unknown {
+        perhaps: &'c T,
+        why: String,
+    },
 }
 
-/// Of several that have a pattern, the one whose longest covers the cgroup.
-pub fn longest<'a, T>(all: &'a [T], pattern: impl Fn(&T) -> &str, cgroup: &str) -> Option<&'a T> {
+impl<'c, T> Choice<'c, T> {
+    pub fn known(self) -> Option<&'c T> {
+        match self {
+            Self::Of(one) => Some(one),
+            Self::Nobody | Self::Unknown { .. } => None,
+        }
+    }
+}
+
+/// How one of several is chosen.
+#[derive(Clone, Copy, Debug)]
+pub struct Rule<'r> {
+    pub cgroup: &'r str,
+    pub pick: Option<&'r Pick>,
+}
+
+/// What has a rule.
+pub trait Ruled {
+    fn rule(&self) -> Rule<'_>;
+}
+
+impl Ruled for Agent {
+    fn rule(&self) -> Rule<'_> {
+        Rule {
+            cgroup: &self.cgroup,
+            pick: self.pick.as_ref(),
+        }
+    }
+}
+
+/// The agent that `cgroup` (below the cgroup2 mount; a leading slash does not matter) runs as.
+pub fn agent_for<'c>(config: &'c Config, cgroup: &str, look: Look<'_>) -> Choice<'c, Agent> {
+    choose(&config.agents, cgroup, look)
+}
+
+/// How the kernel is to treat a cgroup; `None`: as the one above it. What only groups containers of
+/// agents, or cannot be told, is held as strictly as any of them, because a container's cgroup counts
+/// as it does until it is seen.
+pub fn mode_for(config: &Config, cgroup: &str, look: Look<'_>) -> Option<Mode> {
+    match agent_for(config, cgroup, look) {
+        Choice::Unknown { .. } => Some(Mode::Enforce),
+        Choice::Nobody => {
+            let mut picking = picking(&config.agents, cgroup);
+            picking.next().map(|_| Mode::Enforce)
+        }
+        Choice::Of(agent) if !groups(&config.agents, cgroup, look) => Some(agent.mode),
+        Choice::Of(agent) => {
+            let modes = picking(&config.agents, cgroup).map(|agent| agent.mode);
+            modes
+                .chain([agent.mode])
+                .max_by_key(|mode| strictness(*mode))
+        }
+    }
+}
+
+/// Whether a cgroup is no container and may hold some that are picked: what holds for it is not for them.
+pub fn groups<T: Ruled>(all: &[T], cgroup: &str, look: Look<'_>) -> bool {
+    picking(all, cgroup).next().is_some() && matches!(look(cgroup), Ok(None))
+}
+
+fn picking<'a, T: Ruled>(all: &'a [T], cgroup: &str) -> impl Iterator<Item = &'a T> {
+    all.iter().filter(move |one| {
+        let rule = one.rule();
+        rule.pick.is_some() && covers(rule.cgroup, cgroup)
+    })
+}
+
+fn strictness(mode: Mode) -> u8 {
+    match mode {
+        Mode::Discover => 0,
+        Mode::Observe => 1,
+        Mode::Enforce => 2,
+    }
+}
+
+/// Of several the one whose rule means the cgroup. Its container is looked up only if a rule asks.
+pub fn choose<'a, T: Ruled>(all: &'a [T], cgroup: &str, look: Look<'_>) -> Choice<'a, T> {
     let cgroup = cgroup.trim_start_matches('/');
-    all.iter()
-        .filter(|one| covers(pattern(one), cgroup))
-        // `max_by_key` keeps the last of equals, so reversing keeps the file's first.
-        .rev()
-        .max_by_key(|one| length(pattern(one)))
+    let mut covering: Vec<&T> = all
+        .iter()
+        .filter(|one| covers(one.rule().cgroup, cgroup))
+        .collect();
+    // Stable: equals stay in the file's order.
+    covering.sort_by_key(|one| {
+        let Rule { cgroup, pick } = one.rule();
+        Reverse((length(cgroup), pick.map_or(0, Pick::conditions)))
+    });
+    let mut looked = None;
+    for one in covering {
+        let Some(pick) = one.rule().pick else {
+            return Choice::Of(one);
+        };
+        let fit = match looked.get_or_insert_with(|| look(cgroup)) {
+            Err(error) => Fit::Unknown(error.to_string()),
+            Ok(container) => fit(pick, container.as_ref()),
+        };
+        match fit {
+            Fit::Yes => return Choice::Of(one),
+            Fit::No => {}
+            Fit::Unknown(why) => return Choice::Unknown { perhaps: one, why },
+        }
+    }
+    Choice::Nobody
+}
+
+/// Whether a container is one that a mapping picks.
+#[derive(Debug, PartialEq, Eq)]
+enum Fit {
+    Yes,
+    No,
+    Unknown(String),
+}
+
+fn fit(pick: &Pick, container: Option<&Arc<Container>>) -> Fit {
+    let Some(container) = container else {
+        return Fit::No;
+    };
+    match pick {
+        Pick::Container(pick) => fits(pick, container),
+        Pick::Pod(pick) => fits_pod(pick, container),
+    }
+}
+
+fn fits(pick: &ContainerPick, container: &Container) -> Fit {
+    let known = is(pick.name.as_ref(), container.name.as_ref())
+        && is(pick.image.as_ref(), container.image.as_ref())
+        && pick
+            .annotations
+            .iter()
+            .all(|said| says(&container.annotations, said));
+    match (known, &container.labels) {
+        (false, _) => Fit::No,
+        (true, _) if pick.labels.is_empty() => Fit::Yes,
+        (true, Some(labels)) if pick.labels.iter().all(|said| says(labels, said)) => Fit::Yes,
+        (true, Some(_)) => Fit::No,
+        (true, None) => Fit::Unknown(format!(
+            "{} keeps labels where hoop does not read; pick its containers by name, image or annotation",
+            container.engine.text()
+        )),
+    }
+}
+
+fn fits_pod(pick: &PodPick, container: &Container) -> Fit {
+    let Some(pod) = &container.pod else {
+        return Fit::No;
+    };
+    let known = pod.namespace == pick.namespace
+        && is(pick.name.as_ref(), Some(&pod.name))
+        && is(pick.container.as_ref(), pod.container.as_ref())
+        && is(pick.image.as_ref(), container.image.as_ref())
+        && pick
+            .annotations
+            .iter()
+            .all(|said| says(&pod.annotations, said));
+    match (known, &pod.labels) {
+        (false, _) => Fit::No,
+        (true, _) if pick.labels.is_empty() => Fit::Yes,
+        (true, Some(labels)) if pick.labels.iter().all(|said| says(labels, said)) => Fit::Yes,
+        (true, Some(_)) => Fit::No,
+        (true, None) => Fit::Unknown(format!(
+            "{} writes no pod's labels down where hoop reads; pick its pods by namespace, name, container, image or annotation",
+            container.engine.text()
+        )),
+    }
+}
+
+fn is(pattern: Option<&String>, text: Option<&String>) -> bool {
+    match (pattern, text) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(pattern), Some(text)) => glob::matches(pattern, text),
+    }
+}
+
+fn says(texts: &crate::attribute::containers::Texts, said: &Said) -> bool {
+    texts.get(&said.key) == Some(&said.value)
 }
 
 /// Whether every level of the pattern fits the same level of the path.
@@ -70,7 +254,9 @@ mod tests {
     }
 
     fn chosen(patterns: &[&str], cgroup: &str) -> Option<String> {
-        agent_for(&config(patterns), cgroup).map(|a| a.name.to_string())
+        let config = config(patterns);
+        let agent = agent_for(&config, cgroup, &|_| panic!("nobody asks"));
+        agent.known().map(|a| a.name.to_string())
     }
 
     #[test]
@@ -134,5 +320,135 @@ mod tests {
     fn equals_go_to_the_first_of_the_file() {
         let patterns = ["agents.slice/a*", "agents.slice/*a"];
         assert_eq!(chosen(&patterns, "agents.slice/aa").as_deref(), Some("a0"));
+    }
+
+    fn picking(agents: &[(&str, &str, &str)]) -> Config {
+        let mut text = String::new();
+        for (name, pick, mode) in agents {
+            text += &format!(
+                "[[agent]]\nname = \"{name}\"\ncgroup = \"agents.slice\"\nmode = \"{mode}\"\n{pick}\n"
+            );
+        }
+        Config::from_bundle(&Bundle::from_text(Path::new("t"), &text)).unwrap()
+    }
+
+    fn container(labels: Option<&[(&str, &str)]>) -> Container {
+        let texts = |pairs: &[(&str, &str)]| {
+            let pairs = pairs
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+            pairs.collect()
+        };
+        Container {
+            id: "a".repeat(64),
+            engine: crate::attribute::containers::Engine::Docker,
+            name: Some("bot-1".into()),
+            image: Some("registry.example/team/bot:1".into()),
+            labels: labels.map(texts),
+            annotations: texts(&[("note", "x")]),
+            pod: None,
+            isolated: None,
+        }
+    }
+
+    fn found(config: &Config, looked: &Looked) -> String {
+        match agent_for(config, "agents.slice/x.scope", &|_| looked.clone()) {
+            Choice::Of(agent) => agent.name.to_string(),
+            Choice::Nobody => "nobody".into(),
+            Choice::Unknown { perhaps, .. } => format!("perhaps {}", perhaps.name),
+        }
+    }
+
+    #[test]
+    fn containers_are_picked_by_what_fits_and_whatever_is_left_goes_to_the_rest() {
+        let config = picking(&[
+            ("rest", "", "discover"),
+            (
+                "one",
+                "container = { label = \"hoop.agent=one\" }",
+                "discover",
+            ),
+            (
+                "both",
+                "container = { label = [\"hoop.agent=one\", \"team=a\"], image = \"registry.example/team/*\" }",
+                "discover",
+            ),
+            (
+                "named",
+                "container = { name = \"bot-?\", annotation = \"note=y\" }",
+                "discover",
+            ),
+        ]);
+        let of =
+            |labels: &[(&str, &str)]| found(&config, &Ok(Some(container(Some(labels)).into())));
+        assert_eq!(of(&[("hoop.agent", "one")]), "one");
+        assert_eq!(of(&[("hoop.agent", "one"), ("team", "a")]), "both");
+        assert_eq!(of(&[("hoop.agent", "two")]), "rest");
+        assert_eq!(of(&[("hoop.agent", "one\nteam=a")]), "rest");
+        assert_eq!(found(&config, &Ok(None)), "rest");
+    }
+
+    #[test]
+    fn what_cannot_be_told_is_nobodys() {
+        let config = picking(&[
+            ("rest", "", "discover"),
+            (
+                "one",
+                "container = { label = \"hoop.agent=one\" }",
+                "discover",
+            ),
+            (
+                "pod",
+                "pod = { namespace = \"n\", label = \"a=b\" }",
+                "discover",
+            ),
+        ]);
+        let error = crate::attribute::containers::Unreadable::Borrowed { above: "x".into() };
+        assert_eq!(found(&config, &Err(error)), "perhaps pod");
+        let mut unlabelled = container(None);
+        assert_eq!(
+            found(&config, &Ok(Some(unlabelled.clone().into()))),
+            "perhaps one"
+        );
+        let pod = |namespace: &str| crate::attribute::Pod {
+            namespace: namespace.into(),
+            name: "p".into(),
+            container: None,
+            sandbox: None,
+            labels: None,
+            annotations: Default::default(),
+        };
+        unlabelled.labels = Some(Default::default());
+        unlabelled.pod = Some(pod("n"));
+        assert_eq!(
+            found(&config, &Ok(Some(unlabelled.clone().into()))),
+            "perhaps pod"
+        );
+        // Of another namespace: whatever its labels are, they are no reason.
+        unlabelled.pod = Some(pod("m"));
+        assert_eq!(found(&config, &Ok(Some(unlabelled.into()))), "rest");
+    }
+
+    #[test]
+    fn the_kernel_is_as_strict_as_any_container_may_need() {
+        let agents = |mode| {
+            picking(&[
+                ("rest", "", "discover"),
+                ("one", "container = { label = \"hoop.agent=one\" }", mode),
+            ])
+        };
+        let of = |config: &Config, looked: Looked| {
+            mode_for(config, "agents.slice/x", &|_| looked.clone())
+        };
+        let labelled = |value| Ok(Some(container(Some(&[("hoop.agent", value)])).into()));
+        let config = agents("observe");
+        assert_eq!(of(&config, labelled("one")), Some(Mode::Observe));
+        assert_eq!(of(&config, labelled("two")), Some(Mode::Discover));
+        assert_eq!(of(&config, Ok(None)), Some(Mode::Observe), "it groups them");
+        let gone = crate::attribute::containers::Unreadable::Borrowed { above: "x".into() };
+        assert_eq!(of(&config, Err(gone)), Some(Mode::Enforce));
+        let alone = picking(&[("one", "container = { name = \"x\" }", "discover")]);
+        assert_eq!(of(&alone, labelled("two")), Some(Mode::Enforce));
+        assert_eq!(mode_for(&alone, "other.slice", &|_| Ok(None)), None);
     }
 }

@@ -29,7 +29,9 @@ mod verifier;
 pub use error::{IdentityError, Quoted, Reason};
 pub(crate) use http::{chain, https};
 pub use jwt::ALGORITHMS;
-pub use mapping::{agent_for, covers, instance_of, longest};
+pub use mapping::{
+    Choice, Look, Rule, Ruled, agent_for, choose, covers, groups, instance_of, mode_for,
+};
 pub use metrics::{Counts, Metrics};
 pub use obtain::SigningKey;
 pub use standing::{Bound, Occasion, Standing, TOLERANCE};

@@ -13,6 +13,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use super::cgroups::{BY_HAND, Found, Watcher};
 use super::handing::{Handing, Taken};
+use super::isolated::Nursery;
 use super::journal::Entry;
 use super::seen::{Key, Row, Verdict};
 use super::status::Hook;
@@ -21,7 +22,7 @@ use crate::accept::{Accepted, Adopted, Doors, Listeners};
 use crate::attribute::cgroup2_mount;
 use crate::capture::{self, Capture, Events, Observed};
 use crate::config::Mode;
-use crate::identify::agent_for;
+use crate::identify::{Choice, agent_for, mode_for};
 
 const HEALTH: Duration = Duration::from_secs(2);
 /// Origins that nobody took by then belong to connections that nobody will accept.
@@ -37,6 +38,8 @@ pub struct Governor {
     capture: Arc<Capture>,
     /// The cgroups below the slice at the last look.
     found: Mutex<Found>,
+    /// Those that came lately.
+    nursery: Nursery,
     /// A reload: modes must be set anew.
     changed: Notify,
     /// Connections from network namespaces that nobody listens in yet.
@@ -71,6 +74,7 @@ impl Governor {
             parts,
             capture: capture.clone(),
             found: Mutex::default(),
+            nursery: Nursery::default(),
             changed: Notify::new(),
             stopping: watch::Sender::new(false),
             doors: OnceLock::new(),
@@ -162,6 +166,8 @@ impl Governor {
                 () = self.changed.notified() => {}
             }
             self.look(&watcher);
+            let found = self.found();
+            self.nursery.look(&self.parts, watcher.mount(), &found);
         }
     }
 
@@ -173,17 +179,28 @@ impl Governor {
         let config = self.parts.config();
         let before = std::mem::replace(&mut *lock(&self.found), found.clone());
         if before == found {
+            // What is written down of a container may have changed, or be readable by now.
+            if config.agents.iter().any(|agent| agent.pick.is_some()) {
+                self.set_modes();
+            }
             return;
         }
+        let look = self.parts.look(&config);
         for (_, cgroup) in found.iter().filter(|(id, _)| !before.contains_key(id)) {
             // The slice itself, and what only groups agents, hold no agent's processes.
             let grouping = found.values().any(|other| is_below(other, cgroup));
-            if !grouping && agent_for(&config, cgroup).is_none() && *cgroup != config.capture.attach
-            {
-                self.parts.journal.write(&Entry::UnknownCgroup {
-                    cgroup: cgroup.clone(),
-                });
-            }
+            let cgroup = cgroup.clone();
+            let entry = match agent_for(&config, &cgroup, &look) {
+                Choice::Of(_) => continue,
+                Choice::Unknown { perhaps, why } => Entry::UnknownContainer {
+                    agent: perhaps.name.to_string(),
+                    cgroup,
+                    why,
+                },
+                Choice::Nobody if grouping || cgroup == config.capture.attach => continue,
+                Choice::Nobody => Entry::UnknownCgroup { cgroup },
+            };
+            self.parts.journal.write(&entry);
         }
         self.set_modes();
     }
@@ -192,16 +209,19 @@ impl Governor {
         let config = self.parts.config();
         let mut modes: Vec<(u64, Mode)> = Vec::new();
         let mut listening = BTreeSet::new();
-        for (id, cgroup) in lock(&self.found).iter() {
-            let Some(agent) = agent_for(&config, cgroup) else {
+        let look = self.parts.look(&config);
+        for (id, cgroup) in self.found() {
+            if let Some(mode) = mode_for(&config, &cgroup, &look) {
+                modes.push((id, mode));
+            }
+            let Some(agent) = agent_for(&config, &cgroup, &look).known() else {
                 continue;
             };
-            modes.push((*id, agent.mode));
             if agent.listen.is_empty() {
                 continue;
             }
-            listening.insert(*id);
-            if let Err(error) = self.capture.set_listen_ports(*id, &agent.listen) {
+            listening.insert(id);
+            if let Err(error) = self.capture.set_listen_ports(id, &agent.listen) {
                 self.trouble("listen ports", error.to_string());
             }
         }
@@ -302,7 +322,9 @@ impl Governor {
         };
         Key {
             verdict,
-            agent: agent_for(&config, &cgroup).map(|agent| agent.name.to_string()),
+            agent: agent_for(&config, &cgroup, &self.parts.look(&config))
+                .known()
+                .map(|agent| agent.name.to_string()),
             executable: executable.map_or_else(|_| comm(), |path| path.display().to_string()),
             cgroup,
             destination,

@@ -17,11 +17,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use super::Parts;
 use super::journal::Entry;
 use super::supervise::{Want, Whose};
+use crate::attribute::containers::{self, Isolated};
 use crate::attribute::{self, Process, Seen};
-use crate::config::{Config, Mode};
-use crate::handover::{Handover, ToWorker, TokenText};
-use crate::identify;
-use crate::identify::token::Tokens;
+use crate::config::{Agent, Config, Mode};
+use crate::handover::{Handover, ToWorker, TokenText, Unmapped};
+use crate::identify::{self, Choice};
+use crate::ids::AgentName;
 
 /// Connections between accept and handover.
 const AT_ONCE: usize = 512;
@@ -88,11 +89,11 @@ impl Handing {
             // Held until the reading ends, however long: it bounds the threads that may hang.
             let _place = place;
             let process = attribute::read(&seen, &parts.cgroups);
-            let (agent, mode, token) = agent(&config, &parts.tokens, &process);
-            (process, agent, mode, token)
+            let whose = whose(&config, &parts, &process);
+            (process, whose)
         });
         let read = tokio::time::timeout(within, reading).await;
-        let (process, agent, mode, token) = match read {
+        let (process, whose) = match read {
             Ok(Ok(read)) => read,
             Ok(Err(_)) => return Err("reading about its process failed"),
             Err(_) => return Err("reading about its process took too long"),
@@ -100,12 +101,13 @@ impl Handing {
         let handover = Handover {
             connection: self.count.fetch_add(1, Ordering::Relaxed),
             accepted,
-            agent,
-            mode,
+            agent: whose.agent,
+            mode: whose.mode,
             destination: taken.destination,
             observed: self.parts.names_of(taken.destination.ip()),
             process,
-            token,
+            token: whose.token,
+            refused: whose.refused,
         };
         let message = ToWorker::Connection(Box::new(handover));
         self.send(&message, &taken.stream).await
@@ -160,19 +162,78 @@ fn seen(origin: &Origin) -> Seen {
     }
 }
 
-/// Whose connection it is. Without a mapping it is enforced, which refuses it in the worker, where
-/// it is said and recorded.
-fn agent(
-    config: &Config,
-    tokens: &Tokens,
-    process: &Process,
-) -> (Option<crate::ids::AgentName>, Mode, TokenText) {
-    let Some(agent) = identify::agent_for(config, &process.cgroup) else {
-        let why = "no agent is configured for its cgroup".into();
-        return (None, Mode::Enforce, TokenText::Missing(why));
+/// Whose connection it is.
+struct Mapped {
+    agent: Option<AgentName>,
+    mode: Mode,
+    token: TokenText,
+    refused: Option<Unmapped>,
+}
+
+impl Mapped {
+    /// Enforced, which refuses it in the worker, where it is said and recorded.
+    fn nobodys(refused: Option<Unmapped>) -> Self {
+        let why = match &refused {
+            Some(refused) => refused.why.clone(),
+            None => "no agent is configured for its cgroup".into(),
+        };
+        Self {
+            agent: None,
+            mode: Mode::Enforce,
+            token: TokenText::Missing(why),
+            refused,
+        }
+    }
+}
+
+fn whose(config: &Config, parts: &Parts, process: &Process) -> Mapped {
+    let look = parts.look(config);
+    let agent = match identify::agent_for(config, &process.cgroup, &look) {
+        Choice::Of(agent) => agent,
+        Choice::Nobody => return Mapped::nobodys(None),
+        Choice::Unknown { perhaps, why } => {
+            return Mapped::nobodys(Some(unknown(perhaps, process, &why)));
+        }
     };
-    let token = tokens.read(agent, process);
-    (Some(agent.name.clone()), agent.mode, token)
+    if agent.mode == Mode::Enforce {
+        // By what opened the connection, and by what the container was started with.
+        let written = || look(&process.cgroup).ok().flatten()?.isolated.clone();
+        if let Some(isolated) = containers::of_process(process).or_else(written) {
+            return Mapped::nobodys(Some(ungovernable(agent, process, &isolated)));
+        }
+    }
+    Mapped {
+        agent: Some(agent.name.clone()),
+        mode: agent.mode,
+        token: parts.tokens.read(agent, process),
+        refused: None,
+    }
+}
+
+fn unknown(perhaps: &Agent, process: &Process, why: &str) -> Unmapped {
+    Unmapped {
+        why: format!(
+            "it cannot be told whether the container in the cgroup {} is agent {}, so it is nobody: {why}",
+            process.cgroup, perhaps.name
+        ),
+        next: format!(
+            "an operator must look at the container and at [containers]; `hoop whoami --pid {}` says what hoop sees",
+            process.pid
+        ),
+    }
+}
+
+fn ungovernable(agent: &Agent, process: &Process, isolated: &Isolated) -> Unmapped {
+    Unmapped {
+        why: format!(
+            "the container in the cgroup {} is isolated by {} ({}), so hoop sees only some of its connections and agent {} is refused all of them",
+            process.cgroup,
+            isolated.by.text(),
+            isolated.seen,
+            agent.name
+        ),
+        next: "an operator must run this agent with the host's kernel (runc or crun), or map it to no agent".into(),
+    }
 }
 
 /// Answers the worker's questions for the token that a source holds now.

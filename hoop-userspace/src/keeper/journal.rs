@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::recent::Recent;
 use super::seen::Row;
+use crate::attribute::containers::Isolation;
 use crate::identify::By;
 use crate::record::Ledger;
 
@@ -69,6 +70,19 @@ pub enum Entry {
     /// A cgroup below the slice that no agent's mapping covers: enforced, everything refused.
     UnknownCgroup {
         cgroup: String,
+    },
+    /// A container whose runtime's word on it cannot be had, which the agent's mapping needs: enforced,
+    /// everything refused.
+    UnknownContainer {
+        cgroup: String,
+        agent: String,
+        why: String,
+    },
+    /// A container below the slice whose packets the kernel programs do not see.
+    Isolated {
+        cgroup: String,
+        by: Isolation,
+        seen: String,
     },
     WorkerReady {
         pid: Option<u32>,
@@ -200,6 +214,8 @@ impl Entry {
             | Self::Approvals { .. }
             | Self::Channel { .. }
             | Self::ConsoleDied { .. }
+            | Self::UnknownContainer { .. }
+            | Self::Isolated { .. }
             | Self::UpgradeRefused { .. } => true,
             Self::Reload { error: problem, .. } | Self::Capture { problem, .. } => {
                 problem.is_some()

@@ -17,6 +17,7 @@ pub mod folders;
 mod gate;
 mod governing;
 mod handing;
+mod isolated;
 pub mod journal;
 pub mod names;
 pub mod notify;
@@ -46,7 +47,7 @@ use tokio::sync::{Semaphore, mpsc};
 use zeroize::Zeroizing;
 
 use crate::accept::AcceptError;
-use crate::attribute::{Cgroups, cgroup2_mount};
+use crate::attribute::{Cgroups, Containers, Looked, cgroup2_mount};
 use crate::capture::CaptureError;
 use crate::config::{BadBundle, Bundle, Config, ConfigError};
 use crate::identify::token::Tokens;
@@ -128,6 +129,7 @@ pub struct Parts {
     start: Start,
     since: SystemTime,
     cgroups: Cgroups,
+    containers: Containers,
     worker: Worker,
     journal: Arc<Journal>,
     suspended: Arc<Suspended>,
@@ -185,6 +187,11 @@ impl Counters {
 impl Parts {
     fn config(&self) -> Arc<Config> {
         lock(&self.config).clone()
+    }
+
+    /// Looks up the containers of cgroups, for mappings that pick some.
+    fn look<'p>(&'p self, config: &'p Config) -> impl Fn(&str) -> Looked + 'p {
+        |cgroup| self.containers.of(&config.containers, cgroup)
     }
 
     fn names_of(&self, address: IpAddr) -> Vec<String> {
@@ -341,6 +348,7 @@ impl Keeper {
             start,
             since: handed.since,
             cgroups: Cgroups::new(cgroup2_mount()),
+            containers: Containers::new(cgroup2_mount()),
             worker,
             journal,
             suspended,

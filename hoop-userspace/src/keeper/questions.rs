@@ -404,9 +404,10 @@ impl Questions {
     fn agents(&self, standings: Vec<AgentStanding>) -> Vec<AgentStatus> {
         let suspended = self.parts.suspended.subscribe().borrow().clone();
         let config = self.parts.config();
+        let look = self.parts.look(&config);
         let mut cgroups: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for cgroup in self.governor.cgroups() {
-            if let Some(agent) = agent_for(&config, &cgroup) {
+            if let Some(agent) = agent_for(&config, &cgroup, &look).known() {
                 cgroups
                     .entry(agent.name.to_string())
                     .or_default()

@@ -520,6 +520,7 @@ mod tests {
             observed: Vec::new(),
             process: crate::attribute::Process::default(),
             token: crate::handover::TokenText::Missing("none".into()),
+            refused: None,
         };
         let message = ToWorker::Connection(Box::new(handover));
         keeper.send(&message, Some(accepted.as_fd())).await.unwrap();

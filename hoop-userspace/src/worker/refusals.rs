@@ -13,6 +13,10 @@ use crate::identify::IdentityError;
 use crate::ids::ExchangeId;
 
 pub fn no_agent(handover: &Handover) -> Refusal {
+    if let Some(unmapped) = &handover.refused {
+        let (code, why) = (Code::Identity, unmapped.why.clone());
+        return refusal(code, Retry::Never, why, &unmapped.next);
+    }
     refusal(
         Code::Destination,
         Retry::Never,

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
-use crate::attribute::cgroup2_mount;
+use crate::attribute::{Containers, cgroup2_mount};
 use crate::capture::{Bypasses, Capture, boot_now};
-use crate::config;
-use crate::identify::longest;
+use crate::config::{self, Bundle, Config, Pick};
+use crate::identify::{Choice, Rule, Ruled, choose, covers, groups};
 use crate::keeper::bypass::{self, Broken};
 use crate::keeper::cgroups;
 use crate::keeper::control::{self, Ask};
@@ -30,12 +30,25 @@ pub struct Host {
     pub runtime: PathBuf,
     pub keeper: PathBuf,
     agents: Vec<Mapping>,
+    containers: config::Containers,
 }
 
 pub struct Mapping {
     name: String,
     cgroup: String,
     pub mode: String,
+    pick: Option<Pick>,
+    /// Its `container` or `pod` says nothing that could be read: nothing passes that may be its.
+    unreadable: bool,
+}
+
+impl Ruled for Mapping {
+    fn rule(&self) -> Rule<'_> {
+        Rule {
+            cgroup: &self.cgroup,
+            pick: self.pick.as_ref(),
+        }
+    }
 }
 
 /// Who keeps what was done.
@@ -77,10 +90,14 @@ impl Host {
         };
         let of_agent = |agent: &toml::Value| {
             let text = |key: &str| Some(agent.get(key)?.as_str()?.to_owned());
+            let picks = ["container", "pod"].iter().any(|k| agent.get(k).is_some());
+            let pick = only(table, Some(agent)).and_then(|mut only| only.agents.pop()?.pick);
             Some(Mapping {
                 name: text("name")?,
                 cgroup: text("cgroup")?.trim_matches('/').to_owned(),
                 mode: text("mode").unwrap_or_else(|| "enforce".into()),
+                unreadable: picks && pick.is_none(),
+                pick,
             })
         };
         let agents = table.get("agent").and_then(|a| a.as_array());
@@ -97,26 +114,39 @@ impl Host {
             runtime: text("worker", "runtime", "/run/hoop").into(),
             keeper: Path::new(&text("worker", "state", "/var/lib/hoop")).join(KEEPER),
             agents: agents.into_iter().flatten().filter_map(of_agent).collect(),
+            containers: only(table, None).map_or_else(Default::default, |only| only.containers),
         }
     }
 
     pub fn agent(&self, name: &str) -> Result<&Mapping> {
         let found = self.agents.iter().find(|agent| agent.name == name);
-        found.with_context(|| {
+        let found = found.with_context(|| {
             let known: Vec<_> = self.agents.iter().map(|a| a.name.as_str()).collect();
             format!(
                 "there is no agent {name:?}; there are: {}",
                 known.join(", ")
             )
-        })
+        })?;
+        ensure!(
+            !found.unreadable,
+            "which containers {name} is cannot be read: mend its `container` or `pod` (`hoop check`)"
+        );
+        Ok(found)
     }
 
     /// The agent's cgroups as they are now.
     pub fn cgroups_of(&self, agent: &str) -> BTreeMap<u64, String> {
         let mut found = cgroups::below(&self.mount, &self.capture.attach);
+        let containers = Containers::new(self.mount.clone());
+        let look = |cgroup: &str| containers.of(&self.containers, cgroup);
         found.retain(|_, cgroup| {
-            longest(&self.agents, |mapping| &mapping.cgroup, cgroup)
-                .is_some_and(|mapping| mapping.name == agent)
+            let whose = choose(&self.agents, cgroup, &look);
+            matches!(whose, Choice::Of(mapping) if mapping.name == agent)
+                && !groups(&self.agents, cgroup, &look)
+                && !self
+                    .agents
+                    .iter()
+                    .any(|m| m.unreadable && covers(&m.cgroup, cgroup))
         });
         found
     }
@@ -206,6 +236,29 @@ fn syslog(entry: &Entry) -> Result<()> {
     let line = format!("<{PRIORITY}>hoop[{}]: {text}", std::process::id());
     UnixDatagram::unbound()?.send_to(line.as_bytes(), SYSLOG)?;
     Ok(())
+}
+
+/// `[containers]` and one agent's way to be found, read as the daemon reads them, whatever else is
+/// wrong in the file.
+fn only(table: &toml::Table, agent: Option<&toml::Value>) -> Option<Config> {
+    let mut only = toml::Table::new();
+    for section in ["capture", "containers"] {
+        if let Some(section_of) = table.get(section) {
+            only.insert(section.to_owned(), section_of.clone());
+        }
+    }
+    if let Some(agent) = agent {
+        let mut found = toml::Table::new();
+        for key in ["name", "cgroup", "container", "pod"] {
+            if let Some(value) = agent.get(key) {
+                found.insert(key.to_owned(), value.clone());
+            }
+        }
+        found.insert("mode".to_owned(), "discover".into());
+        only.insert("agent".to_owned(), toml::Value::Array(vec![found.into()]));
+    }
+    let text = toml::to_string(&only).ok()?;
+    Config::from_bundle(&Bundle::from_text(Path::new("containers"), &text)).ok()
 }
 
 #[cfg(test)]

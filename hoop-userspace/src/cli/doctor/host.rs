@@ -8,7 +8,7 @@ use nix::unistd::Uid;
 
 use super::finding::{Check, Finding};
 use super::processes::{self, Process};
-use crate::attribute::cgroup2_mount;
+use crate::attribute::{Containers, Looked, cgroup2_mount};
 use crate::config::{self, Agent, Bundle, Config};
 use crate::identify::agent_for;
 use crate::keeper::cgroups;
@@ -37,6 +37,7 @@ pub struct Host {
     pub processes: Vec<Process>,
     /// All cgroups below the slice, by id.
     pub cgroups: BTreeMap<u64, String>,
+    containers: Containers,
 }
 
 impl Host {
@@ -53,6 +54,7 @@ impl Host {
         Self {
             path: path.to_owned(),
             cgroups: cgroups::below(&mount, attach),
+            containers: Containers::new(mount.clone()),
             processes: processes::all(Path::new("/proc")),
             config,
             problems,
@@ -105,9 +107,18 @@ impl Host {
         };
         let its = |process: &&Process| {
             is_below(&process.cgroup, &config.capture.attach)
-                && agent_for(config, &process.cgroup).is_some_and(|a| a.name == agent.name)
+                && agent_for(config, &process.cgroup, &|cgroup| self.container(cgroup))
+                    .known()
+                    .is_some_and(|a| a.name == agent.name)
         };
         self.processes.iter().filter(its).collect()
+    }
+
+    /// The container that a cgroup is of, as its runtime wrote it down.
+    pub fn container(&self, cgroup: &str) -> Looked {
+        let default = config::Containers::default();
+        let roots = self.config.as_ref().map(|config| &config.containers);
+        self.containers.of(roots.unwrap_or(&default), cgroup)
     }
 
     /// The agent's cgroups that there are now.
@@ -116,7 +127,9 @@ impl Host {
             return BTreeMap::new();
         };
         let its = self.cgroups.iter().filter(|(_, cgroup)| {
-            agent_for(config, cgroup).is_some_and(|found| found.name == agent.name)
+            agent_for(config, cgroup, &|cgroup| self.container(cgroup))
+                .known()
+                .is_some_and(|found| found.name == agent.name)
         });
         its.map(|(id, cgroup)| (*id, cgroup.clone())).collect()
     }

@@ -15,15 +15,12 @@ impl Parser<'_> {
         capture: &Capture,
     ) -> Vec<Agent> {
         self.unique(file.agents.iter().map(|a| &a.get_ref().name), "agent");
-        self.unique(
-            file.agents.iter().map(|a| &a.get_ref().cgroup),
-            "cgroup pattern",
-        );
         let known = file.issuers.iter().map(|(name, _)| name.get_ref().as_str());
         let known: Vec<&str> = known
             .chain(file.broken.iter().map(String::as_str))
             .collect();
-        file.agents
+        let agents: Vec<Agent> = file
+            .agents
             .iter()
             .map(|agent| {
                 let (span, agent) = (agent.span(), agent.get_ref());
@@ -33,7 +30,14 @@ impl Parser<'_> {
                 self.pattern(&agent.cgroup, &capture.attach);
                 self.agent(span, agent, issuers)
             })
-            .collect()
+            .collect();
+        let written = file.agents.iter().map(|agent| &agent.get_ref().cgroup);
+        let mappings = written.zip(&agents);
+        let mappings: Vec<_> = mappings
+            .map(|(cgroup, agent)| (cgroup.clone(), agent.pick.clone()))
+            .collect();
+        self.unique_mappings(&mappings);
+        agents
     }
 
     fn agent(
@@ -65,6 +69,7 @@ impl Parser<'_> {
         Agent {
             name: AgentName::from(raw.name.get_ref().as_str()),
             cgroup: raw.cgroup.get_ref().clone(),
+            pick: self.pick(raw),
             issuer: issuer.filter(|name| issuers.contains_key(name)),
             client_id: raw.client_id.as_ref().map(|id| id.get_ref().clone()),
             kind,

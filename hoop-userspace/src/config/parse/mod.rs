@@ -17,6 +17,7 @@ use crate::ids::IssuerName;
 mod agent;
 mod approvals;
 mod console;
+mod containers;
 mod kubernetes;
 mod mask;
 mod resource;
@@ -89,6 +90,7 @@ impl Parser<'_> {
             policy: self.policy(&file.policy),
             record: self.record(&file.record),
             worker: self.worker(&file.worker),
+            containers: self.containers(&file.containers),
             console: file
                 .console
                 .as_ref()

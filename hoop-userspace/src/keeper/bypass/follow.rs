@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{Broken, Ended, change, end_connections};
 use crate::attribute::cgroup2_mount;
 use crate::capture::{Bypasses, CaptureError, boot_now};
-use crate::identify::agent_for;
+use crate::identify::{agent_for, groups};
 use crate::keeper::cgroups::{self, Found};
 use crate::keeper::governing::Governor;
 use crate::keeper::journal::Entry;
@@ -175,8 +175,12 @@ impl Follower {
 
     fn of_agent(&self, found: &Found, agent: &str) -> BTreeMap<u64, String> {
         let config = self.parts.config();
+        let look = self.parts.look(&config);
         let is_its = |(_, cgroup): &(&u64, &String)| {
-            agent_for(&config, cgroup).is_some_and(|found| found.name.as_str() == agent)
+            let its = agent_for(&config, cgroup, &look).known();
+            // What is made below what passes, passes: not where that may be another agent's.
+            its.is_some_and(|found| found.name.as_str() == agent)
+                && !groups(&config.agents, cgroup, &look)
         };
         let its = found.iter().filter(is_its);
         its.map(|(id, cgroup)| (*id, cgroup.clone())).collect()

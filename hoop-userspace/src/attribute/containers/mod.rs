@@ -1,0 +1,379 @@
+//! What a container's runtime wrote down of it: name, image, labels, the pod that it belongs to.
+//!
+//! The kernel's cgroup says which container a process is in, and only what root alone can write says
+//! what that container is: the folders in which Docker, containerd, Podman and CRI-O keep their state.
+//! No daemon is asked, so none has to answer while an agent waits. What cannot be read is an error and
+//! never an empty answer: whoever maps by labels must not take "unknown" for "has none".
+
+use std::collections::BTreeMap;
+use std::io;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use lru::LruCache;
+use serde::Serialize;
+
+use super::names::{self, Level, Named};
+use crate::config;
+
+mod isolation;
+mod read;
+mod shapes;
+#[cfg(test)]
+mod tests;
+
+pub use isolation::{Isolated, Isolation, of_cgroup, of_process};
+use read::{Content, Folder, Stamp};
+
+/// Keys and values: labels or annotations.
+pub type Texts = BTreeMap<String, String>;
+
+/// Of one container's file.
+const MAX_FILE: u64 = 1 << 20;
+/// Of the lists in which containers-storage has all of its containers.
+const MAX_LIST: u64 = 8 << 20;
+const CACHED: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
+/// Namespaces of containerd's that are looked into.
+const MAX_NAMESPACES: usize = 64;
+/// Drivers of containers-storage, after which its folders are called.
+const DRIVERS: [&str; 4] = ["overlay", "btrfs", "zfs", "vfs"];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    Docker,
+    Containerd,
+    Podman,
+    #[serde(rename = "cri-o")]
+    Crio,
+}
+
+impl Engine {
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Docker => "Docker",
+            Self::Containerd => "containerd",
+            Self::Podman => "Podman",
+            Self::Crio => "CRI-O",
+        }
+    }
+}
+
+/// A container as its runtime wrote it down.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Container {
+    pub id: String,
+    pub engine: Engine,
+    pub name: Option<String>,
+    /// As whoever started it named it, with the registry where that was given.
+    pub image: Option<String>,
+    /// `None`: this runtime keeps them where hoop does not read. An image's own labels are among them.
+    pub labels: Option<Texts>,
+    pub annotations: Texts,
+    pub pod: Option<Pod>,
+    /// `None`: nothing was written down that shows it.
+    pub isolated: Option<Isolated>,
+}
+
+/// The Kubernetes pod that a container belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Pod {
+    pub namespace: String,
+    pub name: String,
+    /// `None` for the pod's sandbox itself.
+    pub container: Option<String>,
+    /// The id of the sandbox.
+    pub sandbox: Option<String>,
+    /// `None`: this runtime keeps them where hoop does not read.
+    pub labels: Option<Texts>,
+    /// Of containerd's, those that its configuration passes on.
+    pub annotations: Texts,
+}
+
+/// Why nothing is known of a container.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    #[error("{path} cannot be read: {why}")]
+    File { path: PathBuf, why: String },
+    #[error("{path} can be changed by others than root, so what is in it proves nothing")]
+    Shared { path: PathBuf },
+    #[error("{path} has more than {most} bytes")]
+    Large { path: PathBuf, most: u64 },
+    #[error("{path} is not as its runtime writes it: {why}")]
+    Shape { path: PathBuf, why: String },
+    #[error("no runtime has written down what the container {id} is; looked in {places}")]
+    Nowhere { id: String, places: String },
+    #[error(
+        "the cgroup {above:?} can be changed by others than root, so a container's name below it proves nothing"
+    )]
+    Borrowed { above: String },
+}
+
+impl Unreadable {
+    fn file(path: &Path, error: &io::Error) -> Self {
+        Self::File {
+            path: path.to_owned(),
+            why: error.to_string(),
+        }
+    }
+
+    fn shape(path: &Path, why: String) -> Self {
+        Self::Shape {
+            path: path.to_owned(),
+            why,
+        }
+    }
+}
+
+/// `Ok(None)`: the cgroup is no container's.
+pub type Looked = Result<Option<Arc<Container>>, Unreadable>;
+
+/// The containers that were looked up, each for as long as the files that told of it stay as they are.
+pub struct Containers {
+    /// Of cgroup2.
+    mount: PathBuf,
+    kept: Mutex<LruCache<String, Kept>>,
+}
+
+struct Kept {
+    roots: config::Containers,
+    stamps: Vec<Stamp>,
+    container: Arc<Container>,
+}
+
+impl Containers {
+    pub fn new(mount: PathBuf) -> Self {
+        Self {
+            mount,
+            kept: Mutex::new(LruCache::new(CACHED)),
+        }
+    }
+
+    /// The container that a cgroup below the mount is of.
+    pub fn of(&self, roots: &config::Containers, cgroup: &str) -> Looked {
+        let Some(level) = names::level(cgroup.trim_start_matches('/')) else {
+            return Ok(None);
+        };
+        self.unborrowed(&level)?;
+        if let Some(container) = self.kept(roots, &level.id) {
+            return Ok(Some(container));
+        }
+        let mut reading = Reading::default();
+        let container = Arc::new(reading.find(roots, &level)?);
+        if reading.unsettled {
+            return Ok(Some(container));
+        }
+        let kept = Kept {
+            roots: roots.clone(),
+            stamps: reading.stamps,
+            container: container.clone(),
+        };
+        let mut all = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        all.put(level.id, kept);
+        Ok(Some(container))
+    }
+
+    fn kept(&self, roots: &config::Containers, id: &str) -> Option<Arc<Container>> {
+        let mut all = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = all.get(id)?;
+        let holds = kept.roots == *roots && kept.stamps.iter().all(Stamp::holds);
+        holds.then(|| kept.container.clone())
+    }
+
+    /// Where a cgroup was handed to an agent, the agent makes cgroups of any name below it.
+    fn unborrowed(&self, level: &Level<'_>) -> Result<(), Unreadable> {
+        let mut path = self.mount.clone();
+        let above = level.above.split('/').filter(|name| !name.is_empty());
+        for name in std::iter::once("").chain(above) {
+            path.push(name);
+            let metadata = std::fs::symlink_metadata(&path);
+            let metadata = metadata.map_err(|error| Unreadable::file(&path, &error))?;
+            if !read::is_roots(&metadata) {
+                let above = level.above.to_owned();
+                return Err(Unreadable::Borrowed { above });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One look through the runtimes' folders.
+#[derive(Default)]
+struct Reading {
+    stamps: Vec<Stamp>,
+    /// Something may still be written beside these files.
+    unsettled: bool,
+}
+
+impl Reading {
+    fn find(
+        &mut self,
+        roots: &config::Containers,
+        level: &Level<'_>,
+    ) -> Result<Container, Unreadable> {
+        let (id, named) = (level.id.as_str(), level.named);
+        let mut places = Vec::new();
+        if matches!(named, Named::Docker | Named::Bare) {
+            if let Some(found) = self.docker(&roots.docker, id)? {
+                return Ok(found);
+            }
+            places.push(roots.docker.display().to_string());
+        }
+        if matches!(named, Named::Containerd | Named::Bare) {
+            if let Some(found) = self.containerd(&roots.containerd, id)? {
+                return Ok(found);
+            }
+            places.push(roots.containerd.display().to_string());
+        }
+        if matches!(named, Named::Storage | Named::Bare) {
+            if let Some(found) = self.stored(&roots.storage, id)? {
+                return Ok(found);
+            }
+            places.push(roots.storage.display().to_string());
+        }
+        Err(Unreadable::Nowhere {
+            id: id.to_owned(),
+            places: places.join(", "),
+        })
+    }
+
+    fn docker(&mut self, root: &Path, id: &str) -> Result<Option<Container>, Unreadable> {
+        let Some(folder) = below(root, &["containers", id])? else {
+            return Ok(None);
+        };
+        let Some(config) = folder.read("config.v2.json", MAX_FILE)? else {
+            return Ok(None);
+        };
+        let path = root.join("containers").join(id);
+        let Some(host) = folder.read("hostconfig.json", MAX_FILE)? else {
+            let why = "it has no hostconfig.json".to_owned();
+            return Err(Unreadable::shape(&path, why));
+        };
+        let read = shapes::docker(id, &config.bytes, &host.bytes);
+        self.stamps.extend([config.stamp, host.stamp]);
+        read.map(Some).map_err(|why| Unreadable::shape(&path, why))
+    }
+
+    /// The bundle that a shim was given, in whichever of containerd's namespaces.
+    fn containerd(&mut self, root: &Path, id: &str) -> Result<Option<Container>, Unreadable> {
+        const BUNDLES: &str = "io.containerd.runtime.v2.task";
+        let Some(bundles) = below(root, &[BUNDLES])? else {
+            return Ok(None);
+        };
+        for namespace in bundles.names(MAX_NAMESPACES) {
+            let Some(of_namespace) = bundles.enter(&namespace)? else {
+                continue;
+            };
+            let Some(bundle) = of_namespace.enter(id)? else {
+                continue;
+            };
+            let Some(spec) = bundle.read("config.json", MAX_FILE)? else {
+                continue;
+            };
+            let path = root.join(BUNDLES).join(namespace).join(id);
+            let read = shapes::containerd(id, &spec.bytes);
+            let mut found = read.map_err(|why| Unreadable::shape(&path, why))?;
+            self.stamps.push(spec.stamp);
+            let sandbox = found.pod.as_ref().and_then(|pod| pod.sandbox.clone());
+            let shim = match shim(&bundle)? {
+                Some(shim) => Some(shim),
+                // The containers of a pod may share the sandbox's.
+                None => match sandbox.map(|id| of_namespace.enter(&id)).transpose()? {
+                    Some(Some(sandbox)) => shim(&sandbox)?,
+                    _ => None,
+                },
+            };
+            // It is written after the bundle, and not at all before containerd 1.6.
+            self.unsettled = shim.is_none();
+            found.isolated = shim.as_deref().and_then(isolation::of_runtime);
+            return Ok(Some(found));
+        }
+        Ok(None)
+    }
+
+    /// Podman's or CRI-O's: the list says what it is called, its bundle has annotations, and the bundle
+    /// of a pod's sandbox has the pod's labels.
+    fn stored(&mut self, root: &Path, id: &str) -> Result<Option<Container>, Unreadable> {
+        for driver in DRIVERS {
+            let containers = format!("{driver}-containers");
+            let Some(folder) = below(root, &[&containers])? else {
+                continue;
+            };
+            let path = root.join(&containers);
+            // The second holds those that do not outlive a restart of the host.
+            for list in ["containers.json", "volatile-containers.json"] {
+                let Some(content) = folder.read(list, MAX_LIST)? else {
+                    continue;
+                };
+                let shape = |why| Unreadable::shape(&path.join(list), why);
+                let Some(mut found) = shapes::stored(id, &content.bytes).map_err(shape)? else {
+                    continue;
+                };
+                self.stamps.push(content.stamp);
+                self.bundle(&folder, &path, &mut found)?;
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    fn bundle(
+        &mut self,
+        folder: &Folder,
+        path: &Path,
+        found: &mut Container,
+    ) -> Result<(), Unreadable> {
+        let spec = self.spec(folder, path, &found.id)?;
+        let shape = |why| Unreadable::shape(path, why);
+        match &mut found.pod {
+            None => found.annotations = shapes::annotations(&spec).map_err(shape)?,
+            Some(pod) => {
+                let Some(id) = pod.sandbox.clone() else {
+                    return Err(shape("a pod's sandbox has no id".into()));
+                };
+                let spec = self.spec(folder, path, &id)?;
+                let sandbox = shapes::sandbox(&spec).map_err(shape)?;
+                pod.labels = Some(sandbox.labels);
+                pod.annotations = sandbox.annotations;
+                found.isolated = sandbox.isolated;
+            }
+        }
+        Ok(())
+    }
+
+    fn spec(&mut self, folder: &Folder, path: &Path, id: &str) -> Result<Vec<u8>, Unreadable> {
+        let data = match folder.enter(id)? {
+            Some(own) => own.enter("userdata")?,
+            None => None,
+        };
+        let content = match data {
+            Some(data) => data.read("config.json", MAX_FILE)?,
+            None => None,
+        };
+        let Some(Content { bytes, stamp }) = content else {
+            let why = format!("it has no {id}/userdata/config.json");
+            return Err(Unreadable::shape(path, why));
+        };
+        self.stamps.push(stamp);
+        Ok(bytes)
+    }
+}
+
+/// The path of the shim that runs a bundle's container.
+fn shim(bundle: &Folder) -> Result<Option<String>, Unreadable> {
+    let content = bundle.read("shim-binary-path", MAX_FILE)?;
+    Ok(content.map(|content| String::from_utf8_lossy(&content.bytes).into_owned()))
+}
+
+/// A folder some levels below a root; `None` if there is none.
+fn below(root: &Path, names: &[&str]) -> Result<Option<Folder>, Unreadable> {
+    let mut folder = Folder::root(root)?;
+    for name in names {
+        folder = match folder {
+            Some(folder) => folder.enter(name)?,
+            None => return Ok(None),
+        };
+    }
+    Ok(folder)
+}
