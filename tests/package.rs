@@ -156,6 +156,7 @@ fn it_holds_what_it_should_and_the_same_bytes_whoever_makes_it() {
         "usr/lib/sysusers.d/hoop.conf",
         "usr/lib/tmpfiles.d/hoop.conf",
         "usr/share/doc/hoop/examples/agent.service.d-hoop.conf",
+        "usr/share/doc/hoop/examples/daemonset.yaml",
         "usr/share/doc/hoop/examples/hoop.toml",
         "usr/share/doc/hoop/OPERATOR.md",
         "usr/share/doc/hoop/changelog.gz",

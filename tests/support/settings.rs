@@ -56,6 +56,8 @@ pub struct AgentSettings {
     pub auth: &'static str,
     /// Who may not approve what it asks; empty for nobody.
     pub owner: &'static str,
+    /// Its `container` or `pod`, as the file has it: its cgroups are then Docker's. Empty for none.
+    pub pick: &'static str,
 }
 
 impl AgentSettings {
@@ -69,6 +71,7 @@ impl AgentSettings {
             token: "",
             auth: "",
             owner: "",
+            pick: "",
         }
     }
 }
@@ -207,12 +210,16 @@ impl AgentSettings {
             "" => String::new(),
             owner => format!("owner = \"{owner}\"\n"),
         };
+        let cgroup = match self.pick {
+            "" => format!("{}/{}*.service", place.slice, self.name),
+            _ => format!("{}/docker-*.scope", place.slice),
+        };
         format!(
-            "[[agent]]\nname = \"{name}\"\ncgroup = \"{slice}/{name}*.service\"\nissuer = \"okta\"\n\
+            "[[agent]]\nname = \"{name}\"\ncgroup = \"{cgroup}\"\n{pick}\nissuer = \"okta\"\n\
              client_id = \"{client}\"\ntoken = {token}\n\
              egress_allow = {egress:?}\nlisten = {listen:?}\nmode = \"{mode}\"\n{owner}\n",
             name = self.name,
-            slice = place.slice,
+            pick = self.pick,
             client = self.client_id,
             egress = self.egress,
             listen = self.listen,

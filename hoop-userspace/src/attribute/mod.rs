@@ -14,7 +14,7 @@ mod names;
 mod proc;
 
 pub use cgroups::{Cgroups, cgroup_path, cgroup2_mount};
-pub use containers::{Container, Containers, Isolated, Looked, Pod};
+pub use containers::{Container, Containers, Engine, Isolated, Looked, Pod, Texts, Unreadable};
 pub(crate) use names::unit;
 pub(crate) use proc::{Proc, socket_inode};
 

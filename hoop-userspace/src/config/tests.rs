@@ -286,3 +286,63 @@ fn an_api_server_is_asked_what_would_change_where_that_is_wanted_alone() {
     assert!(!cluster("estimate = false").unwrap());
     assert!(cluster("estimate = true").unwrap());
 }
+
+#[test]
+fn containers_are_picked_by_what_is_asked_of_them() {
+    let agents = r#"
+[containers]
+docker = "/srv/docker"
+[[agent]]
+name = "one"
+cgroup = "agents.slice"
+mode = "discover"
+container = { label = ["a=b", "c=d=e"], image = "registry.example/*" }
+[[agent]]
+name = "two"
+cgroup = "agents.slice"
+mode = "discover"
+pod = { namespace = "agents", label = "app=two" }
+[[agent]]
+name = "rest"
+cgroup = "agents.slice"
+mode = "discover"
+"#;
+    let config = parsed(agents).unwrap();
+    assert_eq!(config.containers.docker, Path::new("/srv/docker"));
+    assert_eq!(config.containers.containerd, Path::new("/run/containerd"));
+    let picks: Vec<_> = config.agents.iter().map(|a| a.pick.as_ref()).collect();
+    let shown = |at: usize| picks[at].unwrap().to_string();
+    assert_eq!(
+        shown(0),
+        r#"container image="registry.example/*" label="a=b" label="c=d=e""#
+    );
+    assert_eq!(shown(1), r#"pod namespace="agents" label="app=two""#);
+    assert_eq!(picks[2], None);
+    assert_eq!(picks[0].unwrap().conditions(), 3);
+    for (instead, said) in [
+        ("container = {}", "asks for nothing"),
+        ("container = { label = \"a\" }", "is no label"),
+        ("container = { label = \"=a\" }", "is no label"),
+        ("container = { label = [] }", "give 1 to 16"),
+        ("container = { label = \"a=b\\nc\" }", "is no label"),
+        ("container = { image = \"\" }", "can be no name"),
+        ("container = { labels = \"a=b\" }", "did you mean `label`?"),
+        ("pod = { label = \"app=two\" }", "`namespace` is missing"),
+        ("pod = { namespace = \"agent*\" }", "takes no wildcards"),
+        (
+            "container = { name = \"x\" }\npod = { namespace = \"x\" }",
+            "not by both",
+        ),
+        (
+            "container = { label = [\"a=b\", \"c=d=e\"], image = \"registry.example/*\" }",
+            "with the same pick",
+        ),
+        ("", "stands on line"),
+    ] {
+        let pod = "pod = { namespace = \"agents\", label = \"app=two\" }";
+        let problems = problems(&agents.replace(pod, instead));
+        assert!(problems.contains(said), "{instead}: {problems}");
+    }
+    let elsewhere = agents.replace("/srv/docker", "srv");
+    assert!(problems(&elsewhere).contains("not an absolute path"));
+}

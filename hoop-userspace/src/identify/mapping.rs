@@ -9,7 +9,7 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use crate::attribute::{Container, Looked};
+use crate::attribute::{Container, Looked, Texts};
 use crate::config::{Agent, Config, ContainerPick, Mode, Pick, PodPick, Said, glob};
 
 /// Looks up the container that a cgroup is of.
@@ -202,7 +202,7 @@ fn is(pattern: Option<&String>, text: Option<&String>) -> bool {
     }
 }
 
-fn says(texts: &crate::attribute::containers::Texts, said: &Said) -> bool {
+fn says(texts: &Texts, said: &Said) -> bool {
     texts.get(&said.key) == Some(&said.value)
 }
 
@@ -341,7 +341,7 @@ mod tests {
         };
         Container {
             id: "a".repeat(64),
-            engine: crate::attribute::containers::Engine::Docker,
+            engine: crate::attribute::Engine::Docker,
             name: Some("bot-1".into()),
             image: Some("registry.example/team/bot:1".into()),
             labels: labels.map(texts),
@@ -403,7 +403,7 @@ mod tests {
                 "discover",
             ),
         ]);
-        let error = crate::attribute::containers::Unreadable::Borrowed { above: "x".into() };
+        let error = crate::attribute::Unreadable::Borrowed { above: "x".into() };
         assert_eq!(found(&config, &Err(error)), "perhaps pod");
         let mut unlabelled = container(None);
         assert_eq!(
@@ -445,7 +445,7 @@ mod tests {
         assert_eq!(of(&config, labelled("one")), Some(Mode::Observe));
         assert_eq!(of(&config, labelled("two")), Some(Mode::Discover));
         assert_eq!(of(&config, Ok(None)), Some(Mode::Observe), "it groups them");
-        let gone = crate::attribute::containers::Unreadable::Borrowed { above: "x".into() };
+        let gone = crate::attribute::Unreadable::Borrowed { above: "x".into() };
         assert_eq!(of(&config, Err(gone)), Some(Mode::Enforce));
         let alone = picking(&[("one", "container = { name = \"x\" }", "discover")]);
         assert_eq!(of(&alone, labelled("two")), Some(Mode::Enforce));

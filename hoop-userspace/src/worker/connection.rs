@@ -28,6 +28,7 @@ use crate::record::{Header, IdentityNote, RecordError, SessionRecorder};
 use crate::session::{self, activity::Watched};
 use crate::terminate::postgres::{Arrived, Startup, Terms};
 use crate::terminate::ssh::Room;
+use crate::terminate::tls::Offer;
 use crate::terminate::{End, Protocol, Stopped};
 
 /// A client of an unconfigured destination that says nothing for this long is not waited for.
@@ -433,7 +434,7 @@ impl Connection {
         let postgres = tokio::time::timeout(FIRST_WORDS, speaks_postgres(&stream)).await;
         let startup = if postgres.unwrap_or(false) {
             let terms = Terms {
-                tls: None,
+                tls: self.offer_of_destination(),
                 allow_plain: true,
                 allow_replication: false,
                 agent_password: None,
@@ -462,6 +463,20 @@ impl Connection {
                 ended(&mut recorder, &end);
             }
         }
+    }
+
+    /// A client that insists on TLS hears a refusal only by the certificate of what it dialled.
+    fn offer_of_destination(&self) -> Option<Offer> {
+        let destination = self.handover.destination;
+        let address = destination.ip().to_canonical();
+        let (resolver, config) = (&self.shared.resolver, &self.rules.config);
+        let host = address.to_string();
+        let target = forward::reached(resolver, config, &host, destination.port())?;
+        let offers = &self.shared.offers;
+        let offer = offers.offer(target.resource, target.name.as_deref(), address);
+        offer
+            .map_err(|error| tracing::error!(%error, "no certificate for a refusal"))
+            .ok()
     }
 
     pub(super) fn header(

@@ -49,6 +49,11 @@ pub fn stage(tree: &Path, program: &Path, epoch: &str, debug: bool) -> Result<()
         &tree.join(DOCUMENTS).join("examples/hoop.toml"),
         0o644,
     )?;
+    put(
+        &root.join("hoop-userspace/kubernetes/daemonset.yaml"),
+        &tree.join(DOCUMENTS).join("examples/daemonset.yaml"),
+        0o644,
+    )?;
     copyright(tree)?;
     changelog(tree, epoch)?;
     completions(tree, &installed)?;

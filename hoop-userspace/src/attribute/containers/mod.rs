@@ -137,6 +137,8 @@ pub struct Containers {
 }
 
 struct Kept {
+    /// Another name of the same id is looked for elsewhere.
+    named: Named,
     roots: config::Containers,
     stamps: Vec<Stamp>,
     container: Arc<Container>,
@@ -156,7 +158,7 @@ impl Containers {
             return Ok(None);
         };
         self.unborrowed(&level)?;
-        if let Some(container) = self.kept(roots, &level.id) {
+        if let Some(container) = self.kept(roots, &level) {
             return Ok(Some(container));
         }
         let mut reading = Reading::default();
@@ -165,6 +167,7 @@ impl Containers {
             return Ok(Some(container));
         }
         let kept = Kept {
+            named: level.named,
             roots: roots.clone(),
             stamps: reading.stamps,
             container: container.clone(),
@@ -174,10 +177,12 @@ impl Containers {
         Ok(Some(container))
     }
 
-    fn kept(&self, roots: &config::Containers, id: &str) -> Option<Arc<Container>> {
+    fn kept(&self, roots: &config::Containers, level: &Level<'_>) -> Option<Arc<Container>> {
         let mut all = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = all.get(id)?;
-        let holds = kept.roots == *roots && kept.stamps.iter().all(Stamp::holds);
+        let kept = all.get(&level.id)?;
+        let holds = kept.named == level.named
+            && kept.roots == *roots
+            && kept.stamps.iter().all(Stamp::holds);
         holds.then(|| kept.container.clone())
     }
 

@@ -6,6 +6,7 @@
 mod cgroups;
 mod clients;
 mod clock;
+mod containers;
 mod daemon;
 mod disk;
 mod doors;
@@ -67,6 +68,7 @@ fn examine(args: &Args) -> Result<Vec<Finding>> {
     findings.extend(hooks::check(&host));
     findings.extend(sharing::check(&host));
     findings.extend(doors::check(&host));
+    findings.extend(containers::check(&host));
     findings.push(clock::check());
     findings.extend(disk::check(&host));
     findings.extend(clients::check(&host));
