@@ -425,8 +425,10 @@ impl State {
         Some(match (self, byte) {
             (Self::Ground, 0x1b) => Self::Escape,
             (Self::Escape, b'[') => Self::Control,
-            (Self::Escape | Self::Intermediate, 0x20..=0x2f) => Self::Intermediate,
-            (Self::Escape | Self::Intermediate, 0x30..=0x7e) => Self::Ground,
+            (Self::Escape, 0x20..=0x2f) => Self::Intermediate,
+            // Digits that end a sequence are few, and more would hide one of a number.
+            (Self::Escape, b'7' | b'8' | 0x3a..=0x7e) => Self::Ground,
+            (Self::Intermediate, b'0' | b'8' | 0x3a..=0x7e) => Self::Ground,
             (Self::Control, 0x30..=0x3f) => Self::Control,
             (Self::Control | Self::ControlIntermediate, 0x20..=0x2f) => Self::ControlIntermediate,
             (Self::Control | Self::ControlIntermediate, 0x40..=0x7e) => Self::Ground,

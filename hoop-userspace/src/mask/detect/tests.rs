@@ -317,7 +317,7 @@ fn what_only_begins_like_a_sequence_is_text() {
         "\x1b[\n",
         "\x1b[?",
     ] {
-        for after in ["\x07", "\x1b\\", " end\n", "m"] {
+        for after in ["\x07", "\x1b\\", " end\n", " m"] {
             let text = format!("a {before} {card}{after} b");
             let plain = card.replace(' ', "");
             let both = [text.clone(), text.replace(card, &plain)];
