@@ -32,7 +32,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         shell::run(shell::command("cargo").args(["install", "--locked", "--quiet", "cargo-fuzz"]))
             .context("cargo-fuzz cannot be installed")?;
     }
-    for name in wanted {
+    for name in &wanted {
         let limit = format!("-max_total_time={}", arguments.seconds);
         let mut fuzz = shell::command("cargo");
         // The sanitizer's flags are not for a stable compiler.
@@ -53,7 +53,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     println!(
         "fuzz: {} targets, {} s each, nothing found",
-        targets.len(),
+        wanted.len(),
         arguments.seconds
     );
     Ok(())

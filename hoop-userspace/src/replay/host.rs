@@ -93,6 +93,8 @@ pub(super) fn statements(kept: &[u8]) -> Vec<Statement> {
             Message::Env { name, value } => {
                 variables.push(Some(format!("{}={}", lossy(&name), lossy(&value))));
             }
+            // Of streams to an API server: nothing that was started with them.
+            Message::Exec(command) if command.is_empty() => {}
             Message::Exec(command) => found.push(statement("exec", lossy(&command))),
             Message::RequestHead(head) => {
                 if let Ok(head) = RequestHead::read(&head) {

@@ -8,7 +8,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-use super::{Asked, SqlAsked, SqlStep, SqlText, postgres, ssh};
+use super::{Asked, SqlAsked, SqlStep, SqlText, kubernetes, postgres, ssh};
 
 /// One unit of a request, as far as its recording tells.
 #[derive(Clone, Debug)]
@@ -83,6 +83,7 @@ pub enum Recollection {
     Postgres(postgres::Recollection),
     /// Of the host, as the client called it.
     Ssh(String),
+    Kubernetes,
     /// Of a protocol that is not decided again.
     Other,
 }
@@ -93,6 +94,7 @@ impl Recollection {
         match protocol {
             "postgres" => Self::Postgres(postgres::Recollection::default()),
             "ssh" => Self::Ssh(place.to_owned()),
+            "kubernetes" => Self::Kubernetes,
             _ => Self::Other,
         }
     }
@@ -102,6 +104,7 @@ impl Recollection {
         match self {
             Self::Postgres(names) => names.request(kept, whole),
             Self::Ssh(_) => vec![ssh::again::request(kept, whole)],
+            Self::Kubernetes => vec![kubernetes::again::request(kept, whole)],
             Self::Other => vec![Again::Lost(Lost::Protocol)],
         }
     }
@@ -116,6 +119,7 @@ impl Recollection {
                 parameters: std::sync::Arc::default(),
             })),
             Self::Ssh(host) => ssh::again::text(text, message, host),
+            Self::Kubernetes => kubernetes::again::text(text),
             Self::Other => Again::Lost(Lost::Protocol),
         }
     }

@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::decide::Decider;
 use crate::replay::ReplayError;
 use crate::terminate::again::{Again, Lost};
+use crate::wire::kubernetes::marker;
 
 /// Rows that are told apart.
 const MAX_ROWS: usize = 20_000;
@@ -239,6 +240,12 @@ impl Gathered<'_> {
             }),
             Asked::Ssh(SshAsked::Exec { text, .. }) => text.text.contains(MARK),
             Asked::Ssh(asked) => asked.text().text.contains(MARK),
+            Asked::Kubernetes(asked) => {
+                let kind = asked.content_type.as_deref();
+                asked.target.contains(MARK)
+                    || memchr::memmem::find(&asked.body, MARK.as_bytes()).is_some()
+                    || marker::finds_masked(kind, &asked.body).is_some()
+            }
             _ => false,
         }
     }

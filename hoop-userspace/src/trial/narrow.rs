@@ -5,6 +5,8 @@
 //! each of several is needed for that. None is proposed where it would cover code or files that the
 //! constants of a statement name, what hoop does not understand, or what a rule forbids.
 
+mod kubernetes;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::sync::Arc;
@@ -23,9 +25,13 @@ const TRIED: usize = 8;
 /// Of files that a shape touches, so many are named; of more, the folder that holds them.
 const NAMED: usize = 16;
 
-/// Files that one shape of commands touched, by what is done to them.
+/// What the commands or requests of one shape named.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Files(BTreeMap<(&'static str, bool), Places>);
+pub struct Named {
+    /// Files, by what is done to them.
+    files: BTreeMap<(&'static str, bool), Places>,
+    objects: kubernetes::Objects,
+}
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Places {
@@ -34,7 +40,7 @@ struct Places {
     folder: Option<String>,
 }
 
-impl Files {
+impl Named {
     /// Adds what one more of the shape touches.
     pub fn add(&mut self, decider: &Decider, asked: &Asked) {
         match asked {
@@ -49,12 +55,13 @@ impl Files {
                     self.place(files.action.as_str(), true, path);
                 }
             }
+            Asked::Kubernetes(asked) => self.objects.add(&decider.kubernetes_facts_of(asked)),
             _ => {}
         }
     }
 
     fn place(&mut self, verb: &'static str, exact: bool, path: &str) {
-        let places = self.0.entry((verb, exact)).or_default();
+        let places = self.files.entry((verb, exact)).or_default();
         if let Some(folder) = &mut places.folder {
             *folder = common(folder, path);
             return;
@@ -84,7 +91,7 @@ pub fn permits(
     decider: &Decider,
     subject: &Subject,
     asked: &Asked,
-    files: &Files,
+    files: &Named,
     name: &str,
 ) -> Result<String, String> {
     match decide(decider, subject, asked.clone()) {
@@ -171,7 +178,7 @@ fn bodies(
     decider: &Decider,
     subject: &Subject,
     asked: &Asked,
-    files: &Files,
+    files: &Named,
 ) -> Result<Vec<String>, String> {
     match asked {
         Asked::Sql(asked) => {
@@ -197,8 +204,9 @@ fn bodies(
             let when = format!(" && context.to_host == {host} && context.to_port == {port}");
             Ok(vec![of_host(subject, "ssh:forward", &when)])
         }
-        Asked::Kubernetes(_) => {
-            Err("permits for requests to clusters are not proposed: see docs/KUBERNETES.md".into())
+        Asked::Kubernetes(asked) => {
+            let facts = decider.kubernetes_facts_of(asked);
+            kubernetes::body(subject, asked, &facts, &files.objects).map(|body| vec![body])
         }
         Asked::FunctionCall { .. } | Asked::Undecidable(_) | Asked::Control => {
             Err("what it does is not known".into())
@@ -312,7 +320,7 @@ fn of_shell(
     decider: &Decider,
     subject: &Subject,
     facts: &ShellFacts,
-    files: &Files,
+    files: &Named,
 ) -> Result<Vec<String>, String> {
     if facts.opaque {
         return Err(
@@ -365,7 +373,7 @@ fn of_file(subject: &Subject, action: &str) -> String {
     )
 }
 
-fn of_files(subject: &Subject, asked: &FilesAsked, files: &Files) -> Result<Vec<String>, String> {
+fn of_files(subject: &Subject, asked: &FilesAsked, files: &Named) -> Result<Vec<String>, String> {
     let actions: &[&str] = match asked.action {
         FileAction::Read | FileAction::List | FileAction::Stat => &["ssh:sftp-read"],
         FileAction::ReadWrite => &["ssh:sftp-read", "ssh:sftp-write"],
@@ -383,8 +391,11 @@ fn of_files(subject: &Subject, asked: &FilesAsked, files: &Files) -> Result<Vec<
 
 const EXACT: &str = "context.exact";
 
-fn places(verb: &str, exact: bool, files: &Files) -> Result<Vec<String>, String> {
-    let found = files.0.iter().find(|((v, e), _)| *v == verb && *e == exact);
+fn places(verb: &str, exact: bool, files: &Named) -> Result<Vec<String>, String> {
+    let found = files
+        .files
+        .iter()
+        .find(|((v, e), _)| *v == verb && *e == exact);
     let Some((_, places)) = found else {
         return Err("which files it touched is not known any more".into());
     };

@@ -351,6 +351,7 @@ pub fn weight(asked: &Asked) -> usize {
     match asked {
         Asked::Sql(asked) => asked.candidates.iter().map(|text| text.text.len()).sum(),
         Asked::Ssh(asked) => asked.text().text.len(),
+        Asked::Kubernetes(asked) => asked.target.len() + asked.body.len(),
         _ => 0,
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::Unusable;
-use super::narrow::{self, Files};
+use super::narrow::{self, Named};
 use super::policy::Verdict;
 use super::recorded::{self, Decision, Filter, Listener, Masked, Session, stamp, weight};
 use super::shape::{Shape, Shapes};
@@ -162,7 +162,7 @@ struct Counted {
     /// The last session that was counted; a session's decisions come together.
     session: String,
     example: Example,
-    files: Files,
+    named: Named,
     sample: Option<(Arc<Subject>, Asked)>,
     /// Why there is no sample.
     lost: Option<Lost>,
@@ -288,7 +288,7 @@ impl Gathered<'_> {
                 session: id.clone(),
                 exchange: what.exchange,
             },
-            files: Files::default(),
+            named: Named::default(),
             sample: None,
             lost: None,
         });
@@ -305,7 +305,7 @@ impl Gathered<'_> {
         }
         match (again, &session.subject) {
             (Again::Asked(asked), Some(subject)) => {
-                row.files.add(self.decider, asked);
+                row.named.add(self.decider, asked);
                 let weight = weight(asked) + EXAMPLE;
                 if row.sample.is_none() && self.examples + weight <= MAX_EXAMPLES {
                     self.examples += weight;
@@ -350,7 +350,7 @@ impl Gathered<'_> {
             });
         };
         let name = name(key);
-        let permit = narrow::permits(config, self.decider, subject, asked, &counted.files, &name)?;
+        let permit = narrow::permits(config, self.decider, subject, asked, &counted.named, &name)?;
         match self.shapes.hidden(key.resource.as_deref(), &permit) {
             None => Ok(permit),
             Some(_) => Err("it would show what a mask hides: write the rule by hand".into()),

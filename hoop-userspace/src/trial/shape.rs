@@ -5,12 +5,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::config::Config;
-use crate::decide::{Decider, outline};
+use crate::decide::{Decider, KubernetesFlag, outline};
 use crate::ids::ResourceName;
 use crate::mask::{Detection, HashKey, Rules};
 use crate::terminate::again::Again;
-use crate::terminate::{Asked, FileAction, SqlText, SshAsked};
-use crate::wire::kubernetes::request::RequestInfo;
+use crate::terminate::{Asked, FileAction, KubernetesAsked, SqlText, SshAsked};
 
 /// Characters of a statement that are shown.
 const LONGEST: usize = 400;
@@ -73,7 +72,7 @@ fn told(decider: &Decider, asked: &Asked) -> (String, Option<String>) {
         },
         Asked::FunctionCall { oid } => (format!("function call {oid}"), None),
         Asked::Ssh(asked) => (ssh(decider, asked), None),
-        Asked::Kubernetes(asked) => (kubernetes(&asked.info), None),
+        Asked::Kubernetes(asked) => (kubernetes(decider, asked), None),
         Asked::Undecidable(_) => ("(what hoop does not read)".to_owned(), None),
         Asked::Control => ("(nothing)".to_owned(), None),
     }
@@ -90,18 +89,45 @@ fn sql(decider: &Decider, text: &Arc<SqlText>) -> (String, Option<String>) {
     (shown, fingerprint)
 }
 
-/// The verb and the kind; which object it was varies.
-fn kubernetes(info: &RequestInfo) -> String {
-    let mut kind = info.resource.clone();
-    if !info.subresource.is_empty() {
-        kind = format!("{kind}/{}", info.subresource);
+/// The verb, the kind and where, what stands out in it, and of a command its programs; which object it
+/// was, and what else it names, varies.
+fn kubernetes(decider: &Decider, asked: &KubernetesAsked) -> String {
+    let facts = decider.kubernetes_facts_of(asked);
+    if facts.kind.is_empty() {
+        return format!("{} {}", facts.verb, facts.path);
     }
-    if !info.api_group.is_empty() {
-        kind = format!("{kind}.{}", info.api_group);
+    let mut shown = format!("{} {}", facts.verb, facts.kind);
+    if !facts.subresource.is_empty() {
+        shown = format!("{shown}/{}", facts.subresource);
     }
-    match kind.is_empty() {
-        true => format!("{} (no resource)", info.verb),
-        false => format!("{} {kind}", info.verb),
+    if !facts.group.is_empty() {
+        shown = format!("{shown}.{}", facts.group);
+    }
+    if !facts.namespace.is_empty() {
+        shown = format!("{shown} in {}", facts.namespace);
+    }
+    if let Some(command) = &facts.command {
+        shown = format!("{shown}: {}", decider.shell_outline(command));
+    }
+    let mut said: Vec<&str> = facts.flags.iter().filter_map(stands_out).collect();
+    let streams = &asked.options;
+    let also = [
+        (facts.dry_run, "dry run"),
+        (streams.stdin, "input"),
+        (streams.tty, "terminal"),
+    ];
+    said.extend(also.into_iter().filter_map(|(is, word)| is.then_some(word)));
+    match said.is_empty() {
+        true => shown,
+        false => format!("{shown} ({})", said.join(", ")),
+    }
+}
+
+/// What the verb does not say already.
+fn stands_out(flag: &KubernetesFlag) -> Option<&'static str> {
+    match flag {
+        KubernetesFlag::Deletes | KubernetesFlag::Overwrites | KubernetesFlag::Upgrade => None,
+        flag => Some(flag.as_str()),
     }
 }
 

@@ -54,6 +54,10 @@ pub enum SshError {
     NotSsh,
     #[error("the client names no account to log in to")]
     NoUser,
+    #[error(
+        "the account that the client names has characters that servers do not take for a name's: letters, digits and `_.-$@` are"
+    )]
+    OddUser,
     #[error(transparent)]
     Keys(#[from] KeyError),
     #[error("SSH with the server failed: {0}")]
@@ -173,8 +177,16 @@ fn account(ssh: &Ssh, client_user: &str) -> Result<String, SshError> {
     match &ssh.user {
         SshClientUser::Fixed(user) => Ok(user.clone()),
         SshClientUser::AsClient if client_user.is_empty() => Err(SshError::NoUser),
+        SshClientUser::AsClient if !is_plain(client_user) => Err(SshError::OddUser),
         SshClientUser::AsClient => Ok(client_user.to_owned()),
     }
+}
+
+/// Whether a server takes the name for the account of that name and no other: OpenSSH cuts a login style
+/// behind `:` off, and Debian's a role behind `/`.
+fn is_plain(user: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | '$' | '@');
+    user.len() <= 256 && !user.starts_with('-') && user.chars().all(plain)
 }
 
 fn settings(expected: &Expected) -> client::Config {

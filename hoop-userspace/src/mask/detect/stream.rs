@@ -7,8 +7,8 @@
 //! two is masked from where it could be recognised.
 //!
 //! Escape sequences of a terminal (ECMA-48) are no part of the text: a value that changes its colour
-//! in the middle is found, and the sequences pass. Their own content (a window's title) is not
-//! looked at.
+//! in the middle is found, and the sequences pass. The strings that some begin (a window's title, the
+//! clipboard) are text like all else, and so is what only begins like a sequence.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -23,8 +23,10 @@ pub const HOLD: usize = 8 * 1024;
 pub const LONGEST: usize = 2 * 1024;
 /// What has left and is still looked at, for words and beginnings of values.
 const CONTEXT: usize = 256;
-/// A sequence longer than this is passed on before its end has come.
-const ESCAPE: usize = 4 * 1024;
+/// No sequence is longer; what is would be a hiding place for text.
+const SEQUENCE: usize = 64;
+/// Nor are the numbers in it: cards and accounts have more digits.
+const DIGITS: usize = 5;
 /// Sequences that wait for the text around them, in bytes; then the text is decided as it is.
 const ESCAPES: usize = 64 * 1024;
 /// Bytes that one value may go on for, after its beginning was masked.
@@ -323,8 +325,11 @@ fn end_line(body: &[u8]) -> Option<usize> {
 #[derive(Debug, Default)]
 struct Escapes {
     state: State,
-    /// A sequence whose end has not come.
+    /// A sequence whose end has not come, or what has come of it since a flush.
     open: Vec<u8>,
+    /// Bytes of that sequence, and the digits at its end.
+    length: usize,
+    digits: usize,
     /// Whole ones, by their place in the text, and how many bytes they have.
     waiting: VecDeque<(usize, Vec<u8>)>,
     bytes: usize,
@@ -336,10 +341,10 @@ enum State {
     Ground,
     Escape,
     Intermediate,
+    /// Behind CSI: parameters.
     Control,
-    /// OSC, DCS, SOS, PM, APC: a string up to BEL or ST.
-    String,
-    StringEscape,
+    /// Behind them: intermediate bytes.
+    ControlIntermediate,
 }
 
 impl Escapes {
@@ -355,16 +360,38 @@ impl Escapes {
             let Some((byte, after)) = rest.split_first() else {
                 break;
             };
+            let Some(next) = self.after(*byte) else {
+                // It is none, and this byte may begin another.
+                text.append(&mut self.open);
+                self.state = State::Ground;
+                continue;
+            };
             rest = after;
             self.open.push(*byte);
-            self.state = self.state.after(*byte);
-            if self.state == State::Ground || self.open.len() >= ESCAPE {
+            self.state = next;
+            if next == State::Ground {
                 let whole = std::mem::take(&mut self.open);
                 self.bytes += whole.len();
                 self.waiting.push_back((text.len(), whole));
             }
         }
         piece.len() - rest.len()
+    }
+
+    /// The state behind this byte of a sequence; `None` if it cannot be one.
+    fn after(&mut self, byte: u8) -> Option<State> {
+        if self.state == State::Ground {
+            (self.length, self.digits) = (0, 0);
+        }
+        self.length += 1;
+        self.digits = match byte.is_ascii_digit() {
+            true => self.digits + 1,
+            false => 0,
+        };
+        if self.length > SEQUENCE || self.digits > DIGITS {
+            return None;
+        }
+        self.state.after(byte)
     }
 
     fn is_full(&self) -> bool {
@@ -393,24 +420,19 @@ impl Escapes {
 }
 
 impl State {
-    fn after(self, byte: u8) -> Self {
-        match (self, byte) {
-            (Self::String, 0x07) => Self::Ground,
-            (Self::String, 0x1b) => Self::StringEscape,
-            (Self::String, _) => Self::String,
-            (Self::StringEscape, b'\\') => Self::Ground,
-            // Anything else begins a new sequence.
-            (_, 0x1b) => Self::Escape,
-            (Self::Ground, _) => Self::Ground,
-            (Self::Escape | Self::StringEscape, b'[') => Self::Control,
-            (Self::Escape | Self::StringEscape, b']' | b'P' | b'X' | b'^' | b'_') => Self::String,
-            (Self::Escape | Self::StringEscape | Self::Intermediate, 0x20..=0x2f) => {
-                Self::Intermediate
-            }
-            (Self::Control, 0x20..=0x3f) => Self::Control,
-            // A control character inside a sequence, or its end.
-            (Self::Control, 0x00..=0x1f) => Self::Control,
-            _ => Self::Ground,
-        }
+    /// ECMA-48, 5.3 and 5.4.
+    fn after(self, byte: u8) -> Option<Self> {
+        Some(match (self, byte) {
+            (Self::Ground, 0x1b) => Self::Escape,
+            (Self::Escape, b'[') => Self::Control,
+            (Self::Escape, 0x20..=0x2f) => Self::Intermediate,
+            // Digits that end a sequence are few, and more would hide one of a number.
+            (Self::Escape, b'7' | b'8' | 0x3a..=0x7e) => Self::Ground,
+            (Self::Intermediate, b'0' | b'8' | 0x3a..=0x7e) => Self::Ground,
+            (Self::Control, 0x30..=0x3f) => Self::Control,
+            (Self::Control | Self::ControlIntermediate, 0x20..=0x2f) => Self::ControlIntermediate,
+            (Self::Control | Self::ControlIntermediate, 0x40..=0x7e) => Self::Ground,
+            _ => return None,
+        })
     }
 }

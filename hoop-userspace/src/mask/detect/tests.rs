@@ -290,10 +290,47 @@ fn streamed(detectors: &Arc<Detectors>, text: &[u8], cuts: &[usize], terminal: b
 #[test]
 fn a_value_in_colours_is_found_and_the_colours_pass() {
     let detectors = all();
-    let text = b"card \x1b[1m4111 1111\x1b[0m 1111\x1b]0;title\x07 1111\x1b[31m end";
+    let text = b"card \x1b[1m4111 1111\x1b[0m 1111\x1b[38;2;255;100;0m 1111\x1b(B\x1b[m end";
     let out = streamed(&detectors, text, &[3, 5, 1, 1, 9, 2], true);
-    let expected = "card \x1b[1m<card>\x1b[0m\x1b]0;title\x07\x1b[31m end";
+    let expected = "card \x1b[1m<card>\x1b[0m\x1b[38;2;255;100;0m\x1b(B\x1b[m end";
     assert_eq!(String::from_utf8_lossy(&out), expected);
+}
+
+/// A title, the clipboard, a string that never ends, numbers that no sequence has: nothing is a place
+/// to hide in.
+#[test]
+fn what_only_begins_like_a_sequence_is_text() {
+    let detectors = all();
+    let card = "4111 1111 1111 1111";
+    for before in [
+        "\x1b]0;",
+        "\x1b]52;c;",
+        "\x1bP",
+        "\x1bX",
+        "\x1b^",
+        "\x1b_",
+        "\x1b[",
+        "\x1b[ ",
+        "\x1b[1;",
+        "\x1b ",
+        "\x1b(",
+        "\x1b[\n",
+        "\x1b[?",
+    ] {
+        for after in ["\x07", "\x1b\\", " end\n", " m"] {
+            let text = format!("a {before} {card}{after} b");
+            let plain = card.replace(' ', "");
+            let both = [text.clone(), text.replace(card, &plain)];
+            for text in both {
+                for cuts in [&[1000][..], &[3, 1, 1, 1, 1, 2, 5]] {
+                    let out = streamed(&detectors, text.as_bytes(), cuts, true);
+                    let out = String::from_utf8_lossy(&out);
+                    assert!(out.contains("<card>"), "{text:?} {out:?}");
+                    assert!(!out.contains("1111"), "{text:?} {out:?}");
+                }
+            }
+        }
+    }
 }
 
 #[test]

@@ -170,8 +170,8 @@ impl Lane {
 
 fn stream(detectors: &Arc<Detectors>, kind: Printed) -> Stream {
     match kind {
-        Printed::Terminal => Stream::terminal(detectors.clone()),
-        Printed::Text => Stream::bytes(detectors.clone()),
+        // Programs colour what they print elsewhere too (`--color=always`).
+        Printed::Terminal | Printed::Text => Stream::terminal(detectors.clone()),
         Printed::Framed => Stream::bytes(detectors.clone()).keeping_length(),
     }
 }

@@ -9,10 +9,13 @@ use crate::terminate::SqlText;
 use crate::wire::kubernetes::request::{RequestInfo, RequestOptions};
 
 /// Of a body that people are shown. What is longer, or is no text, they see by size and digest.
-const SHOWN: usize = 16 << 10;
+pub(super) const SHOWN: usize = 16 << 10;
+/// Lines of a request's text.
+pub(super) const WITH_STREAMS: &str = "with streams";
+pub(super) const NO_CONTENT_TYPE: &str = "no content type";
 
 /// One request, whole.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct KubernetesAsked {
     pub method: Arc<str>,
     /// Path and query exactly as they were sent, and as they are forwarded.
@@ -36,11 +39,12 @@ impl KubernetesAsked {
     pub fn text(&self) -> Arc<SqlText> {
         let mut text = format!("{} {}", self.method, self.target);
         if self.upgrade {
-            text.push_str("\nwith streams");
+            text.push('\n');
+            text.push_str(WITH_STREAMS);
         }
         if !self.body.is_empty() {
-            let kind = self.content_type.as_deref().unwrap_or("no content type");
-            let digest = hex::encode(ring::digest::digest(&ring::digest::SHA256, &self.body));
+            let kind = self.content_type.as_deref().unwrap_or(NO_CONTENT_TYPE);
+            let digest = digest(&self.body);
             let bytes = self.body.len();
             text.push_str(&format!("\n{kind}\n{bytes} bytes, SHA-256 {digest}"));
             match std::str::from_utf8(&self.body) {
@@ -59,6 +63,10 @@ impl KubernetesAsked {
         let info = &self.info;
         info.resource == "secrets" || info.subresource == "token"
     }
+}
+
+pub(super) fn digest(body: &[u8]) -> String {
+    hex::encode(ring::digest::digest(&ring::digest::SHA256, body))
 }
 
 #[cfg(test)]

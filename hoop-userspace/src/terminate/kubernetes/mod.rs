@@ -6,6 +6,7 @@
 //! consists of them. `exec`, `attach` and `port-forward` turn a request into streams, which are
 //! taken apart here and put together again for the server.
 
+pub(in crate::terminate) mod again;
 mod answer;
 mod asked;
 mod front;

@@ -226,7 +226,7 @@ struct Front {
     greeting: Greeting,
     let_in: Option<oneshot::Sender<(String, String)>>,
     open: mpsc::UnboundedSender<Opening>,
-    channels: HashMap<ChannelId, (Inlet, OwnedSemaphorePermit)>,
+    channels: HashMap<ChannelId, Inlet>,
     reached: Arc<Reach>,
     jump: mpsc::UnboundedSender<Jump>,
     jumps: HashMap<ChannelId, OwnedSemaphorePermit>,
@@ -241,7 +241,7 @@ impl Front {
     }
 
     fn put(&self, channel: ChannelId, message: Message) {
-        if let Some((inlet, _)) = self.channels.get(&channel) {
+        if let Some(inlet) = self.channels.get(&channel) {
             inlet.put(message);
         }
     }
@@ -266,8 +266,13 @@ impl Front {
         // What is read comes by these callbacks; the other half would only collect a copy.
         let (_, write) = channel.split();
         let (inlet, heard) = pipe(&self.backlog);
-        self.channels.insert(write.id(), (inlet, place));
-        (ToClient { write, handle }, heard)
+        self.channels.insert(write.id(), inlet);
+        let client = ToClient {
+            write,
+            handle,
+            _place: place,
+        };
+        (client, heard)
     }
 }
 
@@ -408,7 +413,7 @@ impl server::Handler for Front {
         _session: &mut server::Session,
     ) -> Result<(), Self::Error> {
         self.jumps.remove(&channel);
-        if let Some((inlet, _)) = self.channels.remove(&channel) {
+        if let Some(inlet) = self.channels.remove(&channel) {
             inlet.put(Message::Closed);
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! Sessions that are decided and recorded as live ones are, and then gone through again.
 
 mod changes;
+mod clusters;
 mod expect;
 mod report;
 
@@ -26,6 +27,7 @@ use crate::terminate::{
     Asked, Column, Columns, End, Part, PartKind, Replies, Request, SqlAsked, SqlStep, SqlText,
     Stopped, Unit,
 };
+use crate::wire::kubernetes::http::RequestHead;
 use crate::wire::postgres::rows::RowWriter;
 use crate::wire::ssh::channel::Message;
 
@@ -50,6 +52,11 @@ protocol = "ssh"
 hosts = ["web1"]
 trust_on_first_use = true
 login = { user = "deploy", password = { credential = "not-there" } }
+[[resource]]
+name = "prod"
+protocol = "kubernetes"
+hosts = ["k8s"]
+login = { as_agent = true }
 [[mask]]
 resource = "orders"
 detect = ["email"]
@@ -112,7 +119,11 @@ impl Scene {
         self.sessions += 1;
         let started = self.from + Duration::from_secs(self.sessions.into());
         let id = SessionId::new(started, [self.sessions; 10]);
-        let ssh = resource == "web";
+        let (protocol, place, login) = match resource {
+            "web" => ("ssh", "web1", "deploy"),
+            "prod" => ("kubernetes", "k8s", "bot"),
+            _ => ("postgres", "appdb", "hoop_orders"),
+        };
         let header = Header {
             session: id,
             started,
@@ -131,11 +142,11 @@ impl Scene {
             },
             process: Process::default(),
             resource: Some(resource.into()),
-            protocol: if ssh { "ssh" } else { "postgres" }.into(),
+            protocol: protocol.into(),
             destination: ([10, 0, 0, 1], 5432).into(),
             observed: Vec::new(),
-            database: Some(if ssh { "web1" } else { "appdb" }.into()),
-            login: Some(if ssh { "deploy" } else { "hoop_orders" }.into()),
+            database: Some(place.into()),
+            login: Some(login.into()),
             client_user: None,
             application: None,
         };
@@ -168,6 +179,10 @@ impl Scene {
 
     /// What the policies say with some more of them.
     fn says(&self, more: &str, resource: &str, text: &str) -> super::policy::Verdict {
+        self.tester(more, resource).text(text).unwrap().verdict
+    }
+
+    fn tester(&self, more: &str, resource: &str) -> super::policy::Tester {
         let mut config = self.config.clone();
         config.policy.files.push(PolicyFile {
             name: "more.cedar".into(),
@@ -179,8 +194,7 @@ impl Scene {
             database: "appdb".into(),
             ..Default::default()
         };
-        let tester = super::policy::Tester::new(&config, supposed).unwrap();
-        tester.text(text).unwrap().verdict
+        super::policy::Tester::new(&config, supposed).unwrap()
     }
 }
 
@@ -306,6 +320,44 @@ impl Live<'_> {
             asked,
         };
         let decided = self.ask(wire, vec![unit]);
+        self.take(decided, false);
+    }
+
+    /// A request to an API server, as its session makes it.
+    fn api(&mut self, method: &str, target: &str, body: &str) {
+        let upgrade = ["/exec", "/attach", "/portforward"]
+            .iter()
+            .any(|streams| target.contains(streams));
+        let kind = match method {
+            "PATCH" => "application/merge-patch+json",
+            _ => "application/json",
+        };
+        let headers = match body.is_empty() {
+            true => Vec::new(),
+            false => vec![("content-type".to_owned(), kind.into())],
+        };
+        let head = RequestHead {
+            method: method.to_owned(),
+            target: target.to_owned(),
+            headers,
+        };
+        let mut wire = BytesMut::new();
+        Message::RequestHead(head.to_bytes()).put(&mut wire);
+        if !body.is_empty() {
+            Message::Content(Bytes::copy_from_slice(body.as_bytes())).put(&mut wire);
+        }
+        if upgrade {
+            Message::Exec(Bytes::new()).put(&mut wire);
+        }
+        let mut again = Recollection::new("kubernetes", "k8s");
+        let Some(Again::Asked(asked)) = again.request(&wire, true).pop() else {
+            panic!("not asked for")
+        };
+        let unit = Unit {
+            end: wire.len(),
+            asked,
+        };
+        let decided = self.ask(wire.freeze(), vec![unit]);
         self.take(decided, false);
     }
 

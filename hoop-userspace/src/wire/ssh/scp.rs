@@ -9,8 +9,9 @@ use bytes::{Bytes, BytesMut};
 
 use super::Malformed;
 
-/// A record's line is no longer: a mode, a size and a name.
-pub const MAX_LINE: usize = 8 << 10;
+/// A record's line is no longer: a mode, a size and a name. Receivers read lines into 2,048 bytes, and
+/// what stands behind those as the next record.
+pub const MAX_LINE: usize = 1 << 10;
 /// Content that is handed on at once.
 const PIECE: usize = 256 << 10;
 

@@ -54,6 +54,10 @@ pub enum Request {
     Stat {
         path: Bytes,
     },
+    /// REALPATH, expand-path: where a path leads is told.
+    RealPath {
+        path: Bytes,
+    },
     /// Something about an open file is told, or it is flushed.
     Handle {
         handle: Bytes,
@@ -93,7 +97,7 @@ pub enum Request {
         from: Bytes,
         to: Bytes,
     },
-    /// What a name stands for, or which limits there are: nothing of a file is told.
+    /// Which limits there are, or what accounts are called: nothing of a file is told.
     Question,
     /// An extension that is not known here.
     Unknown {
@@ -210,6 +214,9 @@ pub fn request(packet: &Bytes) -> Result<Packet, Malformed> {
         7 | 17 | 19 => Request::Stat {
             path: fields.string()?,
         },
+        16 => Request::RealPath {
+            path: fields.string()?,
+        },
         8 => Request::Handle {
             handle: handle(&mut fields)?,
         },
@@ -234,7 +241,6 @@ pub fn request(packet: &Bytes) -> Result<Packet, Malformed> {
         15 => Request::RemoveDir {
             path: fields.string()?,
         },
-        16 => Request::Question,
         18 => Request::Rename {
             from: fields.string()?,
             to: fields.string()?,
@@ -260,6 +266,10 @@ fn extended(fields: &mut Fields) -> Result<Request, Malformed> {
             one: fields.string()?,
             other: fields.string()?,
         },
+        b"expand-path@openssh.com" => match below_home(&fields.string()?) {
+            Some(path) => Request::RealPath { path },
+            None => Request::Unknown { name },
+        },
         b"statvfs@openssh.com" => Request::Stat {
             path: fields.string()?,
         },
@@ -275,12 +285,21 @@ fn extended(fields: &mut Fields) -> Result<Request, Malformed> {
             let to = handle(fields)?;
             Request::CopyData { from, to }
         }
-        b"limits@openssh.com"
-        | b"expand-path@openssh.com"
-        | b"home-directory"
-        | b"users-groups-by-id@openssh.com" => Request::Question,
+        b"limits@openssh.com" | b"home-directory" | b"users-groups-by-id@openssh.com" => {
+            Request::Question
+        }
         _ => Request::Unknown { name },
     })
+}
+
+/// A path whose `~` stands for the home, from there; `None` for the home of somebody else.
+fn below_home(path: &Bytes) -> Option<Bytes> {
+    match path.as_ref() {
+        [b'~'] => Some(Bytes::from_static(b".")),
+        [b'~', b'/', ..] => Some([b"./", path.get(2..)?].concat().into()),
+        [b'~', ..] => None,
+        _ => Some(path.clone()),
+    }
 }
 
 fn handle(fields: &mut Fields) -> Result<Bytes, Malformed> {

@@ -194,8 +194,8 @@ impl Session {
             let piece = rest.split_to(rest.len().min(MAX_PIECE));
             Message::Content(piece).put(&mut wire);
         }
-        if upgrade.is_some() && !options.command.is_empty() {
-            // For whoever plays the recording.
+        if upgrade.is_some() {
+            // For whoever plays the recording: streams, and what runs at their other end.
             Message::Exec(options.command.join(" ").into()).put(&mut wire);
         }
         self.changes = !matches!(forwarded.method.as_str(), "GET" | "HEAD" | "OPTIONS");

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use russh::{ChannelId, ChannelWriteHalf, Sig, client, server};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::terminate::ssh::backlog::Share;
 use crate::wire::ssh::channel::{Message, Pty};
@@ -177,6 +178,9 @@ const STDERR: u32 = 1;
 pub struct ToClient {
     pub write: ChannelWriteHalf<server::Msg>,
     pub handle: server::Handle,
+    /// Of the channels that may be open. It is free when the session is over, not when the client
+    /// closes the channel: until then there is memory behind it, and perhaps a channel upstream.
+    pub _place: OwnedSemaphorePermit,
 }
 
 impl ToClient {

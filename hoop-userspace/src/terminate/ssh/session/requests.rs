@@ -46,6 +46,9 @@ impl Session {
                 }
                 Asked::Ssh(SshAsked::Shell)
             }
+            Message::Subsystem(name) if &**name == b"sftp" && self.terminal => {
+                Asked::Undecidable(on_terminal("SFTP"))
+            }
             // Its requests are decided; that it starts is no question.
             Message::Subsystem(name) if &**name == b"sftp" => Asked::Control,
             Message::Subsystem(name) => match std::str::from_utf8(name) {
@@ -196,6 +199,11 @@ pub(super) fn words(refusal: &Refusal, terminal: bool) -> Bytes {
     Bytes::from(format!("hoop: {message}{end}hoop: {hint}{end}{line}{end}"))
 }
 
+/// A terminal edits its lines: the server's program would read other bytes than were decided.
+fn on_terminal(what: &str) -> Undecidable {
+    Undecidable::UnknownOperation(format!("{what} on a terminal"))
+}
+
 /// Programs whose output is a protocol: another length would break it.
 fn printed(command: &[u8]) -> Printed {
     let first = command.split(|b| b.is_ascii_whitespace()).next();
@@ -218,6 +226,7 @@ pub(in crate::terminate::ssh) fn exec(command: &Bytes, terminal: bool) -> Asked 
         return Asked::Undecidable(Undecidable::NotUtf8);
     };
     let (action, paths) = match scp::command(text) {
+        Some(_) if terminal => return Asked::Undecidable(on_terminal("scp")),
         Some(Command::Source(paths)) => (FileAction::Read, paths),
         Some(Command::Sink { path, .. }) => (FileAction::Write, vec![path]),
         None => {

@@ -78,6 +78,8 @@ enum Pending {
 }
 
 struct Open {
+    /// CLOSE was forwarded: the server may give the handle to another file before its answer comes.
+    closing: bool,
     path: Arc<str>,
     exchange: ExchangeId,
     read: Flow,
@@ -195,13 +197,15 @@ impl Sftp {
         use sftp::Request as R;
         match request {
             R::Init { .. } | R::Question => None,
+            // Where the login begins every client asks, and hoop did before.
+            R::RealPath { path } if self.is_home(path) => None,
             R::Close { handle }
             | R::Read { handle, .. }
             | R::Write { handle, .. }
             | R::ReadDir { handle }
             | R::Handle { handle } => self.opened(handle),
             R::CopyData { from, to } => self.opened(from).or_else(|| self.opened(to)),
-            R::SetHandle { handle } => match self.open.get(handle) {
+            R::SetHandle { handle } => match self.open.get(handle).filter(|open| !open.closing) {
                 Some(open) => Some(Asked::Ssh(SshAsked::Files(FilesAsked {
                     action: FileAction::SetStat,
                     paths: smallvec![open.path.clone()],
@@ -215,6 +219,7 @@ impl Sftp {
             R::Open { .. }
             | R::OpenDir { .. }
             | R::Stat { .. }
+            | R::RealPath { .. }
             | R::SetStat { .. }
             | R::Remove { .. }
             | R::MakeDir { .. }
@@ -231,12 +236,21 @@ impl Sftp {
         }
     }
 
+    fn is_home(&self, path: &Bytes) -> bool {
+        match (&self.home, path.as_ref()) {
+            (Home::Known(_), b"" | b"." | b"./") => true,
+            (Home::Known(Some(home)), path) => path == home.as_bytes(),
+            _ => false,
+        }
+    }
+
     fn opened(&self, handle: &Bytes) -> Option<Asked> {
         let unknown = || {
             let what = "an SFTP request for a file that is not open".to_owned();
             Asked::Undecidable(Undecidable::UnknownOperation(what))
         };
-        (!self.open.contains_key(handle)).then(unknown)
+        let open = self.open.get(handle).filter(|open| !open.closing);
+        open.is_none().then(unknown)
     }
 
     fn files(&self, action: FileAction, paths: &[&Bytes]) -> Asked {
@@ -284,7 +298,16 @@ impl Sftp {
                     open.written.take(offset, &data);
                 }
             }
+            // What the file holds then is not what was written, or not all of it.
+            sftp::Request::SetHandle { handle } | sftp::Request::CopyData { to: handle, .. } => {
+                if let Some(open) = self.open.get_mut(&handle) {
+                    open.written.broken();
+                }
+            }
             sftp::Request::Close { handle } => {
+                if let Some(open) = self.open.get_mut(&handle) {
+                    open.closing = true;
+                }
                 self.pending.insert(id, Pending::Closing { handle });
             }
             _ => {}
@@ -381,7 +404,12 @@ impl Sftp {
         }
         match (pending, reply) {
             (Some(Pending::Opening { path, exchange }), Reply::Handle { handle, .. }) => {
+                // A server that answers out of order gave it away before it said that it is free.
+                self.close(handle);
+                self.pending
+                    .retain(|_, p| !matches!(p, Pending::Closing { handle: h } if h == handle));
                 let open = Open {
+                    closing: false,
                     path,
                     exchange,
                     read: Flow::default(),
@@ -425,7 +453,7 @@ pub(in crate::terminate::ssh) fn named(
     Some(match request {
         R::Open { path, mode } => (open_action(*mode), smallvec![path]),
         R::OpenDir { path } => (FileAction::List, smallvec![path]),
-        R::Stat { path } => (FileAction::Stat, smallvec![path]),
+        R::Stat { path } | R::RealPath { path } => (FileAction::Stat, smallvec![path]),
         R::SetStat { path } => (FileAction::SetStat, smallvec![path]),
         R::Remove { path } => (FileAction::Remove, smallvec![path]),
         R::MakeDir { path } => (FileAction::MakeFolder, smallvec![path]),
@@ -606,17 +634,121 @@ mod tests {
         packet
     }
 
-    #[test]
-    fn a_number_is_not_used_again_before_its_answer_and_data_is_content() {
+    /// A request of this kind for a path or a handle.
+    fn about(kind: u8, id: u32, what: &[u8], more: &[u8]) -> Vec<u8> {
+        let mut body = vec![kind];
+        body.extend(id.to_be_bytes());
+        body.extend((what.len() as u32).to_be_bytes());
+        body.extend(what);
+        body.extend(more);
+        let mut packet = (body.len() as u32).to_be_bytes().to_vec();
+        packet.extend(body);
+        packet
+    }
+
+    /// What is decided of it, if anything.
+    fn asked(sftp: &Sftp, packet: &[u8]) -> Option<String> {
+        let packet = Bytes::copy_from_slice(packet);
+        let asked = sftp.asked(&sftp::request(&packet).unwrap().request)?;
+        Some(match asked {
+            Asked::Ssh(SshAsked::Files(files)) => {
+                format!("{} {}", files.action.as_str(), files.paths.join(" "))
+            }
+            Asked::Undecidable(why) => why.to_string(),
+            other => format!("{other:?}"),
+        })
+    }
+
+    fn with_open(handle: &'static [u8]) -> Sftp {
         let mut sftp = Sftp::begun_by(ExchangeId(1));
-        let (mut last, mut events) = (ExchangeId(1), VecDeque::new());
+        sftp.home = Home::Known(Some("/home/deploy".to_owned()));
         let open = Open {
+            closing: false,
             path: "/srv/x".into(),
             exchange: ExchangeId(1),
             read: Flow::default(),
             written: Flow::default(),
         };
-        sftp.open.insert(Bytes::from_static(b"h"), open);
+        sftp.open.insert(Bytes::from_static(handle), open);
+        sftp
+    }
+
+    #[test]
+    fn where_a_path_leads_is_a_question_about_the_path() {
+        let sftp = with_open(b"h");
+        for path in [".", "", "/home/deploy"] {
+            assert_eq!(
+                asked(&sftp, &about(16, 1, path.as_bytes(), b"")),
+                None,
+                "{path}"
+            );
+        }
+        for (path, told) in [
+            ("/etc/ssl", "stat /etc/ssl"),
+            ("x", "stat /home/deploy/x"),
+            ("..", "stat /home"),
+        ] {
+            let told = Some(told.to_owned());
+            assert_eq!(asked(&sftp, &about(16, 1, path.as_bytes(), b"")), told);
+        }
+        let expand = |path: &str| {
+            let mut more = (path.len() as u32).to_be_bytes().to_vec();
+            more.extend(path.as_bytes());
+            asked(&sftp, &about(200, 1, b"expand-path@openssh.com", &more))
+        };
+        assert_eq!(expand("~"), None);
+        assert_eq!(expand("~/x").as_deref(), Some("stat /home/deploy/x"));
+        assert!(expand("~root/x").unwrap().contains("does not know"));
+    }
+
+    /// The server may give the handle to another file before the client hears that it is closed.
+    #[test]
+    fn a_handle_that_is_being_closed_is_no_file() {
+        let mut sftp = with_open(b"h");
+        let mode = 0x0000_0004_0000_01b6u64.to_be_bytes();
+        let change = about(10, 3, b"h", &mode);
+        assert_eq!(asked(&sftp, &change).as_deref(), Some("setstat /srv/x"));
+        let close = Bytes::from(about(4, 2, b"h", b""));
+        sftp.forwarded(&close, ExchangeId(1));
+        for packet in [change, about(4, 4, b"h", b""), read(5)] {
+            let said = asked(&sftp, &packet).unwrap();
+            assert!(said.contains("not open"), "{said}");
+        }
+        // Nor does the answer to CLOSE close what has the handle by then.
+        let path = "/srv/y".into();
+        let exchange = ExchangeId(2);
+        sftp.pending.insert(9, Pending::Opening { path, exchange });
+        let handle = Bytes::from_static(b"h");
+        sftp.understood(&Reply::Handle { id: 9, handle });
+        sftp.understood(&Reply::Status {
+            id: 2,
+            code: sftp::OK,
+        });
+        let change = about(10, 3, b"h", &mode);
+        assert_eq!(asked(&sftp, &change).as_deref(), Some("setstat /srv/y"));
+    }
+
+    #[test]
+    fn what_was_copied_or_cut_within_a_file_has_no_digest() {
+        let mut sftp = with_open(b"h");
+        let content = |id| {
+            let mut more = 0u64.to_be_bytes().to_vec();
+            more.extend(3u32.to_be_bytes());
+            more.extend(b"abc");
+            Bytes::from(about(6, id, b"h", &more))
+        };
+        sftp.forwarded(&content(1), ExchangeId(1));
+        sftp.forwarded(&Bytes::from(about(10, 2, b"h", &[0; 4])), ExchangeId(1));
+        sftp.close(&Bytes::from_static(b"h"));
+        let told = sftp.transfers.pop_front().unwrap();
+        assert_eq!((told.written.bytes, told.written.digest), (3, None));
+    }
+
+    #[test]
+    fn a_number_is_not_used_again_before_its_answer_and_data_is_content() {
+        let mut sftp = with_open(b"h");
+        sftp.home = Home::Unasked;
+        let (mut last, mut events) = (ExchangeId(1), VecDeque::new());
         sftp.take_from_client(&read(7)).unwrap();
         sftp.requests(&mut last, &mut events).unwrap();
         let data = Reply::Data {
