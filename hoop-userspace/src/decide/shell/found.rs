@@ -75,7 +75,8 @@ impl Walk<'_> {
         }
         if writes {
             run.flags.insert(ShellFlag::WritesFiles);
-            if places.starts(path) {
+            let below = recursive && verb == FileVerb::Write;
+            if places.starts(path) || below && places.starts_below(path) {
                 run.flags.insert(ShellFlag::Persistent);
             }
         }

@@ -101,6 +101,8 @@ pub(super) struct Places {
     public: Patterns,
     plain: Patterns,
     starts: Patterns,
+    /// Those of them that have a place.
+    rooted: Patterns,
 }
 
 impl Places {
@@ -112,6 +114,13 @@ impl Places {
             public: Patterns::new(PUBLIC),
             plain: Patterns::new(PLAIN),
             starts: Patterns::new(STARTS),
+            rooted: {
+                let rooted: Vec<_> = STARTS
+                    .split_whitespace()
+                    .filter(|pattern| pattern.starts_with('/'))
+                    .collect();
+                Patterns::new(&rooted.join(" "))
+            },
         }
     }
 
@@ -158,6 +167,13 @@ impl Places {
     /// Whether something there starts by itself, or lets somebody in.
     pub(super) fn starts(&self, path: &Path) -> bool {
         self.starts.may_be(path, false)
+    }
+
+    /// Whether such a thing has its place below this folder: all of `/etc`, or a home.
+    pub(super) fn starts_below(&self, path: &Path) -> bool {
+        let home = |part: &Vec<Token>| part.first() == Some(&Token::Char('~'));
+        path.components.len() == 1 && path.components.iter().all(home)
+            || self.rooted.may_be(path, true)
     }
 }
 

@@ -148,8 +148,15 @@ pub(super) struct Descriptors {
     used: RefCell<BTreeSet<(u32, FileVerb)>>,
 }
 
+/// Descriptors that are told apart; what comes then counts for any.
+const MOST_OPENED: usize = 64;
+
 impl Descriptors {
     fn opens(&mut self, number: u32, verb: FileVerb) {
+        let number = match self.opened.len() < MOST_OPENED {
+            true => number,
+            false => ANY,
+        };
         self.opened.insert((number, verb));
     }
 
@@ -157,7 +164,9 @@ impl Descriptors {
         let same = |number: u32| number == from || number == ANY || from == ANY;
         let verbs: Vec<_> = self.opened.iter().filter(|(at, _)| same(*at)).collect();
         let verbs: Vec<_> = verbs.into_iter().map(|(_, verb)| (to, *verb)).collect();
-        self.opened.extend(verbs);
+        for (to, verb) in verbs {
+            self.opens(to, verb);
+        }
     }
 
     pub(super) fn uses(&self, number: u32, verb: FileVerb) {

@@ -142,8 +142,12 @@ impl Walk<'_> {
                 "an argument may be an option that runs a program",
             );
         }
-        let remote = |field: &Field| field.known().is_none_or(|text| text.contains(':'));
-        if taken.operands.iter().any(remote) {
+        let remote = |field: &Field| {
+            let colon = |piece: &Piece| matches!(piece, Piece::Text(text) if text.contains(':'));
+            field.pieces.iter().any(colon)
+        };
+        let perhaps = |field: &Field| field.many || field.has_unknown();
+        if taken.operands.iter().any(|f| remote(f) || perhaps(f)) {
             run.flags.extend([ShellFlag::Network, ShellFlag::Elsewhere]);
         }
         if let Some((last, sources)) = taken.operands.split_last() {
