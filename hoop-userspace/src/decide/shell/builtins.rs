@@ -84,13 +84,14 @@ pub(super) fn is_builtin(name: &str) -> bool {
 
 /// Those that change nothing that is followed, and start nothing.
 const QUIET: &[&str] = &[
-    ":", "bg", "fg", "disown", "dirs", "type", "ulimit", "umask", "times", "help", "caller",
+    ":", "bg", "fg", "disown", "dirs", "type", "umask", "times", "help", "caller",
 ];
 
 impl Walk<'_> {
     pub(super) fn builtin(&mut self, name: &str, run: Run) -> Result<(), Dark> {
         match name {
             name if QUIET.contains(&name) => self.push(Some(name.to_owned()), run),
+            "ulimit" => self.limit(run),
             "jobs" | "wait" => self.jobs(name, run),
             "cd" | "chdir" => self.cd(run),
             "pushd" | "popd" => {
@@ -142,6 +143,22 @@ impl Walk<'_> {
             _ => {}
         }
         Ok(())
+    }
+
+    /// ksh computes the limit.
+    fn limit(&mut self, run: Run) -> Result<(), Dark> {
+        let plain = |field: &Field| {
+            is_number(&field.pieces)
+                || field.known().is_some_and(|text| {
+                    let letters = text.strip_prefix('-').unwrap_or_default();
+                    let option = letters.chars().all(|c| c.is_ascii_alphanumeric());
+                    option && !letters.is_empty() || matches!(&*text, "unlimited" | "hard" | "soft")
+                })
+        };
+        match run.argv.iter().skip(1).all(plain) {
+            true => self.push(Some("ulimit".into()), run),
+            false => Err(Dark("some shells compute a number from what is not one")),
+        }
     }
 
     /// `jobs -x` runs a command, `wait -p` sets a variable.
@@ -250,6 +267,8 @@ impl Walk<'_> {
     fn declare(&mut self, name: &str, run: Run) -> Result<(), Dark> {
         let mut exports = name == "export";
         let mut freezes = name == "readonly";
+        let is_array = |f: &Field| matches!(f.known().as_deref(), Some("-a" | "-A"));
+        let arrays = run.argv.iter().skip(1).any(is_array);
         for field in run.argv.get(1..).unwrap_or_default() {
             if field.option() == Likeness::Yes {
                 match field.known().as_deref() {
@@ -282,8 +301,13 @@ impl Walk<'_> {
             }
             let harmless = environment::of(variable, None) == environment::Influence::None;
             self.state.exports |= exports && !harmless;
-            self.influence(variable)?;
             let variable = variable.to_owned();
+            let given = value.as_ref().map(|value| vec![value.pieces.clone()]);
+            self.influence(&variable, &given.unwrap_or_default())?;
+            let array = arrays || self.state.arrays.contains(&variable);
+            if value.as_ref().is_some_and(|value| compound(value, array)) {
+                return Err(Dark("the elements of an array are expanded once more"));
+            }
             self.localise(&variable);
             // Where there is no such command, or none here, the variable keeps what it held.
             let kept = match name {
@@ -304,6 +328,9 @@ impl Walk<'_> {
                 }
                 None => {}
             }
+            if arrays {
+                self.assign_array(&variable);
+            }
             if freezes {
                 self.frozen.insert(variable);
             }
@@ -316,7 +343,7 @@ impl Walk<'_> {
             match field.known() {
                 Some(option) if option == "-v" => {}
                 Some(name) if plain(&name) => {
-                    self.influence(&name)?;
+                    self.influence(&name, &[])?;
                     self.assign(&name, unknown());
                     if self.functions.contains_key(&name) {
                         self.state.certain.remove(&name);
@@ -378,11 +405,29 @@ impl Walk<'_> {
                 continue;
             }
             if let Some(letters) = word.strip_prefix('-') {
+                let array = matches!(name, "mapfile" | "readarray");
                 match letters {
+                    "t" if array => continue,
+                    // What is called for each line, and after how many.
+                    letters if array => {
+                        let valued = matches!(letters, "d" | "n" | "O" | "s" | "u");
+                        if !valued || (letters != "d" && !words.next().is_some_and(number)) {
+                            return Err(Dark("what is read, and how, is not followed"));
+                        }
+                        if letters == "d" {
+                            words.next();
+                        }
+                        continue;
+                    }
                     "r" | "s" | "e" | "t" | "rs" | "sr" | "rt" | "rp" | "p" | "n" | "N" | "d"
                     | "u" | "rd" | "rn" => {
-                        if letters.ends_with(|c| "tpnNdu".contains(c)) {
-                            words.next();
+                        // Some shells compute how long, how much and from where.
+                        let computed = letters.ends_with(|c| "tnNu".contains(c));
+                        let valued = letters.ends_with(|c| "pd".contains(c));
+                        if (computed || valued)
+                            && !words.next().is_none_or(|field| valued || number(field))
+                        {
+                            return Err(Dark("some shells compute a number from what is not one"));
                         }
                         continue;
                     }
@@ -392,18 +437,24 @@ impl Walk<'_> {
             if !plain(&word) {
                 return Err(Dark("which variable is read is not known"));
             }
-            self.influence(&word)?;
-            self.assign(&word, unknown());
+            self.influence(&word, &unknown())?;
+            match name {
+                "mapfile" | "readarray" => self.assign_array(&word),
+                _ => self.assign(&word, unknown()),
+            }
         }
         for variable in ["REPLY", "MAPFILE", "OPTARG"] {
             self.assign(variable, unknown());
+        }
+        if matches!(name, "mapfile" | "readarray") {
+            self.assign_array("MAPFILE");
         }
         self.push(Some(name.to_owned()), run)
     }
 
     /// Some tests evaluate what they are given.
     fn bracket(&mut self, name: &str, run: Run) -> Result<(), Dark> {
-        const EVALUATES: &[&str] = &["-v", "-R", "-eq", "-ne", "-lt", "-le", "-gt", "-ge"];
+        const EVALUATES: &[&str] = &["-v", "-R", "-t", "-eq", "-ne", "-lt", "-le", "-gt", "-ge"];
         let words: Vec<_> = run.argv.iter().skip(1).map(Field::known).collect();
         let named = |word: &Option<String>| word.as_deref().is_some_and(|w| EVALUATES.contains(&w));
         if words.iter().any(named) {
@@ -414,7 +465,22 @@ impl Walk<'_> {
             let variable = words
                 .iter()
                 .any(|w| matches!(w.as_deref(), Some("-v" | "-R")));
-            if words.iter().any(odd) || (variable && words.iter().any(Option::is_none)) {
+            // zsh and ksh take a name for the variable, and evaluate what that holds.
+            let names = |at: Option<usize>| {
+                let word = at.and_then(|at| words.get(at));
+                word.and_then(Option::as_deref).is_some_and(plain)
+            };
+            let named = words
+                .iter()
+                .enumerate()
+                .any(|(at, word)| match word.as_deref() {
+                    Some("-t") => names(Some(at + 1)),
+                    Some(word) if word != "-v" && word != "-R" && EVALUATES.contains(&word) => {
+                        names(Some(at + 1)) || names(at.checked_sub(1))
+                    }
+                    _ => false,
+                });
+            if named || words.iter().any(odd) || (variable && words.iter().any(Option::is_none)) {
                 return Err(Dark("a test evaluates what is not plain"));
             }
         }
@@ -422,13 +488,14 @@ impl Walk<'_> {
     }
 
     fn printf(&mut self, run: Run) -> Result<(), Dark> {
+        computed(run.argv.get(1..).unwrap_or_default())?;
         let first = run.argv.get(1);
         match first.map(Field::option) {
             None | Some(Likeness::No) => {}
             Some(_) => match first.and_then(Field::known).as_deref() {
                 Some("-v") => match run.argv.get(2).and_then(Field::known) {
                     Some(name) if plain(&name) => {
-                        self.influence(&name)?;
+                        self.influence(&name, &unknown())?;
                         self.assign(&name, unknown());
                     }
                     _ => return Err(Dark("which variable is set is not known")),
@@ -451,14 +518,116 @@ impl Walk<'_> {
     }
 }
 
+fn number(field: &Field) -> bool {
+    let signed = field.known();
+    let signed = signed.as_deref().and_then(|text| text.strip_prefix('-'));
+    let digits = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_digit());
+    let fraction = field.known().is_some_and(|text| {
+        let parts = text.split_once('.');
+        parts.is_some_and(|(whole, part)| digits(part) && (whole.is_empty() || digits(whole)))
+    });
+    is_number(&field.pieces) || fraction || signed.is_some_and(digits)
+}
+
+/// Whether bash takes what a variable is declared to be for the elements of an array, and expands
+/// them as it would have without quotes.
+fn compound(value: &Field, array: bool) -> bool {
+    let first = value
+        .pieces
+        .iter()
+        .find(|p| !matches!(p, Piece::Text(text) if text.is_empty()));
+    match first {
+        Some(Piece::Text(text)) => {
+            text.starts_with('(') && (array || text.contains(['$', '`']) || value.has_unknown())
+        }
+        Some(Piece::Unknown | Piece::Glob(_)) => array,
+        _ => false,
+    }
+}
+
+/// zsh evaluates what `printf %d` is given.
+fn computed(arguments: &[Field]) -> Result<(), Dark> {
+    const COMPUTED: Dark = Dark("some shells compute a number from what is not one");
+    let skipped = match arguments.first().and_then(Field::known).as_deref() {
+        Some("-v") => 2,
+        Some("--") => 1,
+        _ => 0,
+    };
+    let Some((format, values)) = arguments.get(skipped..).and_then(<[Field]>::split_first) else {
+        return Ok(());
+    };
+    let kinds = format.known().map(|format| conversions(&format));
+    let kinds = kinds.unwrap_or_else(|| vec![true]);
+    if kinds.is_empty() {
+        return Ok(());
+    }
+    let mut kinds = kinds.iter().cycle();
+    for value in values {
+        let numeric = kinds.next().is_some_and(|numeric| *numeric);
+        // Past one of several, which is which is not known.
+        if value.many {
+            kinds = [true].iter().cycle();
+        }
+        let odd = value.known().is_some_and(|text| {
+            let literal = text.starts_with(['\'', '"']) && text.chars().count() <= 2;
+            let digits = text.trim_start_matches(['-', '+', ' ', '.']);
+            let number = digits.starts_with(|c: char| c.is_ascii_digit())
+                && digits
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || "+-.#".contains(c));
+            !(text.is_empty() || literal || number)
+        });
+        let known = format.known().is_some();
+        let code = value.known().is_some_and(|text| text.contains(['$', '`']));
+        if numeric && odd && (known || code) {
+            return Err(COMPUTED);
+        }
+    }
+    Ok(())
+}
+
+/// Of what a format of printf takes, whether it is a number.
+fn conversions(format: &str) -> Vec<bool> {
+    let mut kinds = Vec::new();
+    let mut parts = format.split('%');
+    parts.next();
+    while let Some(part) = parts.next() {
+        // `%%`
+        if part.is_empty() {
+            parts.next();
+            continue;
+        }
+        // `%(%F %T)T` takes a time.
+        if part.starts_with('(') {
+            kinds.push(true);
+            let mut inside = part;
+            while !inside.contains(')') {
+                let Some(next) = parts.next() else { break };
+                inside = next;
+            }
+            continue;
+        }
+        let upto = part.find(|c: char| c.is_ascii_alphabetic());
+        let (flags, rest) = part.split_at(upto.unwrap_or(part.len()));
+        // They may be taken in another order.
+        if flags.contains('$') {
+            return vec![true];
+        }
+        kinds.extend(flags.chars().filter(|c| *c == '*').map(|_| true));
+        let kind = rest.trim_start_matches(['h', 'l', 'L', 'q', 'j', 'z', 't']);
+        let quoted = rest.starts_with('q');
+        kinds.extend(match kind.chars().next() {
+            _ if quoted => Some(false),
+            Some('s' | 'b' | 'c' | 'S' | 'C' | 'n' | 'Q') => Some(false),
+            Some(_) => Some(true),
+            None => None,
+        });
+    }
+    kinds
+}
+
 /// What zsh computes must be numbers: `exit 'a[$(rm x)]'` runs what is in it.
 fn numbers(run: &Run) -> Result<(), Dark> {
-    let number = |field: &Field| {
-        let signed = field.known();
-        let signed = signed.as_deref().and_then(|text| text.strip_prefix('-'));
-        let digits = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_digit());
-        is_number(&field.pieces) || signed.is_some_and(digits)
-    };
     match run.argv.iter().skip(1).all(number) {
         true => Ok(()),
         false => Err(Dark("some shells compute a number from what is not one")),

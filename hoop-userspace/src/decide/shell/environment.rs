@@ -17,8 +17,6 @@ const HARMLESS: &[&str] = &[
     "LANGUAGE",
     "TZ",
     "TERM",
-    "COLUMNS",
-    "LINES",
     "NO_COLOR",
     "CLICOLOR",
     "COLORTERM",
@@ -182,7 +180,59 @@ const CODE: &[&str] = &[
     "TIME",
     "TIMEFORMAT",
     "POSIX*",
+    "SIMPLE_BACKUP_SUFFIX",
+    "VERSION_CONTROL",
 ];
+
+/// Variables that are integers to some shell: what is assigned to them it evaluates, and so runs
+/// what stands in `a[$(…)]`.
+const EVALUATED: &[&str] = &[
+    "OPTIND",
+    "OPTERR",
+    "RANDOM",
+    "SRANDOM",
+    "HISTCMD",
+    "SECONDS",
+    "LINENO",
+    "BASHPID",
+    "DIRSTACK",
+    "GROUPS",
+    "UID",
+    "EUID",
+    "GID",
+    "EGID",
+    "PPID",
+    "COLUMNS",
+    "LINES",
+    "HISTSIZE",
+    "HISTFILESIZE",
+    "SAVEHIST",
+    "TMOUT",
+    "MAILCHECK",
+    "LOGCHECK",
+    "LISTMAX",
+    "KEYTIMEOUT",
+    "SHLVL",
+    "ERRNO",
+    "ARGC",
+    "TTYIDLE",
+    "BAUD",
+    "DIRSTACKSIZE",
+    "FUNCNEST",
+    "PERIOD",
+    "REPORTTIME",
+    "REPORTMEMORY",
+    "ZSH_SUBSHELL",
+    "ZLE_RPROMPT_INDENT",
+    "TRY_BLOCK_ERROR",
+    "TRY_BLOCK_INTERRUPT",
+    "MBEGIN",
+    "MEND",
+];
+
+pub(super) fn is_evaluated(name: &str) -> bool {
+    EVALUATED.contains(&name) || name.starts_with("EPOCH")
+}
 
 /// Functions that a shell calls without being told to.
 pub(super) fn is_hook(name: &str) -> bool {
@@ -243,7 +293,8 @@ pub(super) fn is_volatile(name: &str) -> bool {
 
 /// What a variable of this name does; `value` where it is a prefix of a command.
 pub(super) fn of(name: &str, value: Option<&Word>) -> Influence {
-    if HARMLESS.contains(&name) || name.starts_with("LC_") {
+    let size = matches!(name, "COLUMNS" | "LINES");
+    if size || HARMLESS.contains(&name) || name.starts_with("LC_") {
         return Influence::None;
     }
     // The usual way to say: no pager.

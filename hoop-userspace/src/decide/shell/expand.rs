@@ -106,7 +106,7 @@ impl Walk<'_> {
                 Part::Bare(text) => {
                     let last = at + 1 == parts.len();
                     let text = match at {
-                        0 => tilde(text, last, to),
+                        0 => self.tilde(text, last, to),
                         _ => text,
                     };
                     if text.contains("=~") || (!to.splits && text.contains(":~")) {
@@ -132,7 +132,7 @@ impl Walk<'_> {
                     self.substitution(list)?;
                     // A descriptor of the shell's own.
                     to.add(Piece::Text("/dev/fd/".into()));
-                    to.add(Piece::Number);
+                    to.add(Piece::Pipe);
                 }
             }
         }
@@ -185,7 +185,7 @@ impl Walk<'_> {
                         self.scalar(operand, choice)?;
                         value = vec![Piece::Unknown];
                         if *assign {
-                            self.influence(name)?;
+                            self.influence(name, &unknown())?;
                             self.assign(name, unknown());
                         }
                     }
@@ -195,7 +195,7 @@ impl Walk<'_> {
                 self.scalar(operand, choice)?;
                 value = vec![Piece::Unknown];
                 if *assign {
-                    self.influence(name)?;
+                    self.influence(name, &unknown())?;
                     self.assign(name, unknown());
                 }
             }
@@ -224,7 +224,7 @@ impl Walk<'_> {
                 Part::Bare(text) if quoted => to.quoted(text),
                 Part::Bare(text) => {
                     let text = match at {
-                        0 => tilde(text, word.0.len() == 1, to),
+                        0 => self.tilde(text, word.0.len() == 1, to),
                         _ => text,
                     };
                     to.value(&[Piece::Text(text.to_owned())], false);
@@ -288,6 +288,31 @@ impl Walk<'_> {
         Ok(())
     }
 
+    /// Takes a leading tilde, and returns what is after it.
+    fn tilde<'t>(&self, text: &'t str, last: bool, to: &mut Builder) -> &'t str {
+        let Some(after) = text.strip_prefix('~') else {
+            return text;
+        };
+        let end = after.find('/');
+        // With quotes or a variable in the name it is no name.
+        if end.is_none() && !last {
+            return text;
+        }
+        let (user, rest) = after.split_at(end.unwrap_or(after.len()));
+        let plain = user
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
+        // To zsh `~x` is the folder that x holds.
+        let variable = self.state.variables.contains_key(user)
+            || user.starts_with(|c: char| c.is_ascii_uppercase());
+        match plain && !variable {
+            true => to.add(Piece::Home(user.to_owned())),
+            // `~+`, `~-` and what other shells know.
+            false => to.add(Piece::Unknown),
+        }
+        rest
+    }
+
     /// Arithmetic runs what variables hold (`a[$(rm x)]`), so that all of them must be numbers.
     pub(super) fn arithmetic(&mut self, expression: &Word) -> Result<(), Dark> {
         const COMPUTED: Dark = Dark("arithmetic is done with what is no number for certain");
@@ -325,7 +350,7 @@ impl Walk<'_> {
             }
         }
         for name in assigned {
-            self.influence(&name)?;
+            self.influence(&name, &[vec![Piece::Number]])?;
             let plain = self.state.variables.contains_key(&name);
             if !plain {
                 // Only what is first set here, as in `for ((i = 0; …`, is a number for certain.
@@ -351,28 +376,6 @@ fn variables(word: &Word, names: &mut Vec<String>) {
             variables(&variable.operand, names);
         }
     }
-}
-
-/// Takes a leading tilde, and returns what is after it.
-fn tilde<'t>(text: &'t str, last: bool, to: &mut Builder) -> &'t str {
-    let Some(after) = text.strip_prefix('~') else {
-        return text;
-    };
-    let end = after.find('/');
-    // With quotes or a variable in the name it is no name.
-    if end.is_none() && !last {
-        return text;
-    }
-    let (user, rest) = after.split_at(end.unwrap_or(after.len()));
-    let plain = user
-        .chars()
-        .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
-    match plain {
-        true => to.add(Piece::Home(user.to_owned())),
-        // `~+`, `~-` and what other shells know.
-        false => to.add(Piece::Unknown),
-    }
-    rest
 }
 
 /// Fields in the making.
@@ -401,7 +404,7 @@ impl Builder {
         self.open = true;
         self.size += 1 + match &piece {
             Piece::Text(text) | Piece::Glob(text) | Piece::Home(text) => text.len(),
-            Piece::Number | Piece::Below | Piece::Unknown => 0,
+            Piece::Number | Piece::Pipe | Piece::Below | Piece::Unknown => 0,
         };
         if self.size > LONGEST {
             return;
@@ -497,7 +500,7 @@ impl Builder {
                         }
                     }
                 }
-                Piece::Number | Piece::Home(_) => self.add(piece.clone()),
+                Piece::Number | Piece::Pipe | Piece::Home(_) => self.add(piece.clone()),
                 // Names that a pattern found may hold spaces.
                 Piece::Unknown | Piece::Glob(_) | Piece::Below => self.unknown(true),
             }

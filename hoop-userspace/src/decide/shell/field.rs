@@ -10,6 +10,8 @@ pub(super) enum Piece {
     Home(String),
     /// Digits.
     Number,
+    /// The descriptor of a pipe of the shell's own.
+    Pipe,
     /// Any path below what comes before: what `find` found.
     Below,
     /// Anything at all.
@@ -65,7 +67,7 @@ impl Field {
             },
             None => Likeness::No,
             // A home begins with a slash.
-            Some(Piece::Home(_) | Piece::Number) => Likeness::No,
+            Some(Piece::Home(_) | Piece::Number | Piece::Pipe) => Likeness::No,
             Some(_) => match self.known() {
                 Some(text) => match text.starts_with('-') {
                     true => Likeness::Yes,
@@ -170,7 +172,7 @@ pub(super) fn show(pieces: &[Piece]) -> String {
                 all.push('~');
                 all.push_str(user);
             }
-            Piece::Number => all.push_str("<number>"),
+            Piece::Number | Piece::Pipe => all.push_str("<number>"),
             Piece::Below => all.push_str("/**"),
             Piece::Unknown => all.push_str("<?>"),
         }
@@ -209,6 +211,8 @@ pub(super) struct Path {
     pub unknown: bool,
     /// It goes up by `..` from a folder, which may be a link: `/dev/fd/../root` is the root.
     pub climbs: bool,
+    /// Its name is a pipe's descriptor.
+    pub pipe: bool,
 }
 
 /// Paths longer than this are unknown: Linux opens none.
@@ -230,7 +234,10 @@ impl Path {
         if tokens.len() > LONGEST {
             tokens = vec![Token::Any];
         }
-        Self::normal(&tokens)
+        Self {
+            pipe: pieces.last() == Some(&Piece::Pipe),
+            ..Self::normal(&tokens)
+        }
     }
 
     fn normal(tokens: &[Token]) -> Self {
@@ -265,6 +272,7 @@ impl Path {
             exact,
             unknown,
             climbs,
+            pipe: false,
         }
     }
 
@@ -310,7 +318,7 @@ fn tokenize(pieces: &[Piece], tokens: &mut Vec<Token>) {
                 tokens.push(Token::Char('~'));
                 tokens.extend(user.chars().map(Token::Char));
             }
-            Piece::Number => tokens.push(Token::Many),
+            Piece::Number | Piece::Pipe => tokens.push(Token::Many),
             // Found below by name; `secrets` treats it as a whole directory.
             Piece::Below => tokens.extend([Token::Char('/'), Token::Many]),
             Piece::Unknown => tokens.push(Token::Any),

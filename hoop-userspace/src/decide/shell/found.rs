@@ -41,8 +41,23 @@ impl Walk<'_> {
         if paths::is_network(path) {
             run.flag(ShellFlag::Network, "");
         }
-        if paths::is_sink(path) {
+        let passes = matches!(
+            verb,
+            FileVerb::List | FileVerb::Read | FileVerb::Create | FileVerb::Append | FileVerb::Write
+        );
+        if passes && paths::is_sink(path) {
+            if let Some(number) = paths::descriptor(path) {
+                self.descriptors.uses(number, verb);
+            }
             return;
+        }
+        // What is read by way of /proc counts as a secret.
+        let leads = paths::leads_on(path);
+        if leads && (writes || verb == FileVerb::Read && path.show().starts_with("/dev/")) {
+            run.flag(
+                ShellFlag::Unresolved,
+                "a path leads on through a descriptor or a process",
+            );
         }
         if path.unknown {
             run.flag(ShellFlag::Unresolved, "a path is not known");
@@ -60,7 +75,8 @@ impl Walk<'_> {
         }
         if writes {
             run.flags.insert(ShellFlag::WritesFiles);
-            if places.starts(path) {
+            let below = recursive && verb == FileVerb::Write;
+            if places.starts(path) || below && places.starts_below(path) {
                 run.flags.insert(ShellFlag::Persistent);
             }
         }

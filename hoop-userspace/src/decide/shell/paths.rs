@@ -52,10 +52,23 @@ const STARTS: &str = "/etc/cron* /etc/cron*/** /var/spool/cron/** /var/spool/at/
     /etc/udev/** /etc/apt/** /etc/modprobe.d/** /etc/modules* /etc/sysctl* /etc/sysctl.d/** \
     /etc/logrotate.d/** /etc/polkit-1/** /etc/nsswitch.conf /etc/hosts /etc/resolv.conf /etc/xdg/** \
     /etc/NetworkManager/** /etc/update-motd.d/** /etc/doas.conf /etc/crypttab /etc/fstab /boot/** \
-    /bin/** /sbin/** /usr/bin/** /usr/sbin/** /usr/local/** /lib/** /lib64/** /opt/** \
+    /etc/default/** /etc/sysconfig/** /etc/network/** /etc/inittab /etc/anacrontab /etc/tmpfiles.d/** \
+    /etc/sysusers.d/** /etc/binfmt.d/** /etc/grub.d/** /etc/kernel/** /etc/initramfs-tools/** /etc/dhcp/** \
+    /etc/ppp/** /etc/acpi/** /etc/X11/** /etc/dbus-1/** /etc/alternatives/** /etc/dpkg/** /etc/yum* /etc/yum*/** \
+    /etc/dnf/** /etc/rsyslog* /etc/rsyslog.d/** /etc/skel/** /etc/shells /etc/login.defs /etc/subuid /etc/subgid \
+    /etc/sudo.conf /etc/hosts.allow /etc/hosts.deny /etc/gitconfig /etc/inputrc /etc/csh* /etc/ksh* /etc/fish/** \
+    /etc/vim/** /etc/aliases /etc/exports /etc/incron* /etc/incron.d/** /etc/supervisor/** /etc/docker/** \
+    /etc/kubernetes/** /etc/wireguard/** /etc/openvpn/** /etc/letsencrypt/** /etc/ca-certificates* \
+    /proc/sys/kernel/core_pattern /proc/sys/kernel/modprobe /proc/sys/kernel/hotplug /proc/sys/fs/binfmt_misc/** \
+    /sys/kernel/uevent_helper \
+    /bin/** /sbin/** /usr/bin/** /usr/sbin/** /usr/local/** /lib/** /lib64/** /usr/lib/** /usr/lib64/** \
+    /usr/libexec/** /opt/** \
     **/.ssh **/.ssh/** **/.bash* **/.profile **/.zsh* **/.zprofile **/.zlogin **/.kshrc **/.login \
     **/.cshrc **/.inputrc **/.vimrc **/.vim/** **/.emacs* **/.gitconfig **/.config/** **/.git/** \
-    **/.local/bin/** **/bin/** **/.pythonrc **/.psqlrc **/.tmux.conf **/config **/config.worktree **/hooks/** **/.screenrc **/.forward **/.rhosts";
+    **/.local/bin/** **/bin/** **/.pythonrc **/.psqlrc **/.tmux.conf **/config **/config.worktree **/hooks/** **/.screenrc **/.forward **/.rhosts \
+    **/.pam_environment **/.shosts **/.k5login **/.curlrc **/.wgetrc **/.exrc **/.xinitrc **/.xsession* **/.xprofile \
+    **/.gdbinit **/.lldbinit **/.npmrc **/.mailrc **/.muttrc **/.procmailrc **/.hgrc **/.lesskey **/.irbrc **/.pryrc \
+    **/.Rprofile **/.sqliterc **/.my.cnf **/.envrc **/.jq **/.cargo/** **/.nanorc **/.rpmmacros";
 
 /// Where programs of the system are.
 const PROGRAMS: &[&str] = &[
@@ -88,6 +101,8 @@ pub(super) struct Places {
     public: Patterns,
     plain: Patterns,
     starts: Patterns,
+    /// Those of them that have a place.
+    rooted: Patterns,
 }
 
 impl Places {
@@ -99,6 +114,13 @@ impl Places {
             public: Patterns::new(PUBLIC),
             plain: Patterns::new(PLAIN),
             starts: Patterns::new(STARTS),
+            rooted: {
+                let rooted: Vec<_> = STARTS
+                    .split_whitespace()
+                    .filter(|pattern| pattern.starts_with('/'))
+                    .collect();
+                Patterns::new(&rooted.join(" "))
+            },
         }
     }
 
@@ -146,6 +168,13 @@ impl Places {
     pub(super) fn starts(&self, path: &Path) -> bool {
         self.starts.may_be(path, false)
     }
+
+    /// Whether such a thing has its place below this folder: all of `/etc`, or a home.
+    pub(super) fn starts_below(&self, path: &Path) -> bool {
+        let home = |part: &Vec<Token>| part.first() == Some(&Token::Char('~'));
+        path.components.len() == 1 && path.components.iter().all(home)
+            || self.rooted.may_be(path, true)
+    }
 }
 
 /// Whether a program written with this path is the system's own.
@@ -157,9 +186,51 @@ pub(super) fn is_system(path: &Path) -> bool {
             .is_some_and(|(folder, _)| PROGRAMS.contains(&folder))
 }
 
+/// Whether the path is a device that keeps nothing, or a descriptor under its own name.
 pub(super) fn is_sink(path: &Path) -> bool {
     let shown = path.show();
-    path.exact && SINKS.contains(&&*shown) || !path.unknown && shown.starts_with("/dev/fd/")
+    path.exact && SINKS.contains(&&*shown) || path.pipe || descriptor(path).is_some()
+}
+
+/// Which descriptor it is that the path names; [`ANY`] where its number is not known.
+pub(super) fn descriptor(path: &Path) -> Option<u32> {
+    if path.pipe || path.unknown {
+        return None;
+    }
+    let shown = path.show();
+    match &*shown {
+        "/dev/stdin" => return Some(0),
+        "/dev/stdout" => return Some(1),
+        "/dev/stderr" => return Some(2),
+        _ => {}
+    }
+    let number = shown.strip_prefix("/dev/fd/")?;
+    let part = path.components.last()?;
+    let digits = |token: &Token| match token {
+        Token::Char(c) => c.is_ascii_digit(),
+        _ => true,
+    };
+    // What goes on behind it is in the folder that the descriptor leads to.
+    let alone = path.components.len() == 3 && part.iter().all(digits);
+    alone.then(|| number.parse().unwrap_or(ANY))
+}
+
+pub(super) const ANY: u32 = u32::MAX;
+
+/// Whether the path leads through a descriptor or a process to a file that it does not name.
+pub(super) fn leads_on(path: &Path) -> bool {
+    let word = |part: &Vec<Token>, word: &str| {
+        part.len() == word.len()
+            && part
+                .iter()
+                .zip(word.chars())
+                .all(|(t, c)| *t == Token::Char(c))
+    };
+    let is = |at: usize, name: &str| path.components.get(at).is_some_and(|part| word(part, name));
+    let behind = ["fd", "cwd", "root", "task", "map_files"];
+    is(0, "dev") && is(1, "fd") && path.components.len() > 2
+        || is(0, "dev") && ["stdin", "stdout", "stderr"].iter().any(|name| is(1, name))
+        || is(0, "proc") && behind.iter().any(|name| is(2, name))
 }
 
 /// `/dev/tcp/HOST/PORT`, which is bash's own.

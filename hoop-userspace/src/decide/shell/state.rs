@@ -16,6 +16,8 @@ const ALTERNATIVES: usize = 16;
 pub(super) struct State {
     /// Shared with the states that it was copied from: a text may hold thousands of copies.
     pub variables: Rc<BTreeMap<String, Rc<Value>>>,
+    /// Names that may be arrays: what `declare` gives to these is expanded once more.
+    pub arrays: Rc<BTreeSet<String>>,
     /// The folder that relative paths begin at.
     pub folder: Value,
     /// `$1` and on; `None` if not known.
@@ -73,6 +75,14 @@ impl State {
         Rc::make_mut(&mut self.variables).insert(name.to_owned(), value);
     }
 
+    /// The same for what is, or may be, an array: its elements are not followed.
+    pub(super) fn assign_array(&mut self, name: &str) {
+        self.assign(name, unknown());
+        if !self.arrays.contains(name) {
+            Rc::make_mut(&mut self.arrays).insert(name.to_owned());
+        }
+    }
+
     /// What holds when either of two ways was taken.
     pub(super) fn join(self, other: Self) -> Self {
         // Of two ways that nothing comes along neither is left out: should one be taken after all,
@@ -84,6 +94,10 @@ impl State {
         }
         Self {
             variables: self.joined(&other),
+            arrays: match Rc::ptr_eq(&self.arrays, &other.arrays) {
+                true => self.arrays.clone(),
+                false => Rc::new(self.arrays.union(&other.arrays).cloned().collect()),
+            },
             folder: either(self.folder.clone(), &other.folder),
             positional: match self.positional == other.positional {
                 true => self.positional.clone(),

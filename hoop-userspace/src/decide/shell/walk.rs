@@ -9,8 +9,9 @@ use std::rc::Rc;
 
 use super::environment;
 use super::facts::{FileAccess, ShellCommand, ShellFlag, Stdin};
-use super::field::{Field, Piece, Scalar};
+use super::field::{Field, Piece, Scalar, known};
 use super::programs::Programs;
+use super::redirect::Descriptors;
 use super::state::{State, Value, is_number, unknown};
 use super::syntax::{self, Assignment, Command, Item, Join, Kind, List, Pipeline, Redirect, Word};
 
@@ -46,6 +47,9 @@ pub(super) struct Walk<'p> {
     /// Variables that may not be set any more: some shells go on if they are.
     pub frozen: BTreeSet<String>,
     pub around: Around,
+    /// What this text opened at each descriptor, and what it does to such a file by the
+    /// descriptor's own name.
+    pub descriptors: Descriptors,
     level: usize,
     budget: Cell<usize>,
     bytes: Cell<usize>,
@@ -100,6 +104,7 @@ impl<'p> Walk<'p> {
             broken: None,
             frozen: BTreeSet::new(),
             around: Around::default(),
+            descriptors: Descriptors::default(),
             level: 0,
             budget: Cell::new(BUDGET),
             bytes: Cell::new(MOST_BYTES),
@@ -145,7 +150,8 @@ impl<'p> Walk<'p> {
     /// Whether both bounds still hold, where [`Self::spend`] could not say so.
     pub(super) fn solvent(&self) -> Result<(), Dark> {
         self.spend()?;
-        self.spend_bytes(1)
+        self.spend_bytes(1)?;
+        self.descriptors.sound()
     }
 
     /// Runs `go` with something else around, and as a process of its own: what it changes in the
@@ -303,6 +309,7 @@ impl<'p> Walk<'p> {
                 name,
                 body,
                 keyword,
+                certain,
             } => {
                 if environment::is_hook(name) {
                     return Err(Dark("a function is defined that the shell calls by itself"));
@@ -311,7 +318,9 @@ impl<'p> Walk<'p> {
                     .entry(name.clone())
                     .or_default()
                     .push(body.clone());
-                self.state.certain.insert(name.clone());
+                if *certain {
+                    self.state.certain.insert(name.clone());
+                }
                 if *keyword {
                     let before = self.state.clone();
                     self.command(body)?;
@@ -394,7 +403,7 @@ impl<'p> Walk<'p> {
             }
             None => self.state.positional.clone().unwrap_or_else(unknown),
         };
-        self.influence(name)?;
+        self.influence(name, &value)?;
         self.repeat(|walk| {
             let before = walk.state.clone();
             walk.assign(name, value.clone());
@@ -422,7 +431,7 @@ impl<'p> Walk<'p> {
 
     /// `[[ … ]]`: arithmetic comparisons evaluate what they are given.
     fn test(&mut self, words: &[Word]) -> Result<(), Dark> {
-        const COMPARISONS: &[&str] = &["-eq", "-ne", "-lt", "-le", "-gt", "-ge"];
+        const COMPARISONS: &[&str] = &["-eq", "-ne", "-lt", "-le", "-gt", "-ge", "-t"];
         let compares = words
             .iter()
             .any(|w| w.bare().is_some_and(|w| COMPARISONS.contains(&w)));
@@ -517,8 +526,9 @@ impl<'p> Walk<'p> {
                         .variable(&assignment.name)
                         .iter()
                         .cloned()
-                        .chain(value)
+                        .chain(value.iter().cloned())
                         .collect();
+                    self.numeric(&assignment.name, &value)?;
                     self.assign(&assignment.name, both);
                 }
                 match environment::of(&assignment.name, assignment.values.first()) {
@@ -577,7 +587,6 @@ impl<'p> Walk<'p> {
     }
 
     fn assignment(&mut self, assignment: &Assignment) -> Result<(), Dark> {
-        self.influence(&assignment.name)?;
         let mut value = Value::new();
         for word in &assignment.values {
             value = self.value(word)?;
@@ -585,12 +594,32 @@ impl<'p> Walk<'p> {
         if !assignment.plain {
             value = unknown();
         }
-        self.assign(&assignment.name, value);
+        self.influence(&assignment.name, &value)?;
+        match assignment.plain {
+            true => self.assign(&assignment.name, value),
+            false => self.assign_array(&assignment.name),
+        }
         Ok(())
     }
 
-    /// Refuses variables by which the shell itself, or what it starts, does something else.
-    pub(super) fn influence(&self, name: &str) -> Result<(), Dark> {
+    /// What some shell evaluates on assignment must be a number.
+    pub(super) fn numeric(&self, name: &str, value: &[Scalar]) -> Result<(), Dark> {
+        let negative = |scalar: &Scalar| {
+            let text = known(scalar);
+            let digits = text.as_deref().and_then(|text| text.strip_prefix('-'));
+            digits.is_some_and(|digits| is_number(&[Piece::Text(digits.to_owned())]))
+        };
+        let number = |s: &Scalar| s.is_empty() || is_number(s) || negative(s);
+        match environment::is_evaluated(name) && !value.iter().all(number) {
+            true => Err(Dark("some shells evaluate what this variable is set to")),
+            false => Ok(()),
+        }
+    }
+
+    /// Refuses variables by which the shell itself, or what it starts, does something else. `value`
+    /// is empty where none is given.
+    pub(super) fn influence(&self, name: &str, value: &[Scalar]) -> Result<(), Dark> {
+        self.numeric(name, value)?;
         if self.frozen.contains(name) {
             return Err(Dark("a variable is set that is read-only"));
         }
@@ -599,6 +628,13 @@ impl<'p> Walk<'p> {
                 "a variable is set that makes programs run something else",
             )),
             _ => Ok(()),
+        }
+    }
+
+    pub(super) fn assign_array(&mut self, name: &str) {
+        self.assign(name, unknown());
+        if self.state.variables.contains_key(name) {
+            self.state.assign_array(name);
         }
     }
 

@@ -1,7 +1,7 @@
 //! `tar`, `dd` and `rsync`, whose arguments no table can tell of.
 
 use crate::decide::shell::facts::{FileVerb, ShellFlag};
-use crate::decide::shell::field::{Field, Likeness};
+use crate::decide::shell::field::{Field, Likeness, Piece};
 use crate::decide::shell::walk::{Dark, Run, Walk};
 
 impl Walk<'_> {
@@ -49,8 +49,20 @@ impl Walk<'_> {
             run.flag(ShellFlag::Opaque, "the archive may be on another host");
         }
         let archive = archive.filter(|field| field.known().is_none_or(|name| name != "-"));
-        let folder = taken.value(&["-C", "--directory"]).cloned();
-        let here = folder.clone().unwrap_or_else(|| Field::text("."));
+        let options = taken.options.iter().zip(&taken.before);
+        let folders: Vec<_> = options
+            .filter(|((name, _, _), _)| matches!(&**name, "-C" | "--directory"))
+            .filter_map(|((_, _, folder), before)| Some((folder.clone()?, *before)))
+            .collect();
+        if folders.len() > 1 {
+            run.flag(
+                ShellFlag::Unresolved,
+                "which of its files is in which folder is not followed",
+            );
+        }
+        if taken.named(&["-T", "--files-from"]) {
+            run.flag(ShellFlag::Unresolved, "which files it takes is not seen");
+        }
         let extracts = taken.named(&["-x", "--extract", "--get"]);
         let to_stdout = taken.named(&["-O", "--to-stdout"]);
         let writes = taken.named(&["-c", "--create", "-r", "--append", "-u", "--update", "-A"]);
@@ -62,15 +74,30 @@ impl Walk<'_> {
             self.file(&mut run, verb, archive, false);
         }
         if extracts && !to_stdout {
-            self.file(&mut run, FileVerb::Write, &here, true);
+            if taken.named(&["-P", "--absolute-names"]) {
+                run.flag(ShellFlag::Unresolved, "it writes wherever the archive says");
+            }
+            if folders.is_empty() {
+                self.file(&mut run, FileVerb::Write, &Field::text("."), true);
+            }
+            for (folder, _) in &folders {
+                self.file(&mut run, FileVerb::Write, folder, true);
+            }
         }
         if writes {
-            match folder {
-                Some(folder) => self.file(&mut run, FileVerb::Read, &folder, true),
-                None => {
-                    for field in &taken.operands {
-                        self.file(&mut run, FileVerb::Read, field, true);
-                    }
+            for (at, field) in taken.operands.iter().enumerate() {
+                let rooted = field.prefix().starts_with('/')
+                    || matches!(field.pieces.first(), Some(Piece::Home(_)));
+                // A folder counts for what comes after it.
+                let inside = folders
+                    .iter()
+                    .filter(|(_, before)| *before <= at && !rooted);
+                let inside: Vec<_> = inside.map(|(folder, _)| folder.joined(field)).collect();
+                for field in &inside {
+                    self.file(&mut run, FileVerb::Read, field, true);
+                }
+                if inside.is_empty() {
+                    self.file(&mut run, FileVerb::Read, field, true);
                 }
             }
         }
@@ -115,8 +142,12 @@ impl Walk<'_> {
                 "an argument may be an option that runs a program",
             );
         }
-        let remote = |field: &Field| field.known().is_none_or(|text| text.contains(':'));
-        if taken.operands.iter().any(remote) {
+        let remote = |field: &Field| {
+            let colon = |piece: &Piece| matches!(piece, Piece::Text(text) if text.contains(':'));
+            field.pieces.iter().any(colon)
+        };
+        let perhaps = |field: &Field| field.many || field.has_unknown();
+        if taken.operands.iter().any(|f| remote(f) || perhaps(f)) {
             run.flags.extend([ShellFlag::Network, ShellFlag::Elsewhere]);
         }
         if let Some((last, sources)) = taken.operands.split_last() {

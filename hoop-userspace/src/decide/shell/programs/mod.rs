@@ -5,7 +5,9 @@
 
 mod archive;
 mod awk;
+mod files;
 mod find;
+mod host;
 mod interpreters;
 mod options;
 mod remote;
@@ -115,6 +117,11 @@ impl Walk<'_> {
                 self.container(program, run)
             }
             "cp" | "mv" | "ln" | "install" => self.copy(program, run),
+            "gzip" | "bzip2" | "xz" | "zstd" | "lz4" | "compress" | "gunzip" | "bunzip2"
+            | "unxz" | "unzstd" | "uncompress" => self.compress(program, run),
+            "split" | "csplit" => self.split(program, run),
+            "mount" => self.mount(run),
+            "jq" => self.jq(run),
             "tee" => self.tee(run),
             "crontab" => self.crontab(run),
             "date" => self.date(run),
@@ -194,6 +201,7 @@ impl Walk<'_> {
                 let mut run = run;
                 self.apply(spec, &taken, &mut run);
                 self.operands(spec, &taken, &mut run);
+                self.packages(key, &taken, &mut run);
                 self.push(Some(program.to_owned()), run)
             }
         }
@@ -327,16 +335,25 @@ impl Walk<'_> {
                 return self.unfamiliar(program, run, "install -d is not followed");
             }
         }
-        let spec = self.programs.spec(program);
-        let operands = spec.map(|s| {
-            s.take(run.argv.get(1..).unwrap_or_default(), true)
-                .operands
-                .len()
-        });
-        if program == "ln" {
-            self.linked(&mut run);
+        let Some(spec) = self.programs.spec(program) else {
+            return self.unfamiliar(program, run, "");
+        };
+        let taken = spec.take(run.argv.get(1..).unwrap_or_default(), true);
+        let links = taken.named(&["-l", "--link", "-s", "--symbolic-link"]);
+        if program == "ln" || (program == "cp" && links) {
+            self.linked(&taken, &mut run);
         }
-        if operands == Some(1) && program == "ln" {
+        self.backups(&taken, &mut run);
+        self.parents(&taken, &mut run);
+        if program == "mv" {
+            // Under another name it may be read by whoever could not under this.
+            let into = taken.value(&["-t", "--target-directory"]).is_some();
+            let sources = taken.operands.len() - usize::from(!into).min(taken.operands.len());
+            for source in taken.operands.iter().take(sources) {
+                self.file(&mut run, FileVerb::Read, source, false);
+            }
+        }
+        if taken.operands.len() == 1 && program == "ln" {
             // The link is made here, under the same name.
             self.file(&mut run, FileVerb::Create, &Field::text("."), false);
             return self.push(Some(program.to_owned()), run);
@@ -346,11 +363,7 @@ impl Walk<'_> {
 
     /// What a link leads to, and all below it, is from then on read and written under names that
     /// say nothing of it.
-    fn linked(&self, run: &mut Run) {
-        let Some(spec) = self.programs.spec("ln") else {
-            return;
-        };
-        let taken = spec.take(run.argv.get(1..).unwrap_or_default(), true);
+    fn linked(&self, taken: &Taken, run: &mut Run) {
         let folder = taken.value(&["-t", "--target-directory"]).cloned();
         let (sources, link) = match (folder, taken.operands.as_slice()) {
             (Some(folder), all) => (all, Some(folder)),
@@ -475,8 +488,32 @@ impl Walk<'_> {
         self.listed("ps", "ps", run, 1)
     }
 
+    /// Its program may begin with modules that it reads.
+    fn jq(&mut self, mut run: Run) -> Result<(), Dark> {
+        let Some(spec) = self.programs.spec("jq") else {
+            return self.unfamiliar("jq", run, "");
+        };
+        let taken = spec.take(run.argv.get(1..).unwrap_or_default(), true);
+        let modules = |field: &Field| {
+            let text = |piece: &Piece| match piece {
+                Piece::Text(text) => text.contains("import") || text.contains("include"),
+                _ => false,
+            };
+            field.many
+                || matches!(field.pieces.first(), Some(Piece::Unknown))
+                || field.pieces.iter().any(text)
+        };
+        if taken.operands.first().is_some_and(modules) {
+            run.flag(
+                ShellFlag::Unresolved,
+                "which modules its program reads is not followed",
+            );
+        }
+        self.listed("jq", "jq", run, 1)
+    }
+
     /// `git diff` compares any two files, those of the folder that `-C` names.
-    fn git(&mut self, run: Run) -> Result<(), Dark> {
+    fn git(&mut self, mut run: Run) -> Result<(), Dark> {
         let Some(spec) = self.programs.spec("git") else {
             return self.unfamiliar("git", run, "");
         };
@@ -487,6 +524,10 @@ impl Walk<'_> {
         self.apart(around, |walk| {
             for to in &folders {
                 walk.state.folder = builtins::within(&walk.state.folder, to);
+            }
+            // `git diff` and `git grep` show what lies there.
+            if let Some(tree) = taken.value(&["--work-tree"]) {
+                walk.file(&mut run, FileVerb::Read, tree, true);
             }
             walk.listed("git", "git", run, 1)
         })

@@ -65,6 +65,8 @@ pub(super) struct Taken {
     pub operands: Vec<Field>,
     /// By the name that was written: `-n`, `--lines`.
     pub options: Vec<(String, Vec<Effect>, Option<Field>)>,
+    /// How many operands stand before each option.
+    pub before: Vec<usize>,
     /// An option that the table does not list.
     pub unlisted: Option<String>,
     /// What is not listed may be short for an option that is: `--out=x`.
@@ -149,6 +151,8 @@ impl Spec {
                 true => self.long(field, &mut rest, &mut taken),
                 false => self.short(field, &mut rest, &mut taken),
             }
+            let before = taken.operands.len();
+            taken.before.resize(taken.options.len(), before);
         }
         taken.operands.extend(rest.cloned());
         taken

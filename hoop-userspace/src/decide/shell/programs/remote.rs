@@ -1,10 +1,10 @@
 //! Commands that run elsewhere: on another host, in a container.
 
-use crate::decide::shell::facts::ShellFlag;
+use crate::decide::shell::facts::{FileVerb, ShellFlag};
 use crate::decide::shell::field::{Field, Piece};
 use crate::decide::shell::walk::{Dark, Run, Walk};
 
-use super::users::inner_run;
+use super::users::{inner_run, variable};
 use super::wrappers::joined;
 
 /// Settings that start nothing.
@@ -58,6 +58,28 @@ impl Walk<'_> {
                 }
                 "-D" | "-L" | "-R" | "-W" | "-w" | "-A" | "-X" | "-Y" | "-O" | "-S" | "-J" => {
                     run.flag(ShellFlag::Unfamiliar, "forwarding is not followed");
+                }
+                "-o" if setting == "userknownhostsfile" => {
+                    let list = value.split_once(['=', ' ']).map_or("", |(_, list)| list);
+                    if list.contains(['%', '$', '"', '=']) {
+                        run.flag(
+                            ShellFlag::Unresolved,
+                            "which file it adds hosts to is not known",
+                        );
+                    }
+                    for file in list.split_whitespace() {
+                        let field = match file.strip_prefix('~') {
+                            Some(rest) if rest.starts_with('/') => Field {
+                                pieces: vec![
+                                    Piece::Home(String::new()),
+                                    Piece::Text(rest.to_owned()),
+                                ],
+                                many: false,
+                            },
+                            _ => Field::text(file),
+                        };
+                        self.file(&mut run, FileVerb::Append, &field, false);
+                    }
                 }
                 "-f" => run.flag(ShellFlag::Background, ""),
                 _ => {}
@@ -137,11 +159,21 @@ impl Walk<'_> {
             return self.opaque(program, run, "what runs in the container is not known");
         }
         self.apply(spec, &taken, &mut run);
+        for (name, _, value) in &taken.options {
+            if let ("-e" | "--env", Some(value)) = (&**name, value) {
+                variable(value, &mut run);
+            }
+        }
         self.wrapper(program, &run, command)?;
         let mut around = self.wrapped_around(program, &run);
         around.user = taken
             .value(&["-u", "--user"])
             .map(Field::show)
+            .map(|user| match user.split(':').next() {
+                Some("0") => "root".to_owned(),
+                Some(name) => name.to_owned(),
+                None => user,
+            })
             .or(around.user);
         let inner = inner_run(command);
         self.apart(around, |walk| {

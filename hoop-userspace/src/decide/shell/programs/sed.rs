@@ -60,6 +60,7 @@ impl Walk<'_> {
             );
         }
         let in_place = taken.named(&["-i", "--in-place"]);
+        self.kept(&taken, operands, &mut run);
         for field in operands {
             self.file(&mut run, FileVerb::Read, field, false);
             if in_place {

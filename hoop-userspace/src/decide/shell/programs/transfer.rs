@@ -18,6 +18,17 @@ impl Walk<'_> {
             let file = match name.as_str() {
                 "--url" => {
                     address(value, &mut run);
+                    // A list of them.
+                    if value.prefix().starts_with('@') {
+                        run.flag(ShellFlag::Unresolved, UNCLEAR);
+                    }
+                    continue;
+                }
+                // `#1` is what the address's first braces stand for.
+                "-o" | "--output" => {
+                    if value.known().is_none_or(|name| name.contains('#')) {
+                        run.flag(ShellFlag::Unresolved, "which file it writes is not known");
+                    }
                     continue;
                 }
                 "-d" | "--data" | "--data-binary" | "-H" | "--header" => {

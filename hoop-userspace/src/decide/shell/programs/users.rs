@@ -18,7 +18,15 @@ impl Walk<'_> {
         self.apply(spec, &taken, &mut run);
         let user = match taken.value(&["-u", "--user"]) {
             None => "root".to_owned(),
-            Some(field) => field.known().unwrap_or_else(|| field.show()),
+            Some(field) => match field.known().as_deref() {
+                Some("#0" | "0") => "root".to_owned(),
+                // A number is somebody by another name, and of one too large sudo made root.
+                Some(user) if user.starts_with('#') || user.chars().all(|c| c.is_ascii_digit()) => {
+                    return self.opaque(program, run, "as whom it runs is not known");
+                }
+                Some(user) => user.to_owned(),
+                None => return self.opaque(program, run, "as whom it runs is not known"),
+            },
         };
         let mut inner = taken.operands.as_slice();
         while let Some((name, influence)) = inner.first().and_then(assigned) {
@@ -32,6 +40,11 @@ impl Walk<'_> {
                 return self.opaque(program, run, "it opens a shell");
             }
             return self.push(Some(program.to_owned()), run);
+        }
+        // Of its arguments' characters the dollar alone is not escaped for the shell.
+        let dollar = |field: &Field| field.known().is_none_or(|text| text.contains('$'));
+        if shell && inner.iter().any(dollar) {
+            run.flag(ShellFlag::Opaque, "a shell expands its arguments once more");
         }
         let mut around = self.wrapped_around(program, &run);
         around.user = Some(user);
@@ -47,7 +60,7 @@ impl Walk<'_> {
         }
         let run = inner_run(inner);
         self.apart(around, |walk| {
-            if shell {
+            if shell || program == "pkexec" {
                 // That user's home, or folder, is where it begins.
                 walk.state.folder = crate::decide::shell::state::unknown();
             }
@@ -139,12 +152,26 @@ pub(super) fn assigned(field: &Field) -> Option<(String, Influence)> {
         // A name that no shell knows; nor is it known what reads it.
         return Some((name.to_owned(), Influence::Code));
     }
+    let number = field.known().is_some() && value.chars().all(|c| c.is_ascii_digit());
+    if environment::is_evaluated(name) && !number {
+        return Some((name.to_owned(), Influence::Code));
+    }
     let none = field.known().is_some() && matches!(value, "" | "cat");
     let influence = match environment::of(name, None) {
         Influence::Code if none && name.ends_with("PAGER") => Influence::None,
         influence => influence,
     };
     Some((name.to_owned(), influence))
+}
+
+/// An option's `NAME=value`, or a name alone: what that variable does.
+pub(super) fn variable(field: &Field, run: &mut Run) {
+    let influence = match (assigned(field), field.known()) {
+        (Some((_, influence)), _) => influence,
+        (None, Some(name)) => environment::of(&name, None),
+        (None, None) => Influence::Code,
+    };
+    note(run, influence);
 }
 
 pub(super) fn note(run: &mut Run, influence: Influence) {

@@ -1,11 +1,12 @@
 //! Programs that run others: the table's, `env`, `xargs`, `watch`.
 
-use crate::decide::shell::facts::{FileVerb, Stdin};
+use crate::decide::shell::facts::{FileVerb, ShellFlag, Stdin};
 use crate::decide::shell::field::{Field, Piece};
+use crate::decide::shell::state::unknown;
 use crate::decide::shell::walk::{Dark, Run, Walk};
 
 use super::options::Spec;
-use super::users::{assigned, inner_run, note};
+use super::users::{assigned, inner_run, note, variable};
 
 impl Walk<'_> {
     /// A program of the table that runs the rest of its arguments.
@@ -36,11 +37,36 @@ impl Walk<'_> {
         {
             self.file(&mut run, FileVerb::Create, lock, false);
         }
+        for (name, _, value) in &taken.options {
+            if matches!(program, "strace" | "systemd-run")
+                && matches!(&**name, "-E" | "--env" | "--setenv")
+                && let Some(value) = value
+            {
+                variable(value, &mut run);
+            }
+        }
+        let dollar = |field: &Field| field.known().is_none_or(|text| text.contains('$'));
+        if program == "systemd-run" && inner.iter().any(dollar) {
+            run.flag(
+                ShellFlag::Opaque,
+                "systemd puts variables into its arguments",
+            );
+        }
         self.wrapper(program, &run, inner)?;
         let around = self.wrapped_around(program, &run);
+        // A service begins at the root or at home, another namespace wherever that says.
+        let elsewhere = match program {
+            "systemd-run" => !taken.named(&["-d", "--same-dir", "--scope"]),
+            "nsenter" => true,
+            "unshare" => taken.named(&["-R", "--root"]),
+            "chroot" => taken.named(&["--skip-chdir"]),
+            _ => false,
+        };
         let run = inner_run(inner);
         self.apart(around, |walk| {
-            if program == "chroot" {
+            if elsewhere {
+                walk.state.folder = unknown();
+            } else if program == "chroot" {
                 walk.state.folder = vec![vec![Piece::Text("/".into())]];
             }
             walk.run(run)

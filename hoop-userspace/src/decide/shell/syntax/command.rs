@@ -55,7 +55,7 @@ impl Parser<'_> {
         let first = self.pipeline()?;
         let mut rest = Vec::new();
         loop {
-            self.blanks();
+            self.blanks()?;
             let join = match () {
                 () if self.eat("&&") => Join::And,
                 () if self.eat("||") => Join::Or,
@@ -84,13 +84,13 @@ impl Parser<'_> {
     }
 
     fn pipeline(&mut self) -> Parsed<Pipeline> {
-        self.blanks();
+        self.blanks()?;
         while self.keyword("!") {
-            self.blanks();
+            self.blanks()?;
         }
         let mut commands = vec![self.command()?];
         loop {
-            self.blanks();
+            self.blanks()?;
             if self.rest().starts_with("||") || !self.eat("|") {
                 return Ok(Pipeline(commands));
             }
@@ -102,7 +102,7 @@ impl Parser<'_> {
 
     pub(super) fn command(&mut self) -> Parsed<Command> {
         self.deeper(|parser| {
-            parser.blanks();
+            parser.blanks()?;
             match parser.compound()? {
                 Some(kind) => {
                     let redirects = parser.redirects()?;
@@ -116,7 +116,7 @@ impl Parser<'_> {
     fn redirects(&mut self) -> Parsed<Vec<Redirect>> {
         let mut all = Vec::new();
         loop {
-            self.blanks();
+            self.blanks()?;
             match self.redirect()? {
                 Some(redirect) => all.push(redirect),
                 None => return Ok(all),
@@ -127,7 +127,7 @@ impl Parser<'_> {
     fn simple(&mut self) -> Parsed<Command> {
         let (mut assignments, mut words, mut redirects) = (Vec::new(), Vec::new(), Vec::new());
         loop {
-            self.blanks();
+            self.blanks()?;
             if let Some(redirect) = self.redirect()? {
                 redirects.push(redirect);
                 continue;
@@ -153,7 +153,7 @@ impl Parser<'_> {
                 return Err(Trouble("a word of the grammar stands where none can"));
             }
             if words.is_empty() && assignments.is_empty() && redirects.is_empty() {
-                self.blanks();
+                self.blanks()?;
                 if self.peek() == Some('(') {
                     return self.definition(&word);
                 }
@@ -172,7 +172,7 @@ impl Parser<'_> {
         let name = name.bare().filter(|name| is_name(&name.replace('-', "_")));
         let name = name.ok_or(Trouble("a parenthesis stands where none can"))?;
         self.bump();
-        self.blanks();
+        self.blanks()?;
         self.require(")", "a parenthesis stands where none can")?;
         self.gap()?;
         Ok(Command {
@@ -180,6 +180,7 @@ impl Parser<'_> {
                 name: name.to_owned(),
                 body: Rc::new(self.command()?),
                 keyword: false,
+                certain: true,
             },
             redirects: Vec::new(),
         })
@@ -238,6 +239,13 @@ impl Parser<'_> {
             if self.eat(")") {
                 return Ok(words);
             }
+            // `[x]=1` evaluates its index.
+            if let Some(inside) = self.rest().strip_prefix('[') {
+                let index = inside.split(']').next().unwrap_or_default();
+                if index.is_empty() || !index.chars().all(|c| c.is_ascii_digit()) {
+                    return Err(Trouble("an array's index is computed"));
+                }
+            }
             match self.word()? {
                 Some(word) => words.push(word),
                 None => return Err(Trouble("an array does not end")),
@@ -263,9 +271,19 @@ impl Parser<'_> {
         };
         self.at += digits;
         let kind = self.operator();
-        self.blanks();
+        self.blanks()?;
+        let start = self.at;
         let target = self.word()?;
         let target = target.ok_or(Trouble("a redirection leads nowhere"))?;
+        let written = self.text.get(start..self.at).unwrap_or_default();
+        // Of `$'EOF'` some shells keep the dollar.
+        if matches!(kind, Operator::Here { .. }) && written.contains('$') {
+            return Err(Trouble("a here-document's end holds a dollar"));
+        }
+        // `>!file` is `>|file` to some shells.
+        if written.starts_with('!') {
+            return Err(Trouble("a redirection's target begins with !"));
+        }
         let kind = match kind {
             Operator::Is(kind) => kind,
             Operator::Here { tabs } => self.here(&target, tabs)?,

@@ -37,9 +37,9 @@ impl Parser<'_> {
     fn timed(&mut self) -> Parsed<Option<Kind>> {
         let start = self.at;
         self.keyword("time");
-        self.blanks();
+        self.blanks()?;
         if self.keyword("-p") {
-            self.blanks();
+            self.blanks()?;
         }
         let kind = match self.upcoming() {
             "time" => None,
@@ -96,7 +96,7 @@ impl Parser<'_> {
     }
 
     fn iteration(&mut self) -> Parsed<Kind> {
-        self.blanks();
+        self.blanks()?;
         if self.eat("((") {
             let header = self.arithmetic("))", true)?;
             self.eat(";");
@@ -115,7 +115,7 @@ impl Parser<'_> {
         if self.keyword("in") {
             let mut all = Vec::new();
             loop {
-                self.blanks();
+                self.blanks()?;
                 match self.word()? {
                     Some(word) => all.push(word),
                     None => break,
@@ -123,7 +123,7 @@ impl Parser<'_> {
             }
             words = Some(all);
         }
-        self.blanks();
+        self.blanks()?;
         self.eat(";");
         Ok(Kind::For {
             name,
@@ -141,7 +141,7 @@ impl Parser<'_> {
     }
 
     fn choice(&mut self) -> Parsed<Kind> {
-        self.blanks();
+        self.blanks()?;
         let word = self.word()?.ok_or(Trouble("case has no word"))?;
         self.gap()?;
         if !self.keyword("in") {
@@ -165,9 +165,9 @@ impl Parser<'_> {
     fn patterns(&mut self) -> Parsed<Vec<Word>> {
         let mut patterns = Vec::new();
         loop {
-            self.blanks();
+            self.blanks()?;
             patterns.push(self.word()?.ok_or(Trouble("a case has an empty pattern"))?);
-            self.blanks();
+            self.blanks()?;
             if !self.eat("|") {
                 self.require(")", "a case's pattern does not end")?;
                 return Ok(patterns);
@@ -176,22 +176,31 @@ impl Parser<'_> {
     }
 
     fn function(&mut self) -> Parsed<Kind> {
-        self.blanks();
+        self.blanks()?;
         let name = self.upcoming().to_owned();
         if !is_name(&name.replace('-', "_")) {
             return Err(Trouble("a function has no plain name"));
         }
         self.at += name.len();
-        self.blanks();
-        if self.eat("(") {
-            self.blanks();
+        self.blanks()?;
+        let mut certain = self.eat("(");
+        if certain {
+            self.blanks()?;
             self.require(")", "a parenthesis stands where none can")?;
         }
+        let end = self.at;
         self.gap()?;
+        let gap = self.text.get(end..self.at).unwrap_or_default();
+        let same_line = !gap.replace("\\\n", "").contains('\n');
+        let body = self.command()?;
+        // A shell that does not know `function` does not parse these at all. With the body on a line
+        // of its own it looks for a program of that name, and nothing is defined.
+        certain |= same_line && !matches!(body.kind, Kind::Simple { .. } | Kind::Test(_));
         Ok(Kind::Function {
             name,
-            body: Rc::new(self.command()?),
+            body: Rc::new(body),
             keyword: true,
+            certain,
         })
     }
 
@@ -200,7 +209,7 @@ impl Parser<'_> {
     fn test(&mut self) -> Parsed<Kind> {
         let mut words = Vec::new();
         loop {
-            self.blanks();
+            self.blanks()?;
             if self.keyword("]]") {
                 return Ok(Kind::Test(words));
             }

@@ -41,12 +41,18 @@ impl Parser<'_> {
                 let length = rest.find(|c| !continues_name(c)).unwrap_or(rest.len());
                 let name = rest.get(..length).unwrap_or_default();
                 self.at += length;
-                word.0.push(plain(name, quoted));
                 self.not_continued()?;
+                let part = self.subscripted(name, quoted)?;
+                word.0.push(part);
             }
             Some(c) if c.is_ascii_digit() || is_special(c) => {
                 self.bump();
-                word.0.push(plain(&c.to_string(), quoted));
+                let part = self.subscripted(&c.to_string(), quoted)?;
+                word.0.push(part);
+            }
+            // `$=x` and `$^x` are x to zsh.
+            Some('=' | '~' | '^' | '+') if self.expands_elsewhere() => {
+                return Err(Trouble("some shells see a variable where others see none"));
             }
             _ if quoted => word.push_quoted("$"),
             _ => word.push_bare('$'),
@@ -60,6 +66,43 @@ impl Parser<'_> {
             true => Err(Trouble("a line is continued within a variable's name")),
             false => Ok(()),
         }
+    }
+
+    fn expands_elsewhere(&self) -> bool {
+        let rest = self.rest().trim_start_matches(['=', '~', '^', '+']);
+        rest.starts_with(|c| starts_name(c) || matches!(c, '{' | '@' | '*') || c.is_ascii_digit())
+    }
+
+    /// A variable without braces. To zsh `$x[1]` is an element, whose index is evaluated, `$x:h` a
+    /// part of what x holds, and `$#x` its length.
+    fn subscripted(&self, name: &str, quoted: bool) -> Parsed<Part> {
+        let rest = self.rest();
+        let mut operation = Operation::None;
+        if let Some(inside) = rest.strip_prefix('[') {
+            let evaluated = |c: &char| starts_name(*c) || matches!(c, '$' | '`' | '(' | '\\');
+            let first = inside.chars().find(|c| *c == ']' || evaluated(c));
+            // `[:alpha:]` is no arithmetic.
+            if first.as_ref().is_some_and(evaluated) && !inside.starts_with("[:") {
+                return Err(Trouble(
+                    "some shells take [ behind a variable for its index",
+                ));
+            }
+            operation = Operation::Other;
+        }
+        // A word behind the colon, as in `$user:staff`, is left alone though it begins with one.
+        let modifier = |rest: &str| {
+            let mut behind = rest.chars().skip_while(|c| *c == 'g');
+            let first = behind
+                .next()
+                .is_some_and(|c| c.is_ascii_alphabetic() || c == '&');
+            first && !behind.next().is_some_and(|c| c.is_ascii_alphanumeric())
+        };
+        if rest.strip_prefix(':').is_some_and(modifier)
+            || (name == "#" && rest.starts_with(|c| starts_name(c) || c == '@' || c == '*'))
+        {
+            operation = Operation::Other;
+        }
+        Ok(plain(name, operation, quoted))
     }
 
     /// What follows `${`.
@@ -285,10 +328,10 @@ fn is_special(c: char) -> bool {
     matches!(c, '@' | '*' | '#' | '?' | '$' | '!' | '-')
 }
 
-fn plain(name: &str, quoted: bool) -> Part {
+fn plain(name: &str, operation: Operation, quoted: bool) -> Part {
     Part::Variable(Rc::new(Variable {
         name: name.to_owned(),
-        operation: Operation::None,
+        operation,
         operand: Word::default(),
         quoted,
         open: true,

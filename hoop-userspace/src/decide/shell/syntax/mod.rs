@@ -118,14 +118,30 @@ impl<'t> Parser<'t> {
     }
 
     /// Spaces, tabs and continued lines.
-    fn blanks(&mut self) {
-        while self.eat(" ") || self.eat("\t") || self.eat("\\\n") {}
+    fn blanks(&mut self) -> Parsed<()> {
+        loop {
+            if self.eat(" ") || self.eat("\t") {
+                continue;
+            }
+            let before = self.text.get(..self.at).unwrap_or_default();
+            if !self.eat("\\\n") {
+                return Ok(());
+            }
+            while self.eat("\\\n") {}
+            // The continued line is taken away before operators are told apart: `(\⏎(` is
+            // arithmetic, and `<<\⏎-` leaves out tabs.
+            if let (Some(before), Some(after)) = (before.chars().next_back(), self.peek())
+                && PAIRS.contains(&(before, after))
+            {
+                return Err(Trouble("a line is continued within an operator"));
+            }
+        }
     }
 
     /// Blanks, comments and line ends.
     fn gap(&mut self) -> Parsed<()> {
         loop {
-            self.blanks();
+            self.blanks()?;
             match self.peek() {
                 Some('#') => self.comment()?,
                 Some('\n') => self.line_end()?,
@@ -192,6 +208,27 @@ impl<'t> Parser<'t> {
         Ok(())
     }
 }
+
+/// Two characters that an operator holds next to each other.
+const PAIRS: &[(char, char)] = &[
+    ('(', '('),
+    ('&', '&'),
+    ('|', '|'),
+    ('|', '&'),
+    (';', ';'),
+    (';', '&'),
+    ('<', '<'),
+    ('<', '>'),
+    ('<', '&'),
+    ('<', '('),
+    ('<', '-'),
+    ('>', '>'),
+    ('>', '&'),
+    ('>', '|'),
+    ('>', '('),
+    ('>', '!'),
+    ('&', '>'),
+];
 
 /// What ends a word outside quotes.
 fn ends_word(c: char) -> bool {

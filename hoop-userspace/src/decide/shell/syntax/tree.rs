@@ -67,6 +67,8 @@ pub(in crate::decide::shell) enum Kind {
         /// Written with `function`, which shells that do not know it take for a command's name:
         /// they run the body's lines as they come.
         keyword: bool,
+        /// Whoever goes on behind it has defined the function.
+        certain: bool,
     },
     /// `[[ … ]]`
     Test(Vec<Word>),

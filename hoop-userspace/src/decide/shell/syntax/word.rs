@@ -1,6 +1,6 @@
 //! Words: everything about quotes.
 
-use super::{Parsed, Parser, Part, Trouble, Word, ends_word};
+use super::{Parsed, Parser, Part, Trouble, Word, ends_word, is_name};
 
 impl Parser<'_> {
     /// One word, or `None` where none begins.
@@ -18,6 +18,7 @@ impl Parser<'_> {
                 _ => self.piece(&mut word, c)?,
             }
         }
+        self.not_a_descriptor(start)?;
         // bash then splits nothing in it, others do.
         let dollar = |part: &Part| matches!(part, Part::Bare(text) if text.contains('$'));
         let plain = |part: &Part| matches!(part, Part::Bare(_) | Part::Quoted(_));
@@ -25,6 +26,22 @@ impl Parser<'_> {
             return Err(Trouble("a plain dollar stands beside a variable"));
         }
         Ok((self.at > start && !(word.0.is_empty() && self.only_continued(start))).then_some(word))
+    }
+
+    /// `{name}>file` puts a descriptor's number into a variable, to shells that know it.
+    fn not_a_descriptor(&self, start: usize) -> Parsed<()> {
+        let written = self.text.get(start..self.at).unwrap_or_default();
+        let inside = written
+            .strip_prefix('{')
+            .and_then(|rest| rest.strip_suffix('}'));
+        let names = inside.is_some_and(|inside| {
+            let inside = inside.replace("\\\n", "");
+            is_name(inside.split('[').next().unwrap_or_default())
+        });
+        match names && matches!(self.peek(), Some('<' | '>')) {
+            true => Err(Trouble("a redirection sets a variable")),
+            false => Ok(()),
+        }
     }
 
     /// Whether nothing but continued lines was passed.

@@ -85,6 +85,14 @@ fn work() {
         (0..250).map(|n| format!("x{n}={}; ", "v".repeat(400))).collect::<String>() + &"ls; ".repeat(6_000),
         (0..250).map(|n| format!("if a; then x{n}=1; else x{n}={}; fi; ", "w".repeat(100))).collect::<String>()
             + &"ls $x1 $x2 $x3 $x4; ".repeat(1_500),
+        format!("ls {}", "$x[1".repeat(30_000)),
+        format!("ls {}", "\\\n".repeat(60_000)),
+        format!("ls {}", "{a".repeat(40_000) + ">x"),
+        format!("ls {} {}", (0..9_000).map(|n| format!("{n}<x ")).collect::<String>(), "3>&4 ".repeat(9_000)),
+        (0..9_000).map(|n| format!("x{n}=(1); ")).collect(),
+        (0..250).map(|n| format!("x{n}=(1); ")).collect::<String>() + &"declare x1=a; ".repeat(4_000),
+        format!("printf '{}' {}", "%d%s".repeat(15_000), "1 a ".repeat(15_000)),
+        format!("a=({})", "[1]=x ".repeat(20_000)),
         (0..3_000).map(|n| format!("f() {{ ls {n}; }}; ")).collect::<String>() + &"f; ".repeat(200),
     ];
     for text in texts {

@@ -80,6 +80,86 @@ fn a_folder_that_may_not_be_entered() {
 }
 
 #[test]
+fn users_by_number() {
+    for text in [
+        "sudo -u '#0' id",
+        "sudo -u root id",
+        "doas -u 0 id",
+        "docker exec -u 0:0 web id",
+    ] {
+        let found = facts(text);
+        assert!(!found.opaque, "{text}");
+        let user = found.commands.last().unwrap().user.as_deref();
+        assert_eq!(user, Some("root"), "{text}");
+    }
+    for text in [
+        "sudo -u '#-1' id",
+        "sudo -u '#1000' id",
+        "sudo -u 1000 id",
+        "sudo -u '' id",
+    ] {
+        assert!(facts(text).opaque, "{text}");
+    }
+}
+
+#[test]
+fn files_under_other_names_are_listed() {
+    let cases = [
+        ("tar cf - -C /var log -f x", vec!["/var/log/**"]),
+        (
+            "tar cf - /etc/hosts -C /var log",
+            vec!["/etc/hosts/**", "/var/log/**"],
+        ),
+        ("mv /srv/a /srv/b", vec!["/srv/a"]),
+        ("gzip /srv/a", vec!["/srv/a"]),
+        ("git --work-tree=/srv/a status", vec!["/srv/a", "/srv/a/**"]),
+    ];
+    for (text, reads) in cases {
+        let found = facts(text);
+        for path in reads {
+            assert!(
+                found.reads.iter().any(|read| read == path),
+                "{text} {found:?}"
+            );
+        }
+    }
+    let cases = [
+        ("sed -i.bak p /srv/a", "/srv/a.bak"),
+        ("cp -b -S ile x /srv/prof", "/srv/profile"),
+        ("mv --suffix=ile x -t /srv", "/srv/xile"),
+        ("cp --parents a/b /srv", "/srv/a/b"),
+        ("gunzip /srv/a.gz", "/srv/a"),
+        ("split /srv/a /srv/part", "/srv/part*"),
+    ];
+    for (text, path) in cases {
+        let found = facts(text);
+        assert!(
+            found.writes.iter().any(|write| write == path),
+            "{text} {found:?}"
+        );
+    }
+}
+
+#[test]
+fn a_folder_that_is_filled_may_hold_what_starts() {
+    for text in [
+        "tar xf /srv/a -C /etc",
+        "tar xf /srv/a",
+        "rsync -a /srv/a/ ~",
+        "rsync -a /srv/a/ /",
+    ] {
+        assert!(facts(text).has(ShellFlag::Persistent), "{text}");
+    }
+    for text in [
+        "tar xf /srv/a -C /srv",
+        "rsync -a /srv/a /srv/b",
+        "tar xf /srv/a -C ~/app",
+    ] {
+        assert!(!facts(text).has(ShellFlag::Persistent), "{text}");
+    }
+}
+
+#[test]
 fn every_entry_of_the_table_is_read() {
     let names = programs::names();
     assert!(names.len() > 400, "{}", names.len());
