@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::ConfigArg;
-use crate::config::{Bundle, Config, Mode, Problem};
+use crate::config::{Bundle, Config, ConfigError, Mode, Problem, credentials};
 use crate::decide::Decider;
 
 #[derive(clap::Args)]
@@ -68,11 +68,26 @@ fn findings(path: &Path) -> (Vec<Finding>, Option<Config>) {
             }
             (found, Some(config))
         }
+        (_, Err(error)) if awaits_credentials(&error) => {
+            let config = Bundle::without_secrets(path).ok();
+            let mut found: Vec<Finding> = match &config {
+                Some(config) => warnings(path, config),
+                None => Vec::new(),
+            };
+            found.extend(error.problems.into_iter().map(Finding::Warning));
+            (found, config)
+        }
         (_, Err(error)) => {
             let errors = error.problems.into_iter().map(Finding::Error);
             (errors.collect(), None)
         }
     }
+}
+
+/// Whether nothing is wrong but that the unit, which has the credentials, does not run yet.
+pub(super) fn awaits_credentials(error: &ConfigError) -> bool {
+    let mut problems = error.problems.iter();
+    problems.all(|problem| credentials::is_missing(&problem.what))
 }
 
 fn warnings(path: &Path, config: &Config) -> Vec<Finding> {

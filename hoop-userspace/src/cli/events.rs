@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use super::ConfigArg;
 use crate::config::Bundle;
@@ -23,6 +23,9 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<ExitCode> {
     let directory = match args.directory {
+        Some(directory) if !directory.is_dir() => {
+            bail!("there is no directory {}", directory.display())
+        }
         Some(directory) => directory,
         None => {
             let config = Bundle::without_secrets(&args.config.config)

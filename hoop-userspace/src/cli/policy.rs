@@ -6,7 +6,7 @@
 use std::io::{BufRead, Write};
 use std::process::ExitCode;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -248,7 +248,10 @@ fn body(path: &std::path::Path) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let file: Box<dyn Read> = match path.as_os_str() == "-" {
         true => Box::new(std::io::stdin().lock()),
-        false => Box::new(std::fs::File::open(path)?),
+        false => Box::new(
+            std::fs::File::open(path)
+                .with_context(|| format!("cannot read the body {}", path.display()))?,
+        ),
     };
     file.take(LONGEST_LINE).read_to_end(&mut bytes)?;
     Ok(bytes)

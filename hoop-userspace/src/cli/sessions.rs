@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::control::DaemonArg;
 use super::{ConfigArg, since};
@@ -26,6 +26,12 @@ pub struct DirectoryArg {
 impl DirectoryArg {
     pub fn directory(&self) -> Result<PathBuf> {
         if let Some(directory) = &self.directory {
+            // Of a configured one that hoop has not made yet nothing is wrong.
+            ensure!(
+                directory.is_dir(),
+                "there is no directory {}",
+                directory.display()
+            );
             return Ok(directory.clone());
         }
         let config = Bundle::without_secrets(&self.config.config)

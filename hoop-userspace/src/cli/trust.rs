@@ -72,7 +72,7 @@ struct Postgres {
 #[derive(clap::Args)]
 struct State {
     /// The configuration file, which names the state directory
-    #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    #[arg(long, value_name = "FILE", env = "HOOP_CONFIG", default_value = DEFAULT_CONFIG)]
     config: PathBuf,
     /// The state directory, where the configuration cannot be read
     #[arg(long, value_name = "DIR")]
@@ -96,8 +96,7 @@ impl State {
         let state = match &self.state {
             Some(state) => state.clone(),
             None => {
-                let (_, config) = Bundle::gather_and_parse(&self.config);
-                let config = config.context(
+                let config = Bundle::without_secrets(&self.config).context(
                     "the configuration cannot be read, so the state directory is not known; \
                      give it with --state",
                 )?;

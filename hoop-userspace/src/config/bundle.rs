@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::problem::{ConfigError, Problem, Problems};
 use super::raw::{self, SecretRef};
-use super::{Config, PolicyFile, parse};
+use super::{Config, PolicyFile, credentials, parse};
 use crate::secret::Secret;
 
 /// Bounds on everything that is read, so that a mistaken path exhausts no memory.
@@ -361,14 +361,9 @@ fn read_secret(config: &Path, reference: &SecretRef) -> Result<String, String> {
             return Err(format!("{name:?} is no credential name"));
         }
         SecretRef::Credential(name) => {
-            let directory = std::env::var_os("CREDENTIALS_DIRECTORY").ok_or_else(|| {
-                format!("no systemd credential can be read, since $CREDENTIALS_DIRECTORY is not set: add LoadCredential={name}:… to the unit, or use {{ file = … }}")
-            })?;
-            read_text(
-                &Path::new(&directory).join(name),
-                MAX_SECRET,
-                Privacy::Secret,
-            )?
+            let directory =
+                credentials::folder().ok_or_else(|| credentials::missing(name, "{ file = … }"))?;
+            read_text(&directory.join(name), MAX_SECRET, Privacy::Secret)?
         }
     };
     let text = Zeroizing::new(text);

@@ -19,6 +19,7 @@ use crate::secret::Secret;
 
 mod bundle;
 mod containers;
+pub mod credentials;
 pub(crate) mod glob;
 mod kubernetes;
 mod parse;

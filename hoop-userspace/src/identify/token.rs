@@ -2,18 +2,17 @@
 //! command. Runs in the keeper, which alone may read either; what it finds is a claim until it is
 //! verified.
 
-use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use zeroize::Zeroizing;
 
 use super::exec::Commands;
 use crate::attribute::{Proc, Process};
-use crate::config::{Agent, Config, KubernetesCredential, Resource, TokenSource};
+use crate::config::{Agent, Config, KubernetesCredential, Resource, TokenSource, credentials};
 use crate::handover::TokenText;
 use crate::ids::AgentName;
 
@@ -57,9 +56,7 @@ impl Tokens {
         let name = AgentName::from(format!("login of {}", resource.name).as_str());
         let found = match source {
             TokenSource::File(path) => from_file(path, MAX_TOKEN),
-            TokenSource::Credential(name) => {
-                from_credential(std::env::var_os("CREDENTIALS_DIRECTORY"), name)
-            }
+            TokenSource::Credential(name) => from_credential(credentials::folder(), name),
             TokenSource::Exec(exec) => self.0.token(&name, exec),
             TokenSource::Env(_)
             | TokenSource::ClientCredentials { .. }
@@ -77,9 +74,7 @@ impl Tokens {
         let found = match &agent.token {
             None => Err("its configuration names no token".to_owned()),
             Some(TokenSource::File(path)) => from_file(path, MAX_TOKEN),
-            Some(TokenSource::Credential(name)) => {
-                from_credential(std::env::var_os("CREDENTIALS_DIRECTORY"), name)
-            }
+            Some(TokenSource::Credential(name)) => from_credential(credentials::folder(), name),
             Some(TokenSource::Env(name)) => from_environment(proc, name, process),
             Some(TokenSource::Exec(exec)) => self.0.token(&agent.name, exec),
             Some(TokenSource::ClientCredentials { .. }) => return TokenText::Obtained,
@@ -104,11 +99,9 @@ pub fn longest(config: &Config) -> Duration {
     timeouts.max().unwrap_or_default()
 }
 
-fn from_credential(folder: Option<OsString>, name: &str) -> Result<Zeroizing<String>, String> {
-    let folder = folder.ok_or_else(|| {
-        format!("no systemd credential can be read, since $CREDENTIALS_DIRECTORY is not set: add LoadCredential={name}:… to the unit, or use token = {{ file = … }}")
-    })?;
-    from_file(&Path::new(&folder).join(name), MAX_TOKEN)
+fn from_credential(folder: Option<PathBuf>, name: &str) -> Result<Zeroizing<String>, String> {
+    let folder = folder.ok_or_else(|| credentials::missing(name, "token = { file = … }"))?;
+    from_file(&folder.join(name), MAX_TOKEN)
 }
 
 fn from_file(path: &Path, most: usize) -> Result<Zeroizing<String>, String> {

@@ -9,7 +9,7 @@ use nix::unistd::Uid;
 use super::finding::{Check, Finding};
 use super::processes::{self, Process};
 use crate::attribute::{Containers, Looked, cgroup2_mount};
-use crate::config::{self, Agent, Bundle, Config};
+use crate::config::{self, Agent, Bundle, Config, credentials};
 use crate::identify::agent_for;
 use crate::keeper::cgroups;
 use crate::keeper::control::{self, Ask, AskError};
@@ -73,6 +73,12 @@ impl Host {
         }
         match self.problems.first() {
             None => vec![CONFIGURATION.ok(format!("{shown} is valid"))],
+            Some(first) if self.problems.iter().all(|p| credentials::is_missing(p)) => {
+                vec![CONFIGURATION.unknown(
+                    format!("{shown} is valid as far as it can be read: {first}"),
+                    "systemctl start hoop",
+                )]
+            }
             // Read without its secrets.
             Some(first) if self.root => {
                 vec![CONFIGURATION.fail(first.clone(), format!("hoop check --config {shown}"))]

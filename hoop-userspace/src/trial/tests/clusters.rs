@@ -109,7 +109,10 @@ fn a_permit_of_exec_is_for_the_commands_that_ran() {
         let verdict = then("POST", &neighbour, "");
         assert_eq!(verdict, Verdict::Refuse, "{neighbour}");
     }
-    let shell = only(&rows, "create pods/exec in shop: sh, (more that is not seen)");
+    let shell = only(
+        &rows,
+        "create pods/exec in shop: sh, (more that is not seen)",
+    );
     assert_eq!(shell.permit, None);
     assert!(shell.no_permit.as_ref().unwrap().contains("k8s:unknown"));
     let then = says(&scene, only(&rows, "get /healthz"));
