@@ -110,7 +110,7 @@ impl Parser<'_> {
     }
 
     /// One destination belongs to one resource, or the file's order would decide by accident.
-    /// (A network within another's is no accident: the narrower one wins.)
+    /// (Of networks that overlap, a connection tells by the name that was looked up for it.)
     fn overlaps(&mut self, raw: &[Spanned<raw::Resource>]) {
         let mut seen = HashMap::new();
         for resource in raw {
