@@ -6,8 +6,10 @@
 const UNIT_KINDS: [&str; 7] = [
     ".service", ".scope", ".socket", ".mount", ".swap", ".timer", ".path",
 ];
-const SCOPES: [(&str, Named); 5] = [
+const SCOPES: [(&str, Named); 6] = [
     ("docker-", Named::Docker),
+    // What Podman makes within a unit of its own (`--cgroups=split`, Quadlet).
+    ("libpod-payload-", Named::Storage),
     ("libpod-", Named::Storage),
     ("crio-", Named::Storage),
     ("cri-containerd-", Named::Containerd),
@@ -73,7 +75,14 @@ fn identified(level: &str) -> Option<(String, Named)> {
             None => (name, Named::Bare),
         },
     };
-    is_id(id).then(|| (id.to_ascii_lowercase(), named))
+    if is_id(id) {
+        return Some((id.to_ascii_lowercase(), named));
+    }
+    // Of another engine, or in a form that is not known: a container all the same, but for the process
+    // that watches over one.
+    let (before, id) = name.split_at_checked(name.len().checked_sub(64)?)?;
+    let is = is_id(id) && before.ends_with(['-', '_']) && !before.contains("conmon");
+    is.then(|| (id.to_ascii_lowercase(), Named::Bare))
 }
 
 /// Whether a text can be a container's id, and so a name in a runtime's folders.
@@ -117,6 +126,28 @@ fn unescape(level: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn containers_of_other_engines_are_containers_too() {
+        let id = "a".repeat(64);
+        let of = |name: &str| level(name).map(|level| (level.id, level.named));
+        for (name, named) in [
+            (format!("x.service/libpod-payload-{id}"), Named::Storage),
+            (format!("libpod-{id}.scope"), Named::Storage),
+            (format!("other-{id}.scope"), Named::Bare),
+            (format!("engine_{id}"), Named::Bare),
+        ] {
+            assert_eq!(of(&name), Some((id.clone(), named)), "{name}");
+        }
+        for name in [
+            format!("libpod-conmon-{id}.scope"),
+            format!("crio-conmon-{id}.scope"),
+            format!("a{id}"),
+            "ü".repeat(40),
+        ] {
+            assert_eq!(of(&name), None, "{name}");
+        }
+    }
 
     #[test]
     fn units() {

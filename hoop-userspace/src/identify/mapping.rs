@@ -91,8 +91,15 @@ pub fn groups<T: Ruled>(all: &[T], cgroup: &str, look: Look<'_>) -> bool {
 fn picking<'a, T: Ruled>(all: &'a [T], cgroup: &str) -> impl Iterator<Item = &'a T> {
     all.iter().filter(move |one| {
         let rule = one.rule();
-        rule.pick.is_some() && covers(rule.cgroup, cgroup)
+        rule.pick.is_some() && meets(rule.cgroup, cgroup)
     })
+}
+
+/// Whether the pattern covers the path, or may cover what lies below it.
+fn meets(pattern: &str, cgroup: &str) -> bool {
+    let levels = cgroup.split('/').filter(|level| !level.is_empty());
+    let mut both = pattern.split('/').zip(levels);
+    both.all(|(glob, level)| glob::matches(glob, level))
 }
 
 fn strictness(mode: Mode) -> u8 {
@@ -152,53 +159,90 @@ fn fit(pick: &Pick, container: Option<&Arc<Container>>) -> Fit {
 }
 
 fn fits(pick: &ContainerPick, container: &Container) -> Fit {
-    let known = is(pick.name.as_ref(), container.name.as_ref())
-        && is(pick.image.as_ref(), container.image.as_ref())
-        && pick
-            .annotations
-            .iter()
-            .all(|said| says(&container.annotations, said));
-    match (known, &container.labels) {
-        (false, _) => Fit::No,
-        (true, _) if pick.labels.is_empty() => Fit::Yes,
-        (true, Some(labels)) if pick.labels.iter().all(|said| says(labels, said)) => Fit::Yes,
-        (true, Some(_)) => Fit::No,
-        (true, None) => Fit::Unknown(format!(
-            "{} keeps labels where hoop does not read; pick its containers by name, image or annotation",
-            container.engine.text()
-        )),
-    }
+    let of = container.engine.text();
+    let labels = container.labels.as_ref();
+    let advice = format!(
+        "{of} keeps labels where hoop does not read; pick its containers by name, image or annotation"
+    );
+    Fit::all([
+        is(pick.name.as_ref(), container.name.as_ref(), of, "a name"),
+        is(
+            pick.image.as_ref(),
+            container.image.as_ref(),
+            of,
+            "an image",
+        ),
+        say(&pick.annotations, Some(&container.annotations), String::new),
+        say(&pick.labels, labels, || advice),
+    ])
 }
 
 fn fits_pod(pick: &PodPick, container: &Container) -> Fit {
+    let of = container.engine.text();
     let Some(pod) = &container.pod else {
         return Fit::No;
     };
-    let known = pod.namespace == pick.namespace
-        && is(pick.name.as_ref(), Some(&pod.name))
-        && is(pick.container.as_ref(), pod.container.as_ref())
-        && is(pick.image.as_ref(), container.image.as_ref())
-        && pick
-            .annotations
-            .iter()
-            .all(|said| says(&pod.annotations, said));
-    match (known, &pod.labels) {
-        (false, _) => Fit::No,
-        (true, _) if pick.labels.is_empty() => Fit::Yes,
-        (true, Some(labels)) if pick.labels.iter().all(|said| says(labels, said)) => Fit::Yes,
-        (true, Some(_)) => Fit::No,
-        (true, None) => Fit::Unknown(format!(
-            "{} writes no pod's labels down where hoop reads; pick its pods by namespace, name, container, image or annotation",
-            container.engine.text()
-        )),
+    let advice = format!(
+        "{of} writes no pod's labels down where hoop reads; pick its pods by namespace, name, container, image or annotation"
+    );
+    // The sandbox itself is no container of its pod, and runs nobody's program.
+    let part = match (&pick.container, &pod.container) {
+        (Some(_), None) => Fit::No,
+        (pattern, name) => is(pattern.as_ref(), name.as_ref(), of, "a container's name"),
+    };
+    Fit::all([
+        Fit::of(pod.namespace == pick.namespace),
+        is(pick.name.as_ref(), Some(&pod.name), of, "a name"),
+        part,
+        is(
+            pick.image.as_ref(),
+            container.image.as_ref(),
+            of,
+            "an image",
+        ),
+        say(&pick.annotations, Some(&pod.annotations), String::new),
+        say(&pick.labels, pod.labels.as_ref(), || advice),
+    ])
+}
+
+impl Fit {
+    fn of(holds: bool) -> Self {
+        match holds {
+            true => Self::Yes,
+            false => Self::No,
+        }
+    }
+
+    /// One that does not hold settles it; else what cannot be told does.
+    fn all<const N: usize>(conditions: [Self; N]) -> Self {
+        let mut unknown = None;
+        for condition in conditions {
+            match condition {
+                Self::Yes => {}
+                Self::No => return Self::No,
+                Self::Unknown(why) => unknown = unknown.or(Some(why)),
+            }
+        }
+        unknown.map_or(Self::Yes, Self::Unknown)
     }
 }
 
-fn is(pattern: Option<&String>, text: Option<&String>) -> bool {
+fn is(pattern: Option<&String>, text: Option<&String>, of: &str, what: &str) -> Fit {
     match (pattern, text) {
-        (None, _) => true,
-        (Some(_), None) => false,
-        (Some(pattern), Some(text)) => glob::matches(pattern, text),
+        (None, _) => Fit::Yes,
+        (Some(_), None) => Fit::Unknown(format!(
+            "{of} has not written {what} of it down where hoop reads"
+        )),
+        (Some(pattern), Some(text)) => Fit::of(glob::matches(pattern, text)),
+    }
+}
+
+/// Whether all are among the texts; `None`: those are kept elsewhere.
+fn say(asked: &[Said], texts: Option<&Texts>, elsewhere: impl FnOnce() -> String) -> Fit {
+    match texts {
+        _ if asked.is_empty() => Fit::Yes,
+        Some(texts) => Fit::of(asked.iter().all(|said| says(texts, said))),
+        None => Fit::Unknown(elsewhere()),
     }
 }
 
@@ -356,6 +400,48 @@ mod tests {
             Choice::Of(agent) => agent.name.to_string(),
             Choice::Nobody => "nobody".into(),
             Choice::Unknown { perhaps, .. } => format!("perhaps {}", perhaps.name),
+        }
+    }
+
+    /// A container counts as what is above it until it is seen.
+    #[test]
+    fn what_may_hold_picked_containers_is_held_as_strictly_as_they_are() {
+        let text = "[[agent]]\nname = \"rest\"\ncgroup = \"agents.slice\"\nmode = \"discover\"\n\
+             [[agent]]\nname = \"one\"\ncgroup = \"agents.slice/docker-*.scope\"\nmode = \"observe\"\n\
+             container = { label = \"hoop.agent=one\" }\n";
+        let config = Config::from_bundle(&Bundle::from_text(Path::new("t"), text)).unwrap();
+        let no = |_: &str| Ok(None);
+        assert!(groups(&config.agents, "agents.slice", &no));
+        assert_eq!(mode_for(&config, "agents.slice", &no), Some(Mode::Observe));
+        let other = "agents.slice/cron.service";
+        assert_eq!(mode_for(&config, other, &no), Some(Mode::Discover));
+    }
+
+    #[test]
+    fn what_was_not_written_down_is_nothing_that_does_not_fit() {
+        let rest = ("rest", "", "discover");
+        let unnamed = Container {
+            name: None,
+            image: None,
+            ..container(Some(&[("hoop.agent", "one")]))
+        };
+        for (pick, is) in [
+            ("container = { name = \"bot-*\" }", "perhaps one"),
+            ("container = { image = \"*\" }", "perhaps one"),
+            (
+                "container = { label = \"hoop.agent=one\", name = \"x\" }",
+                "perhaps one",
+            ),
+            (
+                "container = { label = \"hoop.agent=two\", name = \"x\" }",
+                "rest",
+            ),
+            ("container = { label = \"hoop.agent=one\" }", "one"),
+            ("pod = { namespace = \"shop\" }", "rest"),
+        ] {
+            let config = picking(&[rest, ("one", pick, "enforce")]);
+            let looked = Ok(Some(Arc::new(unnamed.clone())));
+            assert_eq!(found(&config, &looked), is, "{pick}");
         }
     }
 

@@ -1,7 +1,8 @@
 //! The keeper's hand on the kernel: programs loaded and kept attached, maps kept in step with the
 //! cgroups that there are, what the kernel reports written down, connections accepted.
 
-use std::collections::BTreeSet;
+use std::cell::OnceCell;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -38,6 +39,8 @@ pub struct Governor {
     capture: Arc<Capture>,
     /// The cgroups below the slice at the last look.
     found: Mutex<Found>,
+    /// Whose each of them is, by its id.
+    agents: Mutex<HashMap<u64, Option<String>>>,
     /// Those that came lately.
     nursery: Nursery,
     /// A reload: modes must be set anew.
@@ -74,13 +77,14 @@ impl Governor {
             parts,
             capture: capture.clone(),
             found: Mutex::default(),
+            agents: Mutex::default(),
             nursery: Nursery::default(),
             changed: Notify::new(),
             stopping: watch::Sender::new(false),
             doors: OnceLock::new(),
         });
         // Before the first connection can come: an agent to be observed is not enforced for a moment.
-        governor.look(&watcher);
+        governor.look(watcher.mount(), watcher.scan());
         let events = capture.events()?;
         let adopted = handed.map(|handed| handed.listeners).unwrap_or_default();
         let listeners = Listeners::adopt(&capture, &config.capture, adopted)?;
@@ -165,17 +169,22 @@ impl Governor {
                 () = watcher.changed() => {}
                 () = self.changed.notified() => {}
             }
-            self.look(&watcher);
-            let found = self.found();
-            self.nursery.look(&self.parts, watcher.mount(), &found);
+            // Files of containers' runtimes are read, and may lie where reading takes its time.
+            let (this, mount, found) = (self.clone(), watcher.mount().to_owned(), watcher.scan());
+            let looked = tokio::task::spawn_blocking(move || {
+                this.look(&mount, found);
+                this.nursery.look(&this.parts, &mount, &this.found());
+            });
+            if let Err(error) = looked.await {
+                self.trouble("cgroups", error.to_string());
+            }
         }
     }
 
-    fn look(&self, watcher: &Watcher) {
-        let found = watcher.scan();
+    fn look(&self, mount: &Path, found: Found) {
         found
             .values()
-            .for_each(|cgroup| remove_if_left(watcher.mount(), cgroup));
+            .for_each(|cgroup| remove_if_left(mount, cgroup));
         let config = self.parts.config();
         let before = std::mem::replace(&mut *lock(&self.found), found.clone());
         if before == found {
@@ -209,12 +218,20 @@ impl Governor {
         let config = self.parts.config();
         let mut modes: Vec<(u64, Mode)> = Vec::new();
         let mut listening = BTreeSet::new();
-        let look = self.parts.look(&config);
+        let mut agents = HashMap::new();
         for (id, cgroup) in self.found() {
+            // Looked up once, and not for each question about it.
+            let looked = OnceCell::new();
+            let look = |cgroup: &str| {
+                let look = || self.parts.look(&config)(cgroup);
+                looked.get_or_init(look).clone()
+            };
             if let Some(mode) = mode_for(&config, &cgroup, &look) {
                 modes.push((id, mode));
             }
-            let Some(agent) = agent_for(&config, &cgroup, &look).known() else {
+            let agent = agent_for(&config, &cgroup, &look).known();
+            agents.insert(id, agent.map(|agent| agent.name.to_string()));
+            let Some(agent) = agent else {
                 continue;
             };
             if agent.listen.is_empty() {
@@ -225,6 +242,7 @@ impl Governor {
                 self.trouble("listen ports", error.to_string());
             }
         }
+        *lock(&self.agents) = agents;
         if let Err(error) = self.capture.retain_listen_ports(&listening) {
             self.trouble("listen ports", error.to_string());
         }
@@ -313,7 +331,14 @@ impl Governor {
         let known = lock(&self.found).get(&origin.cgroup_id).cloned();
         let cgroup = known.or_else(|| self.parts.cgroups.path(origin.cgroup_id, None));
         let cgroup = cgroup.unwrap_or_else(|| format!("cgroup {}", origin.cgroup_id));
-        let config = self.parts.config();
+        let agent = lock(&self.agents).get(&origin.cgroup_id).cloned();
+        let agent = agent.unwrap_or_else(|| {
+            // One that is new: no file is read of it here, where each connection passes.
+            let config = self.parts.config();
+            let picks = config.agents.iter().any(|agent| agent.pick.is_some());
+            let known = agent_for(&config, &cgroup, &|_| Ok(None)).known();
+            known.filter(|_| !picks).map(|agent| agent.name.to_string())
+        });
         let executable = std::fs::read_link(format!("/proc/{}/exe", origin.tgid));
         let comm = || {
             String::from_utf8_lossy(&origin.comm)
@@ -322,9 +347,7 @@ impl Governor {
         };
         Key {
             verdict,
-            agent: agent_for(&config, &cgroup, &self.parts.look(&config))
-                .known()
-                .map(|agent| agent.name.to_string()),
+            agent,
             executable: executable.map_or_else(|_| comm(), |path| path.display().to_string()),
             cgroup,
             destination,

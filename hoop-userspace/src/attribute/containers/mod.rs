@@ -10,6 +10,7 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use lru::LruCache;
 use serde::Serialize;
@@ -33,7 +34,12 @@ pub type Texts = BTreeMap<String, String>;
 const MAX_FILE: u64 = 1 << 20;
 /// Of the lists in which containers-storage has all of its containers.
 const MAX_LIST: u64 = 8 << 20;
-const CACHED: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
+const CACHED: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
+/// What could not be told is not looked for again sooner: whoever is refused may try without end.
+const FAILED: Duration = match cfg!(test) {
+    true => Duration::ZERO,
+    false => Duration::from_secs(1),
+};
 /// Namespaces of containerd's that are looked into.
 const MAX_NAMESPACES: usize = 64;
 /// Drivers of containers-storage, after which its folders are called.
@@ -134,6 +140,14 @@ pub struct Containers {
     /// Of cgroup2.
     mount: PathBuf,
     kept: Mutex<LruCache<String, Kept>>,
+    /// By cgroup.
+    failed: Mutex<LruCache<String, Failed>>,
+}
+
+struct Failed {
+    since: Instant,
+    roots: config::Containers,
+    why: Unreadable,
 }
 
 struct Kept {
@@ -149,6 +163,7 @@ impl Containers {
         Self {
             mount,
             kept: Mutex::new(LruCache::new(CACHED)),
+            failed: Mutex::new(LruCache::new(CACHED)),
         }
     }
 
@@ -157,14 +172,42 @@ impl Containers {
         let Some(level) = names::level(cgroup.trim_start_matches('/')) else {
             return Ok(None);
         };
+        if let Some(why) = self.failed(roots, cgroup) {
+            return Err(why);
+        }
+        let looked = self.look(roots, level);
+        if let Err(why) = &looked {
+            let failed = Failed {
+                since: Instant::now(),
+                roots: roots.clone(),
+                why: why.clone(),
+            };
+            let mut all = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+            all.put(cgroup.to_owned(), failed);
+        }
+        looked.map(Some)
+    }
+
+    fn failed(&self, roots: &config::Containers, cgroup: &str) -> Option<Unreadable> {
+        let mut all = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let failed = all.get(cgroup)?;
+        let holds = failed.since.elapsed() < FAILED && failed.roots == *roots;
+        holds.then(|| failed.why.clone())
+    }
+
+    fn look(
+        &self,
+        roots: &config::Containers,
+        level: Level<'_>,
+    ) -> Result<Arc<Container>, Unreadable> {
         self.unborrowed(&level)?;
         if let Some(container) = self.kept(roots, &level) {
-            return Ok(Some(container));
+            return Ok(container);
         }
         let mut reading = Reading::default();
         let container = Arc::new(reading.find(roots, &level)?);
         if reading.unsettled {
-            return Ok(Some(container));
+            return Ok(container);
         }
         let kept = Kept {
             named: level.named,
@@ -174,7 +217,7 @@ impl Containers {
         };
         let mut all = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         all.put(level.id, kept);
-        Ok(Some(container))
+        Ok(container)
     }
 
     fn kept(&self, roots: &config::Containers, level: &Level<'_>) -> Option<Arc<Container>> {
@@ -331,8 +374,9 @@ impl Reading {
     ) -> Result<(), Unreadable> {
         let spec = self.spec(folder, path, &found.id)?;
         let shape = |why| Unreadable::shape(path, why);
+        found.annotations = shapes::annotations(&spec).map_err(shape)?;
         match &mut found.pod {
-            None => found.annotations = shapes::annotations(&spec).map_err(shape)?,
+            None => {}
             Some(pod) => {
                 let Some(id) = pod.sandbox.clone() else {
                     return Err(shape("a pod's sandbox has no id".into()));

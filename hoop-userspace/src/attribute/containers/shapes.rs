@@ -97,6 +97,10 @@ pub(super) fn containerd(id: &str, spec: &[u8]) -> Result<Container, String> {
             labels: None,
             annotations: annotations.clone(),
         }),
+        // Older releases write less of a pod down than tells which one it is.
+        _ if said("container-type").is_some() || said("sandbox-id").is_some() => {
+            return Err("it is of a pod, and does not say of which".into());
+        }
         _ => None,
     };
     Ok(Container {
@@ -140,7 +144,8 @@ pub(super) fn stored(id: &str, list: &[u8]) -> Result<Option<Container>, String>
     let name = one.names.unwrap_or_default().into_iter().next();
     let pod = match (&metadata.pod_id, &name) {
         (Some(sandbox), Some(name)) => Some(crios_pod(sandbox, name)?),
-        _ => None,
+        (Some(_), None) => return Err("a container of a pod has no name".into()),
+        (None, _) => None,
     };
     Ok(Some(Container {
         id: id.to_owned(),
