@@ -439,7 +439,7 @@ mod tests {
             ("container = { label = \"hoop.agent=one\" }", "one"),
             ("pod = { namespace = \"shop\" }", "rest"),
         ] {
-            let config = picking(&[rest, ("one", pick, "enforce")]);
+            let config = picking(&[rest, ("one", pick, "discover")]);
             let looked = Ok(Some(Arc::new(unnamed.clone())));
             assert_eq!(found(&config, &looked), is, "{pick}");
         }
