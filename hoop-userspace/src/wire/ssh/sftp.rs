@@ -14,6 +14,8 @@ pub const LENGTH: usize = 4;
 /// Handles are at most this long (draft, section 6.2).
 pub const MAX_HANDLE: usize = 256;
 
+/// SSH_FILEXFER_ATTR_SIZE.
+const ATTR_SIZE: u32 = 1;
 /// SSH_FX_OK.
 pub const OK: u32 = 0;
 /// SSH_FX_PERMISSION_DENIED.
@@ -65,6 +67,8 @@ pub enum Request {
     /// Of an open file or folder.
     SetHandle {
         handle: Bytes,
+        /// It is cut, or made longer.
+        resizes: bool,
     },
     SetStat {
         path: Bytes,
@@ -225,6 +229,7 @@ pub fn request(packet: &Bytes) -> Result<Packet, Malformed> {
         },
         10 => Request::SetHandle {
             handle: handle(&mut fields)?,
+            resizes: fields.u32()? & ATTR_SIZE != 0,
         },
         11 => Request::OpenDir {
             path: fields.string()?,

@@ -205,7 +205,8 @@ impl Sftp {
             | R::ReadDir { handle }
             | R::Handle { handle } => self.opened(handle),
             R::CopyData { from, to } => self.opened(from).or_else(|| self.opened(to)),
-            R::SetHandle { handle } => match self.open.get(handle).filter(|open| !open.closing) {
+            R::SetHandle { handle, .. } => match self.open.get(handle).filter(|open| !open.closing)
+            {
                 Some(open) => Some(Asked::Ssh(SshAsked::Files(FilesAsked {
                     action: FileAction::SetStat,
                     paths: smallvec![open.path.clone()],
@@ -299,7 +300,11 @@ impl Sftp {
                 }
             }
             // What the file holds then is not what was written, or not all of it.
-            sftp::Request::SetHandle { handle } | sftp::Request::CopyData { to: handle, .. } => {
+            sftp::Request::SetHandle {
+                handle,
+                resizes: true,
+            }
+            | sftp::Request::CopyData { to: handle, .. } => {
                 if let Some(open) = self.open.get_mut(&handle) {
                     open.written.broken();
                 }
@@ -738,10 +743,21 @@ mod tests {
             Bytes::from(about(6, id, b"h", &more))
         };
         sftp.forwarded(&content(1), ExchangeId(1));
-        sftp.forwarded(&Bytes::from(about(10, 2, b"h", &[0; 4])), ExchangeId(1));
+        // Size 0 (SSH_FILEXFER_ATTR_SIZE).
+        let cut = [&[0, 0, 0, 1][..], &[0; 8]].concat();
+        let cut = Bytes::from(about(10, 2, b"h", &cut));
+        sftp.forwarded(&cut, ExchangeId(1));
         sftp.close(&Bytes::from_static(b"h"));
         let told = sftp.transfers.pop_front().unwrap();
         assert_eq!((told.written.bytes, told.written.digest), (3, None));
+        // Modes and times, which clients set behind the content, leave it as it is.
+        let mut sftp = with_open(b"h");
+        sftp.forwarded(&content(1), ExchangeId(1));
+        let mode = [0, 0, 0, 4, 0, 0, 1, 0xa4];
+        sftp.forwarded(&Bytes::from(about(10, 2, b"h", &mode)), ExchangeId(1));
+        sftp.close(&Bytes::from_static(b"h"));
+        let told = sftp.transfers.pop_front().unwrap();
+        assert!(told.written.digest.is_some());
     }
 
     #[test]
