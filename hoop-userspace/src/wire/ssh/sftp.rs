@@ -67,8 +67,8 @@ pub enum Request {
     /// Of an open file or folder.
     SetHandle {
         handle: Bytes,
-        /// It is cut, or made longer.
-        resizes: bool,
+        /// That it is to have; `None`: it keeps its own.
+        size: Option<u64>,
     },
     SetStat {
         path: Bytes,
@@ -229,7 +229,10 @@ pub fn request(packet: &Bytes) -> Result<Packet, Malformed> {
         },
         10 => Request::SetHandle {
             handle: handle(&mut fields)?,
-            resizes: fields.u32()? & ATTR_SIZE != 0,
+            size: match fields.u32()? & ATTR_SIZE {
+                0 => None,
+                _ => Some(fields.u64()?),
+            },
         },
         11 => Request::OpenDir {
             path: fields.string()?,

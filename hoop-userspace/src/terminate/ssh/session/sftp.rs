@@ -300,12 +300,19 @@ impl Sftp {
                 }
             }
             // What the file holds then is not what was written, or not all of it.
+            sftp::Request::CopyData { to, .. } => {
+                if let Some(open) = self.open.get_mut(&to) {
+                    open.written.broken();
+                }
+            }
+            // OpenSSH's client sets the size behind what it has written, which leaves that whole.
             sftp::Request::SetHandle {
                 handle,
-                resizes: true,
-            }
-            | sftp::Request::CopyData { to: handle, .. } => {
-                if let Some(open) = self.open.get_mut(&handle) {
+                size: Some(size),
+            } => {
+                if let Some(open) = self.open.get_mut(&handle)
+                    && open.written.bytes != size
+                {
                     open.written.broken();
                 }
             }
@@ -750,14 +757,18 @@ mod tests {
         sftp.close(&Bytes::from_static(b"h"));
         let told = sftp.transfers.pop_front().unwrap();
         assert_eq!((told.written.bytes, told.written.digest), (3, None));
-        // Modes and times, which clients set behind the content, leave it as it is.
-        let mut sftp = with_open(b"h");
-        sftp.forwarded(&content(1), ExchangeId(1));
+        // Modes, and the size that it has, leave it as it is.
         let mode = [0, 0, 0, 4, 0, 0, 1, 0xa4];
-        sftp.forwarded(&Bytes::from(about(10, 2, b"h", &mode)), ExchangeId(1));
-        sftp.close(&Bytes::from_static(b"h"));
-        let told = sftp.transfers.pop_front().unwrap();
-        assert!(told.written.digest.is_some());
+        let whole = [&[0, 0, 0, 1][..], &3u64.to_be_bytes()].concat();
+        for attributes in [&mode[..], &whole] {
+            let mut sftp = with_open(b"h");
+            sftp.forwarded(&content(1), ExchangeId(1));
+            let packet = about(10, 2, b"h", attributes);
+            sftp.forwarded(&Bytes::from(packet), ExchangeId(1));
+            sftp.close(&Bytes::from_static(b"h"));
+            let told = sftp.transfers.pop_front().unwrap();
+            assert!(told.written.digest.is_some());
+        }
     }
 
     #[test]
