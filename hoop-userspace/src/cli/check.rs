@@ -59,33 +59,30 @@ pub fn run(args: Args) -> Result<ExitCode> {
 }
 
 fn findings(path: &Path) -> (Vec<Finding>, Option<Config>) {
-    match Bundle::gather_and_parse(path) {
-        (_, Ok(config)) => {
-            let mut found = warnings(path, &config);
-            if let Err(error) = Decider::new(&config) {
-                let problem = Problem::of_file(path, format!("the policies: {error}"));
-                found.push(Finding::Error(problem));
-            }
-            (found, Some(config))
-        }
+    let (config, awaited) = match Bundle::gather_and_parse(path) {
         (_, Err(error)) if awaits_credentials(&error) => {
-            let config = Bundle::without_secrets(path).ok();
-            let mut found: Vec<Finding> = match &config {
-                Some(config) => warnings(path, config),
-                None => Vec::new(),
-            };
-            found.extend(error.problems.into_iter().map(Finding::Warning));
-            (found, config)
+            (Bundle::without_secrets(path), error.problems)
         }
-        (_, Err(error)) => {
+        (_, read) => (read, Vec::new()),
+    };
+    let config = match config {
+        Ok(config) => config,
+        Err(error) => {
             let errors = error.problems.into_iter().map(Finding::Error);
-            (errors.collect(), None)
+            return (errors.collect(), None);
         }
+    };
+    let mut found = warnings(path, &config);
+    found.extend(awaited.into_iter().map(Finding::Warning));
+    if let Err(error) = Decider::new(&config) {
+        let problem = Problem::of_file(path, format!("the policies: {error}"));
+        found.push(Finding::Error(problem));
     }
+    (found, Some(config))
 }
 
 /// Whether nothing is wrong but that the unit, which has the credentials, does not run yet.
-pub(super) fn awaits_credentials(error: &ConfigError) -> bool {
+fn awaits_credentials(error: &ConfigError) -> bool {
     let mut problems = error.problems.iter();
     problems.all(|problem| credentials::is_missing(&problem.what))
 }
