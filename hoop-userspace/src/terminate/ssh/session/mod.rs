@@ -5,6 +5,7 @@
 
 mod flow;
 mod out;
+mod paths;
 mod requests;
 mod scp;
 mod sftp;
@@ -12,8 +13,8 @@ mod stop;
 #[cfg(test)]
 mod tests;
 
+pub(super) use paths::{named, placed};
 pub(super) use requests::exec;
-pub(super) use sftp::{named, placed};
 
 use std::future::Future;
 use std::pin::Pin;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use smallvec::{SmallVec, smallvec};
 
+use super::paths::{place, unclear};
 use super::scp::Scp;
-use super::sftp::{Sftp, place, unclear};
+use super::sftp::Sftp;
 use super::{REFUSED, Said, Session, State, broken_client};
 use crate::decide::Refusal;
 use crate::ids::ResourceName;

@@ -15,7 +15,7 @@ use bytes::{Bytes, BytesMut};
 use smallvec::{SmallVec, smallvec};
 
 use super::flow::Flow;
-use super::sftp::place;
+use super::paths::place;
 use crate::decide::Refusal;
 use crate::ids::ExchangeId;
 use crate::terminate::{
