@@ -91,7 +91,7 @@ pub fn permits(
     decider: &Decider,
     subject: &Subject,
     asked: &Asked,
-    files: &Named,
+    named: &Named,
     name: &str,
 ) -> Result<String, String> {
     match decide(decider, subject, asked.clone()) {
@@ -111,7 +111,7 @@ pub fn permits(
         }
         said => explained(&said)?,
     }
-    let mut bodies = bodies(decider, subject, asked, files)?;
+    let mut bodies = bodies(decider, subject, asked, named)?;
     bodies.sort();
     bodies.dedup();
     let passes = |bodies: &[String]| -> Result<Option<Said>, String> {
@@ -178,7 +178,7 @@ fn bodies(
     decider: &Decider,
     subject: &Subject,
     asked: &Asked,
-    files: &Named,
+    named: &Named,
 ) -> Result<Vec<String>, String> {
     match asked {
         Asked::Sql(asked) => {
@@ -191,9 +191,9 @@ fn bodies(
         }
         Asked::Ssh(SshAsked::Exec { text, terminal }) => {
             let facts = shell_facts(decider, &text.text, *terminal);
-            of_shell(decider, subject, &facts, files)
+            of_shell(decider, subject, &facts, named)
         }
-        Asked::Ssh(SshAsked::Files(asked)) => of_files(subject, asked, files),
+        Asked::Ssh(SshAsked::Files(asked)) => of_files(subject, asked, named),
         Asked::Ssh(SshAsked::Shell) => Ok(vec![of_host(subject, "ssh:shell", "")]),
         Asked::Ssh(SshAsked::Subsystem(name)) => {
             let when = format!(" && context.subsystem == {}", quoted(name));
@@ -206,7 +206,7 @@ fn bodies(
         }
         Asked::Kubernetes(asked) => {
             let facts = decider.kubernetes_facts_of(asked);
-            kubernetes::body(subject, asked, &facts, &files.objects).map(|body| vec![body])
+            kubernetes::body(subject, asked, &facts, &named.objects).map(|body| vec![body])
         }
         Asked::FunctionCall { .. } | Asked::Undecidable(_) | Asked::Control => {
             Err("what it does is not known".into())
@@ -320,7 +320,7 @@ fn of_shell(
     decider: &Decider,
     subject: &Subject,
     facts: &ShellFacts,
-    files: &Named,
+    named: &Named,
 ) -> Result<Vec<String>, String> {
     if facts.opaque {
         return Err(
@@ -357,7 +357,7 @@ fn of_shell(
         verbs.dedup();
         for (verb, exact) in verbs {
             let mut all = same.to_vec();
-            all.extend(places(verb.as_str(), exact, files)?);
+            all.extend(places(verb.as_str(), exact, named)?);
             found.push(conditioned(&of_file(subject, "ssh:exec"), &all));
         }
     }
@@ -373,7 +373,7 @@ fn of_file(subject: &Subject, action: &str) -> String {
     )
 }
 
-fn of_files(subject: &Subject, asked: &FilesAsked, files: &Named) -> Result<Vec<String>, String> {
+fn of_files(subject: &Subject, asked: &FilesAsked, named: &Named) -> Result<Vec<String>, String> {
     let actions: &[&str] = match asked.action {
         FileAction::Read | FileAction::List | FileAction::Stat => &["ssh:sftp-read"],
         FileAction::ReadWrite => &["ssh:sftp-read", "ssh:sftp-write"],
@@ -381,7 +381,7 @@ fn of_files(subject: &Subject, asked: &FilesAsked, files: &Named) -> Result<Vec<
     };
     let mut all = vec![format!("context.login == {}", quoted(&subject.login))];
     // Nobody is asked there how exact a path is.
-    let when = places(asked.action.as_str(), true, files)?;
+    let when = places(asked.action.as_str(), true, named)?;
     all.extend(when.into_iter().filter(|when| when != EXACT));
     let each = actions.iter();
     Ok(each
@@ -391,8 +391,8 @@ fn of_files(subject: &Subject, asked: &FilesAsked, files: &Named) -> Result<Vec<
 
 const EXACT: &str = "context.exact";
 
-fn places(verb: &str, exact: bool, files: &Named) -> Result<Vec<String>, String> {
-    let found = files
+fn places(verb: &str, exact: bool, named: &Named) -> Result<Vec<String>, String> {
+    let found = named
         .files
         .iter()
         .find(|((v, e), _)| *v == verb && *e == exact);

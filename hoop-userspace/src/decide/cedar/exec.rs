@@ -146,18 +146,10 @@ impl ExecInquiry<'_> {
         let ExecQuery { facts, .. } = self.query;
         let strings = |list: &[String]| set(list.iter().map(String::as_str));
         let arguments = command.argv.iter().skip(1).flatten().map(String::as_str);
-        // With variables set for it, or in a container, it need not be the command that it reads as.
-        let other = [
-            ShellFlag::Environment,
-            ShellFlag::Elsewhere,
-            ShellFlag::Opaque,
-        ];
-        let same = !command.flags.iter().any(|flag| other.contains(flag));
-        let complete = same && command.argv.iter().all(Option::is_some);
         let flags = |list: &[ShellFlag]| set(list.iter().map(|f| f.as_str()));
         let pairs = [
             text("verb", verb),
-            text("command", if complete { &command.line } else { "" }),
+            text("command", command.exact_line().unwrap_or_default()),
             ("arguments".into(), set(arguments)),
             ("flags".into(), flags(&command.flags)),
             text("user", command.user.as_deref().unwrap_or(self.query.login)),

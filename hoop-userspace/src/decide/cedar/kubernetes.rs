@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use cedar_policy::{Context, Entity, EntityUid, Request, RestrictedExpression};
 
 use crate::attribute::Process;
-use crate::decide::{Activity, KubernetesAction, KubernetesFacts, ShellFacts, ShellFlag};
+use crate::decide::{Activity, KubernetesAction, KubernetesFacts, ShellFacts};
 use crate::identify::Identity;
 
 use super::entities::{self, Unaskable, entity, escape, join, set, text, uid};
@@ -207,20 +207,12 @@ fn context(query: ApiQuery<'_>, action: KubernetesAction) -> Result<Context, Una
 fn command(facts: &ShellFacts) -> Vec<(String, RestrictedExpression)> {
     let strings = |list: &[String]| set(list.iter().map(String::as_str));
     let first = facts.commands.first().filter(|_| facts.commands.len() == 1);
-    let line = first.filter(|command| {
-        let other = [
-            ShellFlag::Environment,
-            ShellFlag::Elsewhere,
-            ShellFlag::Opaque,
-        ];
-        let same = !command.flags.iter().any(|flag| other.contains(flag));
-        same && command.argv.iter().all(Option::is_some)
-    });
+    let line = first.and_then(|command| command.exact_line());
     let arguments = first
         .into_iter()
         .flat_map(|c| c.argv.iter().skip(1).flatten());
     vec![
-        text("command", line.map_or("", |command| &command.line)),
+        text("command", line.unwrap_or_default()),
         ("arguments".into(), set(arguments.map(String::as_str))),
         ("programs".into(), strings(&facts.programs)),
         (

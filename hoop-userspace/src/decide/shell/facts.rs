@@ -183,6 +183,21 @@ impl ShellFlag {
     }
 }
 
+impl ShellCommand {
+    /// What policies call `command`: its line, where nothing else decides what runs. With variables set
+    /// for it, or in a container, it need not be the command that it reads as.
+    pub fn exact_line(&self) -> Option<&str> {
+        let other = [
+            ShellFlag::Environment,
+            ShellFlag::Elsewhere,
+            ShellFlag::Opaque,
+        ];
+        let same = !self.flags.iter().any(|flag| other.contains(flag));
+        let whole = self.argv.iter().all(Option::is_some);
+        (same && whole).then_some(self.line.as_str())
+    }
+}
+
 impl ShellFacts {
     pub fn has(&self, flag: ShellFlag) -> bool {
         self.flags.binary_search(&flag).is_ok()

@@ -3,9 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{NAMED, conditioned, head, joined, quoted, subset};
-use crate::decide::{
-    KubernetesAction, KubernetesFacts, KubernetesFlag, ShellFacts, ShellFlag, Subject,
-};
+use crate::decide::{KubernetesAction, KubernetesFacts, KubernetesFlag, ShellFacts, Subject};
 use crate::terminate::KubernetesAsked;
 
 /// What requests of one shape named.
@@ -57,13 +55,7 @@ fn line(facts: &ShellFacts) -> Option<&str> {
     let [command] = facts.commands.as_slice() else {
         return None;
     };
-    let other = [
-        ShellFlag::Environment,
-        ShellFlag::Elsewhere,
-        ShellFlag::Opaque,
-    ];
-    let same = !command.flags.iter().any(|flag| other.contains(flag));
-    (same && command.argv.iter().all(Option::is_some)).then_some(command.line.as_str())
+    command.exact_line()
 }
 
 /// A permit for what was seen of this shape, or why there is none.
