@@ -163,6 +163,7 @@ fn a_revoked_token_ends_what_lives_under_it() {
     by_hand(&world);
     away_for_a_moment(&world);
     reported(&world, &console);
+    reported_to_a_worker_that_retires(&world, &console);
     nothing_leaks(&world);
 }
 
@@ -323,23 +324,25 @@ fn away_for_a_moment(world: &World) {
     sleeping.end(Instant::now());
 }
 
+/// What the console answers to a report that the writer was deactivated.
+fn report(console: &str, secret: &str) -> String {
+    let script = format!(
+        "const answer = await fetch('http://{console}/events/okta/hook', {{ method: 'POST', \
+           headers: {{ authorization: '{secret}' }}, body: JSON.stringify({{ data: {{ events: [ \
+             {{ eventType: 'application.lifecycle.deactivate', target: [{{ id: '{WRITER}' }}] }} ] }} }}) }}); \
+         console.log(answer.status)"
+    );
+    let mut node = std::process::Command::new("node");
+    node.args(["--input-type=module", "-e", &script]);
+    hoop_tests::run(&mut node, "", PATIENCE).unwrap().stdout
+}
+
 /// What the issuer reports counts at once, if it knows the secret.
 fn reported(world: &World, console: &str) {
-    let post = |secret: &str| {
-        let script = format!(
-            "const answer = await fetch('http://{console}/events/okta/hook', {{ method: 'POST', \
-               headers: {{ authorization: '{secret}' }}, body: JSON.stringify({{ data: {{ events: [ \
-                 {{ eventType: 'application.lifecycle.deactivate', target: [{{ id: '{WRITER}' }}] }} ] }} }}) }}); \
-             console.log(answer.status)"
-        );
-        let mut node = std::process::Command::new("node");
-        node.args(["--input-type=module", "-e", &script]);
-        hoop_tests::run(&mut node, "", PATIENCE).unwrap().stdout
-    };
     let sleeping = Sleeping::start(world, WRITER);
-    assert_eq!(post("guessed"), "401\n");
+    assert_eq!(report(console, "guessed"), "401\n");
     assert!(!is_suspended(world, WRITER));
-    assert_eq!(post("hoop-asks-secret"), "204\n");
+    assert_eq!(report(console, "hoop-asks-secret"), "204\n");
     let (took, said) = sleeping.end(Instant::now());
     assert!(
         took < BOUND && said.contains("its issuer reports"),
@@ -351,6 +354,26 @@ fn reported(world: &World, console: &str) {
     let events = world.events().unwrap();
     let refused = |event: &Value| event.to_string().contains("a hook with a wrong secret");
     assert!(events.iter().any(refused), "{events:#?}");
+}
+
+/// The worker that hears of it is another one than the worker that has the session.
+fn reported_to_a_worker_that_retires(world: &World, console: &str) {
+    let sleeping = Sleeping::start(world, WRITER);
+    let next = world.place.path("hoop-next");
+    std::fs::copy(hoop_tests::program("hoop").unwrap(), &next).unwrap();
+    hoop(world, &["upgrade", "--to", &next.display().to_string()]);
+    let retiring = status(world)["retiring"].clone();
+    assert_eq!(retiring[0]["sessions"], 1, "{retiring:#}");
+    let since = Instant::now();
+    assert_eq!(report(console, "hoop-asks-secret"), "204\n");
+    let (took, said) = sleeping.end(since);
+    assert!(
+        took < BOUND && said.contains("its issuer reports"),
+        "{took:?}: {said}"
+    );
+    refused(world, WRITER, &["suspended"]);
+    hoop(world, &["agent", "resume", WRITER]);
+    passes(world, WRITER);
 }
 
 /// No token is in a log, a recording, a ledger, or what other processes can read.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use super::Machine;
 use crate::products::{self, Profile};
 use crate::{kernel, shell};
 
@@ -12,7 +13,7 @@ const MAPPED: [&str; 3] = ["/hoop", "/cargo", "/build"];
 
 /// Optimised, in a target folder of its own: other flags would have everything built again in the
 /// ordinary one.
-pub fn release(target: &Path) -> Result<PathBuf> {
+pub fn release(machine: Machine, target: &Path) -> Result<PathBuf> {
     kernel::build(false)?;
     let folders = folders(target)?;
     let pairs: Vec<_> = folders.iter().zip(MAPPED).collect();
@@ -29,6 +30,12 @@ pub fn release(target: &Path) -> Result<PathBuf> {
     cargo.args(["build", "--release", "--locked", "--package"]);
     cargo.args(["hoop-userspace", "--bin", "hoop", "--target-dir"]);
     cargo.arg(target);
+    let mut made = target.to_path_buf();
+    if !machine.is_this() {
+        cargo.args(["--target", machine.rust()]);
+        cargo.envs(machine.cross());
+        made.push(machine.rust());
+    }
     // A unit separator, so that folders with blanks in their names are one argument.
     cargo.env_remove("RUSTFLAGS");
     cargo.env("CARGO_ENCODED_RUSTFLAGS", rust.join("\u{1f}"));
@@ -37,7 +44,7 @@ pub fn release(target: &Path) -> Result<PathBuf> {
     // Names of functions stay for backtraces; their lines would be half of the package.
     cargo.env("CARGO_PROFILE_RELEASE_STRIP", "debuginfo");
     shell::run(&mut cargo)?;
-    Ok(target.join("release/hoop"))
+    Ok(made.join("release/hoop"))
 }
 
 /// As it is built for tests.

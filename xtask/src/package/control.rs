@@ -6,17 +6,17 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-use super::{command, stage};
+use super::{Machine, command, stage};
 use crate::shell;
 
 const SCRIPTS: [&str; 3] = ["postinst", "prerm", "postrm"];
 
-pub fn file_name() -> Result<String> {
+pub fn file_name(machine: Machine) -> String {
     let version = env!("CARGO_PKG_VERSION");
-    Ok(format!("hoop_{version}_{}.deb", architecture()?))
+    format!("hoop_{version}_{}.deb", machine.debian())
 }
 
-pub fn control(tree: &Path) -> Result<()> {
+pub fn control(tree: &Path, machine: Machine) -> Result<()> {
     let from = shell::root().join("hoop-userspace/debian");
     let to = tree.join("DEBIAN");
     // Before the rest: what dpkg is told is none of what it installs.
@@ -34,9 +34,9 @@ pub fn control(tree: &Path) -> Result<()> {
     let text = fs::read_to_string(from.join("control"))?;
     let filled = text
         .replace("@VERSION@", env!("CARGO_PKG_VERSION"))
-        .replace("@ARCHITECTURE@", &architecture()?)
+        .replace("@ARCHITECTURE@", machine.debian())
         .replace("@SIZE@", &size.to_string())
-        .replace("@LIBC@", &libc(&tree.join("usr/bin/hoop"))?);
+        .replace("@LIBC@", &libc(machine, &tree.join("usr/bin/hoop"))?);
     ensure!(
         !filled.contains('@') || filled.matches('@').count() == 1,
         "control is not filled in"
@@ -45,10 +45,6 @@ pub fn control(tree: &Path) -> Result<()> {
     stage::write(&to.join("md5sums"), sums.as_bytes())?;
     fs::set_permissions(&to, fs::Permissions::from_mode(0o755))?;
     Ok(())
-}
-
-pub fn architecture() -> Result<String> {
-    shell::output(shell::command("dpkg").arg("--print-architecture"))
 }
 
 /// In KiB, each file rounded up, as dpkg counts.
@@ -71,8 +67,8 @@ fn sums(tree: &Path) -> Result<String> {
 }
 
 /// The newest version of the C library whose symbols the program needs.
-fn libc(program: &Path) -> Result<String> {
-    let symbols = shell::output(command("objdump").arg("-T").arg(program))
+fn libc(machine: Machine, program: &Path) -> Result<String> {
+    let symbols = shell::output(command(machine.tool("objdump")).arg("-T").arg(program))
         .context("objdump says which C library the program needs")?;
     newest(&symbols).context("the program needs no version of the C library")
 }

@@ -5,6 +5,7 @@
 
 mod build;
 mod control;
+mod machine;
 mod stage;
 
 use std::path::{Path, PathBuf};
@@ -13,13 +14,18 @@ use anyhow::{Context, Result, bail};
 
 use crate::shell;
 
+use machine::Machine;
+
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Where the package is put
     #[arg(long, default_value = "target/package", value_name = "DIR")]
     to: PathBuf,
+    /// For which machines; for others than this one it is built by a cross compiler, and its program is run by QEMU
+    #[arg(long, value_name = "ARCHITECTURE")]
+    arch: Option<Machine>,
     /// Of an unoptimised build, for trying the package out; it holds paths of this machine
-    #[arg(long)]
+    #[arg(long, conflicts_with = "arch")]
     debug: bool,
     /// With --debug: of what was built before
     #[arg(long, requires = "debug")]
@@ -30,6 +36,9 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
+    if let Some(machine) = arguments.arch {
+        machine.ensure()?;
+    }
     let folder = shell::root().join(&arguments.to);
     let epoch = epoch()?;
     let first = make(arguments, &folder, "build", &epoch)?;
@@ -47,6 +56,7 @@ pub fn release() -> Result<PathBuf> {
     let folder = shell::target().join("package");
     let arguments = Arguments {
         to: folder.clone(),
+        arch: None,
         debug: false,
         no_build: false,
         verify: false,
@@ -55,21 +65,25 @@ pub fn release() -> Result<PathBuf> {
 }
 
 fn make(arguments: &Arguments, folder: &Path, built: &str, epoch: &str) -> Result<PathBuf> {
+    let machine = match arguments.arch {
+        Some(machine) => machine,
+        None => Machine::this()?,
+    };
     let program = match (arguments.debug, arguments.no_build) {
         (true, false) => build::debug()?,
         (true, true) => build::debug_program(),
-        (false, _) => build::release(&shell::target().join("package").join(built))?,
+        (false, _) => build::release(machine, &shell::target().join("package").join(built))?,
     };
     let tree = folder.join("tree");
     if tree.exists() {
         std::fs::remove_dir_all(&tree).context("cannot clear the last package's tree")?;
     }
-    stage::stage(&tree, &program, epoch, arguments.debug)?;
-    control::control(&tree)?;
+    stage::stage(&tree, machine, &program, epoch, arguments.debug)?;
+    control::control(&tree, machine)?;
     if !arguments.debug {
         stage::names_no_path_of_this_machine(&tree)?;
     }
-    let package = folder.join(control::file_name()?);
+    let package = folder.join(control::file_name(machine));
     let mut pack = command("dpkg-deb");
     pack.args(["--root-owner-group", "--threads-max=2"]);
     // Of an unoptimised program nobody waits for the smallest form.

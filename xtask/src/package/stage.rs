@@ -3,11 +3,11 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{build, command};
+use super::{Machine, build, command};
 use crate::shell;
 
 /// Shells, and where each looks for the completions of a program.
@@ -19,7 +19,13 @@ const COMPLETIONS: [(&str, &str); 3] = [
 
 const DOCUMENTS: &str = "usr/share/doc/hoop";
 
-pub fn stage(tree: &Path, program: &Path, epoch: &str, debug: bool) -> Result<()> {
+pub fn stage(
+    tree: &Path,
+    machine: Machine,
+    program: &Path,
+    epoch: &str,
+    debug: bool,
+) -> Result<()> {
     let root = shell::root();
     let installed = tree.join("usr/bin/hoop");
     put(program, &installed, 0o755)?;
@@ -54,10 +60,10 @@ pub fn stage(tree: &Path, program: &Path, epoch: &str, debug: bool) -> Result<()
         &tree.join(DOCUMENTS).join("examples/daemonset.yaml"),
         0o644,
     )?;
-    copyright(tree)?;
+    copyright(tree, machine)?;
     changelog(tree, epoch)?;
-    completions(tree, &installed)?;
-    manual(tree, &installed)?;
+    completions(tree, || machine.run(&installed))?;
+    manual(tree, || machine.run(&installed))?;
     folders_for_all(tree)
 }
 
@@ -73,10 +79,11 @@ fn unit_place(name: &str) -> String {
 }
 
 /// The project's licence, and what is linked into the program.
-fn copyright(tree: &Path) -> Result<()> {
+fn copyright(tree: &Path, machine: Machine) -> Result<()> {
     let licence = fs::read_to_string(shell::root().join("LICENSE"))?;
     let mut cargo = shell::cargo();
     cargo.args(["tree", "--locked", "--package", "hoop-userspace"]);
+    cargo.args(["--target", machine.rust()]);
     cargo.args([
         "--edges", "normal", "--prefix", "none", "--format", "{p}|{l}",
     ]);
@@ -119,18 +126,18 @@ fn changelog(tree: &Path, epoch: &str) -> Result<()> {
     compressed(&tree.join(DOCUMENTS).join("changelog.gz"), text.as_bytes())
 }
 
-fn completions(tree: &Path, program: &Path) -> Result<()> {
+fn completions(tree: &Path, program: impl Fn() -> Command) -> Result<()> {
     for (shell, place) in COMPLETIONS {
-        let text = shell::output(command(program).args(["completions", shell]))?;
+        let text = shell::output(program().args(["completions", shell]))?;
         write(&tree.join(place), format!("{text}\n").as_bytes())?;
     }
     Ok(())
 }
 
-fn manual(tree: &Path, program: &Path) -> Result<()> {
+fn manual(tree: &Path, program: impl Fn() -> Command) -> Result<()> {
     let pages = tree.join("usr/share/man/man1");
     fs::create_dir_all(&pages)?;
-    shell::quiet(command(program).arg("manual").arg(&pages))?;
+    shell::quiet(program().arg("manual").arg(&pages))?;
     let made = files(&pages)?;
     ensure!(!made.is_empty(), "the program wrote no page of its manual");
     for page in made {

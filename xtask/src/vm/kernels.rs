@@ -91,16 +91,29 @@ fn disk(base: &Path, tree: &Path, folder: &Path) -> Result<()> {
     std::fs::create_dir_all(&to)?;
     let mut copy = shell::command("cp");
     shell::quiet(copy.arg("-a").arg(modules.join(&version)).arg(&to))?;
-    for file in ["vmlinuz", "config"] {
-        let name = format!("{file}-{version}");
-        std::fs::copy(tree.join("boot").join(&name), root.join("boot").join(&name))
-            .with_context(|| format!("the kernel's package holds no boot/{name}"))?;
+    let beside = modules.join(&version);
+    let boot = root.join("boot");
+    put(
+        &[
+            tree.join(format!("boot/vmlinuz-{version}")),
+            beside.join("vmlinuz"),
+        ],
+        &boot.join(format!("vmlinuz-{version}")),
+    )?;
+    // The newest packages hold no configuration. What makes the initial file system looks there for one thing:
+    // which compressions the kernel reads.
+    let configuration = boot.join(format!("config-{version}"));
+    let kept = [
+        tree.join(format!("boot/config-{version}")),
+        beside.join("config"),
+    ];
+    if put(&kept, &configuration).is_err() {
+        std::fs::write(&configuration, "CONFIG_RD_GZIP=y\n")?;
     }
     root::inside(
         &root,
         &format!("set -e; depmod {version}; mkinitramfs -o /boot/initrd {version}"),
     )?;
-    let boot = root.join("boot");
     std::fs::rename(
         boot.join(format!("vmlinuz-{version}")),
         folder.join("vmlinuz"),
@@ -115,6 +128,15 @@ fn disk(base: &Path, tree: &Path, folder: &Path) -> Result<()> {
         .arg(DISK);
     shell::quiet(&mut make)?;
     std::fs::remove_dir_all(&root).context("cannot remove the disk's root")
+}
+
+/// Copies the first of these that is there.
+fn put(places: &[PathBuf], to: &Path) -> Result<()> {
+    let place = places.iter().find(|place| place.is_file());
+    let place = place
+        .with_context(|| format!("the kernel's package holds nothing for {}", to.display()))?;
+    std::fs::copy(place, to)?;
+    Ok(())
 }
 
 /// The one entry of a folder.
