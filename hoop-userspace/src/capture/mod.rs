@@ -61,6 +61,11 @@ struct Inner {
 }
 
 impl Capture {
+    /// Fails with everything that hoop needs of the kernel and that it lacks.
+    pub fn kernel() -> Result<(), CaptureError> {
+        probe::kernel()
+    }
+
     /// Loads the programs and attaches them to the slice, taking over what an earlier daemon
     /// pinned; on return every hook is attached, or this fails.
     pub fn load(config: &config::Capture) -> Result<Self, CaptureError> {

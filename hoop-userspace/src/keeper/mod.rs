@@ -48,7 +48,7 @@ use zeroize::Zeroizing;
 
 use crate::accept::AcceptError;
 use crate::attribute::{Cgroups, Containers, Looked, cgroup2_mount};
-use crate::capture::CaptureError;
+use crate::capture::{Capture, CaptureError};
 use crate::config::{BadBundle, Bundle, Config, ConfigError};
 use crate::identify::token::Tokens;
 use crate::record::{Ledger, RecordError};
@@ -211,6 +211,8 @@ pub fn run(start: &Start) -> Result<(), KeeperError> {
     if !Uid::effective().is_root() {
         return Err(KeeperError::NotRoot);
     }
+    // An older kernel lacks calls of its own that come before the programs: it is told by name.
+    Capture::kernel()?;
     own_limits()?;
     let received = match start.takes_over {
         true => Some(arrival::received()?),
