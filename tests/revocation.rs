@@ -348,7 +348,7 @@ fn reported(world: &World, console: &str) {
         took < BOUND && said.contains("its issuer reports"),
         "{took:?}: {said}"
     );
-    refused(world, WRITER, &["suspended"]);
+    refused(world, WRITER, &["suspended", "an operator decides"]);
     hoop(world, &["agent", "resume", WRITER]);
     passes(world, WRITER);
     let events = world.events().unwrap();
@@ -371,7 +371,7 @@ fn reported_to_a_worker_that_retires(world: &World, console: &str) {
         took < BOUND && said.contains("its issuer reports"),
         "{took:?}: {said}"
     );
-    refused(world, WRITER, &["suspended"]);
+    refused(world, WRITER, &["suspended", "an operator decides"]);
     hoop(world, &["agent", "resume", WRITER]);
     passes(world, WRITER);
 }

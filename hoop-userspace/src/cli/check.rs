@@ -74,9 +74,15 @@ fn findings(path: &Path) -> (Vec<Finding>, Option<Config>) {
     };
     let mut found = warnings(path, &config);
     found.extend(awaited.into_iter().map(Finding::Warning));
-    if let Err(error) = Decider::new(&config) {
-        let problem = Problem::of_file(path, format!("the policies: {error}"));
-        found.push(Finding::Error(problem));
+    match Decider::new(&config) {
+        Ok(decider) => found.extend(decider.unmet().iter().map(|unmet| {
+            let problem = Problem::of_file(path, format!("the policies: {unmet}"));
+            Finding::Warning(problem.with_fix("a rule about what is not here never applies"))
+        })),
+        Err(error) => {
+            let problem = Problem::of_file(path, format!("the policies: {error}"));
+            found.push(Finding::Error(problem));
+        }
     }
     (found, Some(config))
 }
@@ -189,6 +195,45 @@ mod tests {
             })
             .collect();
         assert_eq!(lines, [2, 6]);
+    }
+
+    #[test]
+    fn names_that_nothing_has_are_warned_about() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("policies")).unwrap();
+        let policies = dir.path().join("policies");
+        std::fs::write(
+            policies.join("a.cedar"),
+            "permit (principal == Agent::\"billing-bto\", action == Action::\"sql:read\",\n  resource in Resource::\"ordres\");\n\
+             @approvers(\"dba\")\n\
+             permit (principal, action == Action::\"sql:write\", resource in Database::\"ordres/app\");\n",
+        )
+        .unwrap();
+        let path = dir.path().join("hoop.toml");
+        let text = format!(
+            "[policy]\ndirectory = {:?}\n",
+            policies.display().to_string()
+        );
+        std::fs::write(&path, text).unwrap();
+        let (findings, config) = findings(&path);
+        let summary = summary(&findings, config.as_ref());
+        assert!(summary.ok);
+        let said: Vec<&str> = findings
+            .iter()
+            .filter_map(|finding| match finding {
+                Finding::Warning(problem) => problem.what.strip_prefix("the policies: "),
+                Finding::Error(_) => None,
+            })
+            .collect();
+        assert_eq!(
+            said,
+            [
+                "a.cedar:1:22: no [[agent]] is called \"billing-bto\"",
+                "a.cedar:2:15: no [[resource]] is called \"ordres\"",
+                "a.cedar:3:13: nobody can be in the group of approvers \"dba\": no [[approver]] is in it",
+                "a.cedar:4:63: no [[resource]] is called \"ordres\"",
+            ]
+        );
     }
 
     #[test]

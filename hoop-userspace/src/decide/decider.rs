@@ -131,6 +131,12 @@ impl Decider {
         self.epoch
     }
 
+    /// Where policies name agents, resources or groups of approvers that the configuration does
+    /// not have. Such a rule is valid and never applies.
+    pub fn unmet(&self) -> &[PolicyProblem] {
+        self.policies.unmet()
+    }
+
     /// Whether any policy speaks of activity, which is counted only then.
     pub fn watches(&self) -> bool {
         self.policies.watches()

@@ -9,7 +9,7 @@ use crate::decide::{Code, Refusal, Retry};
 use crate::forward::ssh::SshError;
 use crate::forward::{ForwardError, Unroutable};
 use crate::handover::Handover;
-use crate::identify::IdentityError;
+use crate::identify::{IdentityError, Reason};
 use crate::ids::ExchangeId;
 
 pub fn no_agent(handover: &Handover) -> Refusal {
@@ -34,7 +34,17 @@ pub fn identity(error: &IdentityError) -> Refusal {
     } else {
         Retry::Never
     };
-    let hint = "nothing was forwarded; whoever runs this agent must correct its token, and `hoop whoami` shows what hoop sees";
+    let hint = match error.reason {
+        Reason::Suspended { .. } => {
+            "nothing was forwarded; an operator decides whether this agent goes on, and another token changes nothing"
+        }
+        Reason::Unreachable(_) | Reason::NoKeys(_) | Reason::NotObtained(_) => {
+            "nothing was forwarded; the issuer or the way to it needs an operator, the token may be right"
+        }
+        _ => {
+            "nothing was forwarded; whoever runs this agent must correct its token, and `hoop whoami` shows what hoop sees"
+        }
+    };
     refusal(Code::Identity, retry, error.to_string(), hint)
 }
 

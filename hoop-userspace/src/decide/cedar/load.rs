@@ -14,6 +14,7 @@ use miette::Diagnostic;
 use crate::config::{Config, PolicyFile};
 use crate::decide::{Action, Rule};
 
+use super::unmet::{Known, Unmet};
 use super::{About, Policies, demanding, places};
 
 /// Ready-made packs: `[policy] use` names them.
@@ -60,7 +61,7 @@ impl fmt::Display for PolicyProblem {
 }
 
 pub(super) fn load(config: &Config) -> Result<Policies, Vec<PolicyProblem>> {
-    let mut loader = Loader::default();
+    let mut loader = Loader::of(config);
     for name in &config.policy.packs {
         loader.pack(name);
     }
@@ -70,13 +71,14 @@ pub(super) fn load(config: &Config) -> Result<Policies, Vec<PolicyProblem>> {
     loader.finish()
 }
 
-#[derive(Default)]
 struct Loader {
     set: PolicySet,
     about: HashMap<PolicyId, About>,
     origins: HashMap<PolicyId, Origin>,
     rules: HashSet<Rule>,
     problems: Vec<PolicyProblem>,
+    unmet: Vec<PolicyProblem>,
+    known: Known,
 }
 
 /// Where a policy came from.
@@ -105,6 +107,18 @@ impl Origin {
 }
 
 impl Loader {
+    fn of(config: &Config) -> Self {
+        Self {
+            set: PolicySet::new(),
+            about: HashMap::new(),
+            origins: HashMap::new(),
+            rules: HashSet::new(),
+            problems: Vec::new(),
+            unmet: Vec::new(),
+            known: Known::of(config),
+        }
+    }
+
     fn pack(&mut self, name: &str) {
         match PACKS.iter().find(|(known, _)| *known == name) {
             Some((_, text)) => {
@@ -191,6 +205,11 @@ impl Loader {
             asks,
             names_unknown: names_unknown(&policy.action_constraint()),
         };
+        for Unmet { written, what } in self.known.unmet(policy, about.asks.as_deref()) {
+            let rest = origin.text.get(origin.start..).unwrap_or_default();
+            let at = origin.start + rest.find(&written).unwrap_or(0);
+            self.unmet.push(origin.problem(at, what));
+        }
         if let Err(error) = self.set.add(policy.new_id(id.clone())) {
             return fail(say(&error));
         }
@@ -227,9 +246,11 @@ impl Loader {
         if !self.problems.is_empty() {
             return Err(self.problems);
         }
+        self.unmet.sort_by(|a, b| place(a).cmp(&place(b)));
         let lifted = self.lifted();
         Ok(Policies {
             lifted,
+            unmet: self.unmet,
             schemas: places::schemas(&self.set),
             watches: places::names(&self.set, "activity"),
             set: self.set,

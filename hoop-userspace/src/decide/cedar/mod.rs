@@ -8,6 +8,7 @@ mod host;
 mod kubernetes;
 mod load;
 mod places;
+mod unmet;
 
 pub(super) use entities::Place;
 pub(super) use evaluate::{Answer, Query, join};
@@ -37,6 +38,8 @@ pub(super) struct Policies {
     schemas: Vec<Box<str>>,
     /// Some policy speaks of activity.
     watches: bool,
+    /// Names of agents and resources that the configuration does not have.
+    unmet: Vec<PolicyProblem>,
 }
 
 /// What is known of a policy beside its text.
@@ -51,6 +54,10 @@ struct About {
 impl Policies {
     pub(super) fn new(config: &Config) -> Result<Self, Vec<PolicyProblem>> {
         load::load(config)
+    }
+
+    pub(super) fn unmet(&self) -> &[PolicyProblem] {
+        &self.unmet
     }
 
     pub(super) fn watches(&self) -> bool {
