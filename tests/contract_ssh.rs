@@ -543,6 +543,16 @@ fn a_jump_to_a_governed_host_is_governed_there() {
     let ran = jump(Who::Agent(READER), "no-such-program --inside");
     assert_eq!(ran.code, Some(126), "{}", ran.stderr);
     assert!(ran.stderr.contains(READER), "{}", ran.stderr);
+    // A host's own loopback is that host.
+    for own in ["127.0.0.1", "localhost"] {
+        let command = format!("echo by way of {own}");
+        let arguments = ["-o", &alias, "-J", HOST, own, &command];
+        let ran = run(Who::Agent(WRITER), "ssh", &arguments, "");
+        let seen = format!("by way of {own}\n");
+        assert_eq!((ran.code, &ran.stdout), (Some(0), &seen), "{}", ran.stderr);
+        let recording = recording_of(&command);
+        assert_eq!(recording.session["protocol"], "ssh");
+    }
 }
 
 #[test]

@@ -174,7 +174,7 @@ impl Connection {
             let rules = shared.rules();
             match forward::reached(&shared.resolver, &rules.config, host, port) {
                 None => Reached::Nothing,
-                Some(target) if target.resource.ssh.is_some() => Reached::Host,
+                Some(target) if target.resource.ssh.is_some() => Reached::Host(host.to_owned()),
                 Some(target) => Reached::Other(target.resource.name.clone()),
             }
         })

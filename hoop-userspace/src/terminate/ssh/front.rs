@@ -45,8 +45,8 @@ pub struct Faces {
 pub enum Reached {
     /// Nothing that is configured.
     Nothing,
-    /// A host that is a resource itself.
-    Host,
+    /// A host that is a resource itself, by this name or address.
+    Host(String),
     /// A resource of another protocol.
     Other(ResourceName),
 }
@@ -354,7 +354,7 @@ impl server::Handler for Front {
         session: &mut server::Session,
     ) -> Result<(), Self::Error> {
         let governed = match (self.reached)(host, port) {
-            Reached::Host => {
+            Reached::Host(host) => {
                 // A handle that is dropped rejects.
                 if let Some(room) = self.room.within()
                     && let Some(place) = self.room.take()
@@ -363,7 +363,7 @@ impl server::Handler for Front {
                     reply.accept().await;
                     // Nobody listens any more if the connection is being closed.
                     let _ = self.jump.send(Jump {
-                        host: host.to_owned(),
+                        host,
                         port,
                         stream: channel.into_stream(),
                         room,
