@@ -426,11 +426,13 @@ impl Governor {
                     stream,
                     origin,
                     destination,
+                    namespace,
                 }) => {
                     self.handing.take(Taken {
                         stream,
                         origin,
                         destination,
+                        namespace,
                     });
                 }
                 Ok(Accepted::Refused { peer, reason }) => {

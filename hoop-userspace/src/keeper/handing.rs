@@ -17,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use super::Parts;
 use super::journal::Entry;
 use super::supervise::{Want, Whose};
+use crate::accept::Namespace;
 use crate::attribute::containers::{self, Isolated};
 use crate::attribute::{self, Process, Seen};
 use crate::config::{Agent, Config, Mode};
@@ -37,6 +38,8 @@ pub struct Taken {
     pub stream: TcpStream,
     pub origin: Origin,
     pub destination: SocketAddr,
+    /// Where it comes from, if that is not the keeper's own.
+    pub namespace: Option<Namespace>,
 }
 
 pub struct Handing {
@@ -108,6 +111,7 @@ impl Handing {
             process,
             token: whose.token,
             refused: whose.refused,
+            namespace: taken.namespace,
         };
         let message = ToWorker::Connection(Box::new(handover));
         self.send(&message, &taken.stream).await

@@ -96,6 +96,7 @@ fn header(number: u8) -> Header {
         login: Some("hoop".into()),
         client_user: None,
         application: Some("psql".into()),
+        netns: None,
     }
 }
 

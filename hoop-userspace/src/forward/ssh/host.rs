@@ -27,8 +27,11 @@ pub struct Expected {
 impl Expected {
     pub fn of(ssh: &Ssh, target: &Target<'_>, first_use: Arc<FirstUse>) -> Self {
         let address = target.addresses.first().map(|a| a.ip().to_string());
+        let mut keys = ssh.host_keys.clone();
+        // Whoever is first at an address of the client's network need not be the server.
+        keys.trust_on_first_use &= !target.network.is_client();
         Self {
-            keys: ssh.host_keys.clone(),
+            keys,
             names: target.name.iter().cloned().chain(address).collect(),
             port: target.resource.port,
             first_use,
@@ -240,6 +243,7 @@ mod tests {
             resource: &resource,
             name: Some("web1.prod.internal".into()),
             addresses: vec!["10.0.0.7:22".parse().unwrap()],
+            network: crate::forward::Network::Host,
         };
         let ssh = Ssh {
             host_keys: keys,

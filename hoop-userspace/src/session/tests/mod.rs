@@ -93,6 +93,7 @@ fn header() -> Header {
         login: None,
         client_user: None,
         application: None,
+        netns: None,
     }
 }
 
