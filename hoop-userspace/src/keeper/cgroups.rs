@@ -4,7 +4,7 @@
 //! or overflowing notice costs time and not correctness. A cgroup that is not known yet counts as
 //! its parent does, and without one as enforced: the gap between creation and notice is closed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -20,6 +20,8 @@ const SETTLE: Duration = Duration::from_millis(5);
 /// Cgroups that are followed; those beyond count as their parents do.
 const MAX_CGROUPS: usize = 16_384;
 const MAX_DEPTH: usize = 32;
+/// Of one cgroup below the slice: whoever may make cgroups in a container makes no more of them known.
+const MAX_CHILDREN: usize = 1024;
 
 /// What a cgroup that `hoop exec` makes is called, before the number of its process.
 pub const BY_HAND: &str = "hoop-exec-";
@@ -66,18 +68,12 @@ impl Watcher {
         {}
     }
 
-    /// All cgroups that there are now. Each is watched from before its children are read.
+    /// All cgroups that there are now, those of fewer levels first. Each is watched from before its
+    /// children are read.
     pub fn scan(&self) -> Found {
         let mut found = Found::new();
-        let mut open = vec![(self.slice.clone(), 0)];
-        while let Some((below, depth)) = open.pop() {
-            if found.len() >= MAX_CGROUPS {
-                tracing::warn!(
-                    most = MAX_CGROUPS,
-                    "too many cgroups; the rest count as enforced"
-                );
-                break;
-            }
+        let mut open = VecDeque::from([(self.slice.clone(), 0)]);
+        while let Some((below, depth)) = open.pop_front() {
             let path = self.mount.join(&below);
             let flags =
                 WatchFlags::CREATE | WatchFlags::DELETE | WatchFlags::MOVE | WatchFlags::ONLYDIR;
@@ -89,8 +85,12 @@ impl Watcher {
             if let Err(errno) = watched {
                 tracing::debug!(%errno, cgroup = below, "a cgroup cannot be watched; it is rescanned");
             }
-            if depth < MAX_DEPTH {
-                open.extend(children(&path).map(|name| (format!("{below}/{name}"), depth + 1)));
+            let room = MAX_CGROUPS.saturating_sub(found.len() + open.len() + 1);
+            if !put(&mut open, &path, &below, depth, room) {
+                tracing::warn!(
+                    cgroup = below,
+                    "too many cgroups; the rest count as their parents do"
+                );
             }
             found.insert(metadata.ino(), below);
         }
@@ -98,21 +98,37 @@ impl Watcher {
     }
 }
 
+/// Puts a cgroup's children behind those that are open; says whether all of them.
+fn put(
+    open: &mut VecDeque<(String, usize)>,
+    path: &Path,
+    below: &str,
+    depth: usize,
+    room: usize,
+) -> bool {
+    if depth >= MAX_DEPTH {
+        return true;
+    }
+    let most = match depth {
+        0 => room,
+        _ => room.min(MAX_CHILDREN),
+    };
+    let mut children = children(path).map(|name| (format!("{below}/{name}"), depth + 1));
+    open.extend(children.by_ref().take(most));
+    children.next().is_none()
+}
+
 /// The cgroup and all below it, once and without watching them. One that is not there has none.
 pub fn below(mount: &Path, cgroup: &str) -> Found {
     let mut found = Found::new();
-    let mut open = vec![(cgroup.trim_matches('/').to_owned(), 0)];
-    while let Some((below, depth)) = open.pop() {
+    let mut open = VecDeque::from([(cgroup.trim_matches('/').to_owned(), 0)]);
+    while let Some((below, depth)) = open.pop_front() {
         let path = mount.join(&below);
         let Ok(metadata) = std::fs::metadata(&path) else {
             continue;
         };
-        if found.len() >= MAX_CGROUPS {
-            break;
-        }
-        if depth < MAX_DEPTH {
-            open.extend(children(&path).map(|name| (format!("{below}/{name}"), depth + 1)));
-        }
+        let room = MAX_CGROUPS.saturating_sub(found.len() + open.len() + 1);
+        put(&mut open, &path, &below, depth, room);
         found.insert(metadata.ino(), below);
     }
     found
@@ -156,5 +172,33 @@ mod tests {
         std::fs::remove_dir(slice.join("a/b/c")).unwrap();
         watcher.changed().await;
         assert_eq!(watcher.scan().len(), 3);
+    }
+
+    #[test]
+    fn one_containers_cgroups_push_no_others_out() {
+        let mount = tempfile::tempdir().unwrap();
+        let slice = mount.path().join("agents.slice");
+        for n in 0..MAX_CHILDREN + 50 {
+            std::fs::create_dir_all(slice.join(format!("greedy/{n}"))).unwrap();
+        }
+        std::fs::create_dir_all(slice.join("other/below")).unwrap();
+        let found = below(mount.path(), "agents.slice");
+        assert_eq!(found.len(), 1 + 2 + MAX_CHILDREN + 1);
+        assert!(
+            found
+                .values()
+                .any(|path| path == "agents.slice/other/below")
+        );
+        // With room for little the first levels are what is known.
+        let mut open = VecDeque::new();
+        assert!(!put(&mut open, &slice, "agents.slice", 0, 1));
+        assert_eq!(open.len(), 1);
+        assert!(put(
+            &mut open,
+            &slice.join("other"),
+            "agents.slice/other",
+            1,
+            1
+        ));
     }
 }
