@@ -6,7 +6,6 @@ mod kubernetes;
 mod scripted;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
@@ -42,7 +41,7 @@ fn rules(epoch: u64, policy: &str, masks: &[&str]) -> Arc<Rulebook> {
     }
     text += "[policy]\nuse = []\n";
     let mut config =
-        Config::from_bundle(&Bundle::from_text(Path::new("hoop.toml"), &text)).unwrap();
+        Config::from_bundle(&Bundle::from_text("hoop.toml".as_ref(), &text)).unwrap();
     config.policy.files = vec![PolicyFile {
         name: "test".into(),
         text: policy.into(),
