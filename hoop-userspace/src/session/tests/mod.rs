@@ -40,8 +40,7 @@ fn rules(epoch: u64, policy: &str, masks: &[&str]) -> Arc<Rulebook> {
             &format!("[[mask]]\nresource = \"orders\"\ncolumns = {masks:?}\nhow = \"redact\"\n");
     }
     text += "[policy]\nuse = []\n";
-    let mut config =
-        Config::from_bundle(&Bundle::from_text("hoop.toml".as_ref(), &text)).unwrap();
+    let mut config = Config::from_bundle(&Bundle::from_text("hoop.toml".as_ref(), &text)).unwrap();
     config.policy.files = vec![PolicyFile {
         name: "test".into(),
         text: policy.into(),
