@@ -207,7 +207,7 @@ fn a_server_that_only_the_clients_network_reaches_is_dialled_from_there() {
 
     // One that is removed in the middle: what goes on breaks, and what comes is told why.
     let mut live = site.command(&client, READER, &["psql", "-X", "-A", "-t", "-q"]);
-    let mut live = live.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let live = live.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut session = live.stderr(Stdio::piped()).spawn().unwrap();
     let mut input = session.stdin.take().unwrap();
     input.write_all(b"SELECT 'it lives';\n").unwrap();
@@ -221,7 +221,7 @@ fn a_server_that_only_the_clients_network_reaches_is_dialled_from_there() {
         assert!(refused.stdout.contains(part), "{part}: {}", refused.stdout);
     }
     drop(input);
-    wait("the end of the client", || session.try_wait().unwrap());
+    session.wait().unwrap();
     // Nobody is there any more: its listener goes with it, and hoop lives on.
     drop(client);
     assert!(site.world.hoop(&["status"]).unwrap().code == Some(0));
