@@ -38,6 +38,8 @@ impl Site {
         let settings = Settings {
             agents: vec![reader, writer],
             more: format!("[containers]\ndocker = \"{}\"\n", docker.display()),
+            // These containers have no network but their own loopback.
+            resource: "network = \"host\"\n".to_owned(),
             ..Settings::default()
         };
         Self(World::start_in(place, settings).unwrap())

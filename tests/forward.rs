@@ -9,7 +9,7 @@ use std::time::Duration;
 use forward_server::{HOST, PASSWORD, Server};
 use hoop::config::{Bundle, Config, Host, Login, ProtocolKind, Resource, UpstreamTls};
 use hoop::forward::postgres::{Catalogs, catalog};
-use hoop::forward::{Connector, ForwardError, Resolver, Startup, Target};
+use hoop::forward::{Connector, ForwardError, Network, Resolver, Startup, Target};
 use hoop::mask::RelationKind;
 use hoop::secret::Secret;
 use hoop::terminate::postgres::{Upstream, UpstreamStream};
@@ -33,6 +33,7 @@ fn resource(server: &Server, user: &str) -> Resource {
         allow_plain: true,
         allow_replication: false,
         estimate: false,
+        network: None,
         agent_password: None,
         max_message: 1 << 20,
         ssh: None,
@@ -51,6 +52,7 @@ fn target(resource: &Resource) -> Target<'_> {
         resource,
         name: Some(HOST.into()),
         addresses,
+        network: Network::Host,
     }
 }
 

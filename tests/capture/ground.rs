@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use hoop::accept::{Accepted, Listeners, NotCaptured};
+use hoop::accept::{Accepted, Doors, Listeners, NotCaptured};
 use hoop::capture::{Capture, Observed};
 use hoop::config::{self, Mode};
 
@@ -48,6 +48,7 @@ pub struct Daemon {
     pub capture: Arc<Capture>,
     pub seen: Arc<Mutex<Seen>>,
     pub ports: Vec<SocketAddr>,
+    pub doors: Arc<Doors>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
@@ -101,6 +102,7 @@ impl Ground {
         let mut events = capture.events().unwrap();
         let mut listeners = Listeners::bind(&capture, &self.config).unwrap();
         let ports = listeners.addresses();
+        let doors = listeners.doors();
         let seen = Arc::new(Mutex::new(Seen::default()));
         let (at_door, at_ring) = (seen.clone(), seen.clone());
         let (ask, mut asked) = tokio::sync::mpsc::channel::<Origin>(64);
@@ -127,6 +129,7 @@ impl Ground {
             capture,
             seen,
             ports,
+            doors,
             tasks: vec![door, ring],
         }
     }
@@ -206,6 +209,7 @@ fn greet(seen: &Mutex<Seen>, accepted: Accepted) {
             stream,
             origin,
             destination,
+            ..
         } => {
             seen.lock().unwrap().captured.push((origin, destination));
             let mut stream = tokio::net::TcpStream::from_std(stream).unwrap();

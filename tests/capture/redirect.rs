@@ -136,7 +136,7 @@ fn what_was_written_before_the_accept_arrives_although_the_client_closed() {
 }
 
 /// This process's namespace cookie, as the kernel tells a Python of the same namespace.
-fn netns_cookie() -> u64 {
+pub fn netns_cookie() -> u64 {
     let script = "print(struct.unpack('Q', socket.socket().getsockopt(1, 71, 8))[0])";
     crate::ground::outside(script).parse().unwrap()
 }

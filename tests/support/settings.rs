@@ -58,6 +58,8 @@ pub struct AgentSettings {
     pub owner: &'static str,
     /// Its `container` or `pod`, as the file has it: its cgroups are then Docker's. Empty for none.
     pub pick: &'static str,
+    /// From where what it asks for is dialled; empty for the default.
+    pub network: &'static str,
 }
 
 impl AgentSettings {
@@ -72,6 +74,7 @@ impl AgentSettings {
             auth: "",
             owner: "",
             pick: "",
+            network: "",
         }
     }
 }
@@ -210,6 +213,10 @@ impl AgentSettings {
             "" => String::new(),
             owner => format!("owner = \"{owner}\"\n"),
         };
+        let network = match self.network {
+            "" => String::new(),
+            network => format!("network = \"{network}\"\n"),
+        };
         let cgroup = match self.pick {
             "" => format!("{}/{}*.service", place.slice, self.name),
             _ => format!("{}/docker-*.scope", place.slice),
@@ -217,7 +224,7 @@ impl AgentSettings {
         format!(
             "[[agent]]\nname = \"{name}\"\ncgroup = \"{cgroup}\"\n{pick}\nissuer = \"okta\"\n\
              client_id = \"{client}\"\ntoken = {token}\n\
-             egress_allow = {egress:?}\nlisten = {listen:?}\nmode = \"{mode}\"\n{owner}\n",
+             egress_allow = {egress:?}\nlisten = {listen:?}\nmode = \"{mode}\"\n{owner}{network}\n",
             name = self.name,
             pick = self.pick,
             client = self.client_id,

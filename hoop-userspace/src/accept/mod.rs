@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,6 +20,8 @@ use crate::capture::{self, Capture, CaptureError, kernel_address, sys};
 use crate::config;
 
 mod netns;
+
+pub use netns::Namespace;
 
 /// Connections that wait in the kernel for an accept.
 const BACKLOG: i32 = 4096;
@@ -53,6 +55,10 @@ pub enum AcceptError {
         "{MAX_NAMESPACES} network namespaces are served already; connections from others stay refused"
     )]
     TooMany,
+    #[error("a socket cannot be made in that network namespace: {0}")]
+    Socket(io::Error),
+    #[error("nobody is in that network namespace any more")]
+    Gone,
     #[error("all listeners are gone")]
     Closed,
 }
@@ -66,6 +72,8 @@ pub enum Accepted {
         origin: Origin,
         /// Where the client believes it is connected to.
         destination: SocketAddr,
+        /// The network namespace that it comes from; `None`: the daemon's own.
+        namespace: Option<Namespace>,
     },
     /// Reset already.
     Refused {
@@ -94,7 +102,7 @@ pub struct Doors {
     capture: Arc<Capture>,
     port: u16,
     queue: mpsc::Sender<Accepted>,
-    namespaces: Mutex<HashMap<u64, Namespace>>,
+    namespaces: Mutex<HashMap<u64, Served>>,
     shut: watch::Sender<bool>,
 }
 
@@ -113,14 +121,14 @@ pub struct Carried {
 }
 
 /// What is kept of one namespace that is served.
-struct Namespace {
+struct Served {
     tasks: Vec<AbortHandle>,
     /// The inode of the namespace; `None` for the daemon's own, which is served for ever.
     inode: Option<u64>,
     listeners: Vec<Arc<tokio::net::TcpListener>>,
 }
 
-impl Drop for Namespace {
+impl Drop for Served {
     fn drop(&mut self) {
         self.tasks.iter().for_each(AbortHandle::abort);
     }
@@ -246,6 +254,26 @@ impl Doors {
         Ok(true)
     }
 
+    /// An unconnected TCP socket in a namespace that is served, for a server that is to be reached
+    /// from there. Never one in the daemon's own.
+    pub async fn socket(&self, cookie: u64, v6: bool) -> Result<OwnedFd, AcceptError> {
+        let served = {
+            let namespaces = self.namespaces();
+            let served = namespaces.get(&cookie);
+            let served = served.filter(|served| served.inode.is_some());
+            served.and_then(|served| served.listeners.first().cloned())
+        };
+        let listener = served.ok_or(AcceptError::Gone)?;
+        let namespace = sys::network_namespace(listener.as_fd()).map_err(AcceptError::Socket)?;
+        let socket = netns::socket(namespace, v6).await?;
+        // By its listener it can be no other: whoever reads this need not believe that.
+        match sys::netns_cookie(socket.as_fd()) {
+            Ok(own) if own == cookie => Ok(socket),
+            Ok(_) => Err(AcceptError::Gone),
+            Err(error) => Err(AcceptError::Socket(error)),
+        }
+    }
+
     /// Stops listening in namespaces that no process is in any more: a listener would keep the
     /// namespace itself alive. Reads all of `/proc`; returns how many were left.
     pub fn retire_namespaces(&self) -> usize {
@@ -275,7 +303,7 @@ impl Doors {
     }
 
     fn serve(&self, listeners: Vec<TcpListener>, inode: Option<u64>) -> Result<(), AcceptError> {
-        let mut namespace = Namespace {
+        let mut namespace = Served {
             tasks: Vec::new(),
             inode,
             listeners: Vec::new(),
@@ -292,6 +320,7 @@ impl Doors {
                 capture: self.capture.clone(),
                 listener: listener.clone(),
                 netns_cookie: cookie,
+                inode,
                 queue: self.queue.clone(),
                 shut: self.shut.subscribe(),
             };
@@ -304,7 +333,7 @@ impl Doors {
         Ok(())
     }
 
-    fn namespaces(&self) -> MutexGuard<'_, HashMap<u64, Namespace>> {
+    fn namespaces(&self) -> MutexGuard<'_, HashMap<u64, Served>> {
         self.namespaces
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -359,6 +388,8 @@ struct Door {
     capture: Arc<Capture>,
     listener: Arc<tokio::net::TcpListener>,
     netns_cookie: u64,
+    /// Of its namespace; `None` for the daemon's own.
+    inode: Option<u64>,
     queue: mpsc::Sender<Accepted>,
     shut: watch::Receiver<bool>,
 }
@@ -385,7 +416,7 @@ impl Door {
             };
             match accepted {
                 Ok((stream, peer)) => {
-                    place.send(identify(&self.capture, stream, peer, self.netns_cookie));
+                    place.send(self.identify(stream, peer));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a connection cannot be accepted");
@@ -394,45 +425,44 @@ impl Door {
             }
         }
     }
-}
 
-fn identify(
-    capture: &Capture,
-    stream: tokio::net::TcpStream,
-    peer: SocketAddr,
-    netns_cookie: u64,
-) -> Accepted {
-    let Ok((stream, local)) = stream
-        .into_std()
-        .and_then(|s| s.local_addr().map(|l| (s, l)))
-    else {
-        return Accepted::Refused {
-            peer,
-            reason: NotCaptured::Ended,
-        };
-    };
-    let key = FlowKey {
-        netns_cookie,
-        src: kernel_address(peer.ip()),
-        dst: kernel_address(local.ip()),
-        sport: peer.port(),
-        dport: local.port(),
-        reserved: 0,
-    };
-    match capture.take_origin(&key) {
-        Some(origin) => {
-            let destination = capture::destination(&origin);
-            Accepted::Captured {
-                stream,
-                origin,
-                destination,
-            }
-        }
-        None => {
-            reset(stream);
-            Accepted::Refused {
+    fn identify(&self, stream: tokio::net::TcpStream, peer: SocketAddr) -> Accepted {
+        let Ok((stream, local)) = stream
+            .into_std()
+            .and_then(|s| s.local_addr().map(|l| (s, l)))
+        else {
+            return Accepted::Refused {
                 peer,
-                reason: NotCaptured::NoOrigin,
+                reason: NotCaptured::Ended,
+            };
+        };
+        let key = FlowKey {
+            netns_cookie: self.netns_cookie,
+            src: kernel_address(peer.ip()),
+            dst: kernel_address(local.ip()),
+            sport: peer.port(),
+            dport: local.port(),
+            reserved: 0,
+        };
+        match self.capture.take_origin(&key) {
+            Some(origin) => {
+                let destination = capture::destination(&origin);
+                Accepted::Captured {
+                    stream,
+                    origin,
+                    destination,
+                    namespace: self.inode.map(|inode| Namespace {
+                        cookie: self.netns_cookie,
+                        inode,
+                    }),
+                }
+            }
+            None => {
+                reset(stream);
+                Accepted::Refused {
+                    peer,
+                    reason: NotCaptured::NoOrigin,
+                }
             }
         }
     }

@@ -4,17 +4,35 @@
 //! thread makes the listener, and the runtime's threads never leave home.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::fs::File;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 
 use nix::sched::{CloneFlags, setns};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+use serde::{Deserialize, Serialize};
 
 use super::AcceptError;
 use crate::capture::sys;
 
 /// The inode of the initial user namespace (`PROC_USER_INIT_INO`), the same on every kernel.
 const INITIAL_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
+
+/// A network namespace that is not hoop's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Namespace {
+    /// The kernel's own number, given once and never again.
+    pub cookie: u64,
+    /// As `lsns` and `/proc/PID/ns/net` show it; given again after its end.
+    pub inode: u64,
+}
+
+impl fmt::Display for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "net:[{}]", self.inode)
+    }
+}
 
 /// What was done there, and the namespace's inode.
 pub struct Within<T> {
@@ -39,18 +57,42 @@ pub async fn within<T: Send + 'static>(
     if File::from(owner).metadata().map_err(failed)?.ino() != INITIAL_USER_NAMESPACE {
         return Err(AcceptError::Foreign { pid: tgid });
     }
+    let result = enter(namespace, failed, work).await;
+    Ok(Within { result, inode })
+}
+
+/// An unconnected TCP socket in that namespace, made by a thread of this process: its cgroup is
+/// hoop's own, whoever lives in the namespace.
+pub async fn socket(namespace: OwnedFd, v6: bool) -> Result<OwnedFd, AcceptError> {
+    let family = match v6 {
+        true => AddressFamily::INET6,
+        false => AddressFamily::INET,
+    };
+    let make = move || {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let made = socket_with(family, SocketType::STREAM, flags, None);
+        made.map_err(|errno| AcceptError::Socket(errno.into()))
+    };
+    enter(namespace.into(), AcceptError::Socket, make).await
+}
+
+/// Runs `work` on a thread in that network namespace, which ends with it.
+async fn enter<T: Send + 'static>(
+    namespace: File,
+    failed: impl Fn(std::io::Error) -> AcceptError + Copy + Send + 'static,
+    work: impl FnOnce() -> Result<T, AcceptError> + Send + 'static,
+) -> Result<T, AcceptError> {
     let (done, wait) = tokio::sync::oneshot::channel();
     let thread = std::thread::Builder::new().name("hoop-netns".to_owned());
-    let enter = move || {
+    let entering = move || {
         let entered = setns(&namespace, CloneFlags::CLONE_NEWNET);
         let entered = entered.map_err(|errno| failed(errno.into()));
         // Nobody waiting means that the daemon ends.
         let _ = done.send(entered.and_then(|()| work()));
     };
-    thread.spawn(enter).map_err(failed)?;
+    thread.spawn(entering).map_err(failed)?;
     let gone = |_| failed(std::io::Error::other("its thread ended early"));
-    let result = wait.await.map_err(gone)?;
-    Ok(Within { result, inode })
+    wait.await.map_err(gone)?
 }
 
 /// The network namespaces that some process is in.

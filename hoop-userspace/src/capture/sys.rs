@@ -18,6 +18,8 @@ const BPF_MAP_LOOKUP_AND_DELETE_ELEM: libc::c_long = 21;
 const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_LINK_UPDATE: libc::c_long = 29;
 const SO_NETNS_COOKIE: libc::c_int = 71;
+/// `SIOCGSKNS`: the network namespace of a socket.
+const SOCKET_NAMESPACE: libc::c_ulong = 0x894c;
 /// `_IO(0xb7, 0x1)`: the user namespace that owns a namespace.
 const NS_GET_USERNS: libc::c_ulong = 0xb701;
 
@@ -217,6 +219,16 @@ pub fn netns_cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
         return Err(io::Error::last_os_error());
     }
     Ok(cookie)
+}
+
+/// A socket's network namespace, as setns(2) takes it. Needs CAP_NET_ADMIN there.
+pub fn network_namespace(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    // SAFETY: this request takes no argument and returns a new descriptor.
+    let fd = unsafe { libc::ioctl(socket.as_raw_fd(), SOCKET_NAMESPACE) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(owned(fd))
 }
 
 /// The user namespace that owns this namespace.

@@ -242,6 +242,19 @@ pub struct Agent {
     pub mode: Mode,
     /// Local ports on which the agent may accept connections.
     pub listen: Vec<u16>,
+    /// From where its connections go on where it is in another network namespace; resources may say
+    /// otherwise. Default: from that namespace.
+    pub network: Option<Network>,
+}
+
+/// From where a server is dialled that a client in another network namespace asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Network {
+    /// From the client's namespace, where the client itself would.
+    Client,
+    /// From hoop's own.
+    Host,
 }
 
 /// One entry of `egress_allow`: passes unterminated, and is recorded.
@@ -286,6 +299,44 @@ pub struct Resource {
     /// own account: PostgreSQL to plan a statement, an API server for a dry run. Default false: planning
     /// evaluates functions that are declared immutable, and admission webhooks see dry runs.
     pub estimate: bool,
+    /// From where it is dialled; `None`: with `upstream` from the host, else as the agent says.
+    pub network: Option<Network>,
+}
+
+impl Resource {
+    /// Whether a server can prove that it is this one, to somebody who does not know where the
+    /// connection to it leads; if not, why. `verify-ca` does so only where the operator has placed
+    /// the resource there, by a CA that is not everybody's.
+    pub fn proves(&self) -> Result<(), &'static str> {
+        if let Some(ssh) = &self.ssh {
+            let keys = &ssh.host_keys;
+            let known = !keys.keys.is_empty() || !keys.authorities.is_empty();
+            return match known || !keys.known_hosts.is_empty() {
+                true => Ok(()),
+                false => {
+                    Err("no host key of it is configured (trust_on_first_use proves nothing there)")
+                }
+            };
+        }
+        match (self.tls, &self.ca) {
+            (UpstreamTls::VerifyFull, _) => Ok(()),
+            (UpstreamTls::VerifyCa, Some(_)) if self.network == Some(Network::Client) => Ok(()),
+            (UpstreamTls::VerifyCa, Some(_)) => Err(
+                "with tls = \"verify-ca\" whoever has a certificate of its CA will do, unless the resource says network = \"client\"",
+            ),
+            (UpstreamTls::VerifyCa, None) => {
+                Err("with tls = \"verify-ca\" and the system's roots anybody's certificate will do")
+            }
+            (UpstreamTls::Disable, _) => Err("with tls = \"disable\" it shows no certificate"),
+        }
+    }
+
+    /// Whether the address lies in a network that the operator gave this resource.
+    pub fn has_in_a_network(&self, address: IpAddr) -> bool {
+        self.hosts
+            .iter()
+            .any(|host| matches!(host, Host::Net(net) if net.contains(&address.to_canonical())))
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

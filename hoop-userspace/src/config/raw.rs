@@ -12,7 +12,9 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use super::problem::{Problems, did_you_mean};
 use super::text;
-use super::{ChannelKind, Durability, How, Kind, Mode, OnHangup, ProtocolKind, UpstreamTls};
+use super::{
+    ChannelKind, Durability, How, Kind, Mode, Network, OnHangup, ProtocolKind, UpstreamTls,
+};
 
 mod containers;
 mod token;
@@ -150,6 +152,7 @@ pub(super) struct Agent {
     pub mode: Option<Mode>,
     #[serde(default)]
     pub listen: Vec<Spanned<u16>>,
+    pub network: Option<Network>,
 }
 
 #[derive(serde::Deserialize)]
@@ -174,6 +177,7 @@ pub(super) struct Resource {
     pub hold: Option<Spanned<Span>>,
     pub show_secrets: Option<Spanned<Vec<Text>>>,
     pub estimate: Option<bool>,
+    pub network: Option<Spanned<Network>>,
 }
 
 #[derive(serde::Deserialize)]

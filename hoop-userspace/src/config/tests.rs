@@ -346,3 +346,33 @@ mode = "discover"
     let elsewhere = agents.replace("/srv/docker", "srv");
     assert!(problems(&elsewhere).contains("not an absolute path"));
 }
+
+#[test]
+fn what_is_dialled_in_a_clients_network_must_prove_itself() {
+    let with =
+        |resource: &str| SAMPLE.replace("port = 5432\n", &format!("port = 5432\n{resource}"));
+    let network = |text: &str| parsed(text).unwrap().resources[0].network;
+    assert_eq!(network(SAMPLE), None);
+    assert_eq!(network(&with("network = \"host\"\n")), Some(Network::Host));
+    let client = with("network = \"client\"\n");
+    assert_eq!(network(&client), Some(Network::Client));
+    for tls in ["disable", "verify-ca"] {
+        let text = client.replace("verify-full", tls);
+        let found = problems(&text);
+        assert!(
+            found.contains("anybody may have the server's address"),
+            "{found}"
+        );
+    }
+    let found = problems(&client.replace("network", "upstream = \"127.0.0.1:1\"\nnetwork"));
+    assert!(
+        found.contains("`upstream` is dialled from the host"),
+        "{found}"
+    );
+    assert!(problems(&with("network = \"there\"\n")).contains("there"));
+    let agent = SAMPLE.replace("mode = \"enforce\"", "network = \"host\"");
+    assert_eq!(
+        parsed(&agent).unwrap().agents[0].network,
+        Some(Network::Host)
+    );
+}

@@ -210,6 +210,7 @@ mod tests {
             login: None,
             client_user: None,
             application: None,
+            netns: None,
         }))
     }
 

@@ -71,6 +71,7 @@ pub fn resource(name: &str, hosts: &[&str]) -> Resource {
         allow_plain: true,
         allow_replication: false,
         estimate: false,
+        network: None,
         agent_password: None,
         max_message: 1 << 20,
         ssh: None,
@@ -93,5 +94,6 @@ pub fn agent(egress: Vec<Egress>) -> Agent {
         owners: Vec::new(),
         mode: Mode::Enforce,
         listen: Vec::new(),
+        network: None,
     }
 }

@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
+use super::network::Network;
 use super::resolve::{Resolver, with_port};
 use super::route::{Pass, covers, is_resource};
 use crate::config::Config;
@@ -77,11 +78,12 @@ pub enum RelayError {
     Upstream(io::Error),
 }
 
-/// Relays `client` as `pass` says. A connection that is refused or breaks is reset, so that no
+/// Relays `client` as `pass` says, going on from `network`. A connection that is refused or breaks is reset, so that no
 /// client mistakes it for an orderly end.
 pub async fn relay(
     mut client: TcpStream,
     pass: &Pass,
+    network: &Network,
     config: &Config,
     resolver: &Resolver,
     counts: &Counts,
@@ -92,7 +94,7 @@ pub async fn relay(
         upstream: None,
         outcome: Ok(()),
     };
-    let opened = open(&mut client, pass, config, resolver, &mut relayed).await;
+    let opened = open(&mut client, pass, network, config, resolver, &mut relayed).await;
     relayed.outcome = match opened {
         Ok((upstream, hello)) => both_ways(client, upstream, &hello, counts).await,
         Err(error) => {
@@ -107,6 +109,7 @@ pub async fn relay(
 async fn open(
     client: &mut TcpStream,
     pass: &Pass,
+    network: &Network,
     config: &Config,
     resolver: &Resolver,
     relayed: &mut Relayed,
@@ -124,7 +127,7 @@ async fn open(
             )
         }
     };
-    let upstream = dial(&addresses).await?;
+    let upstream = dial(network, &addresses).await?;
     relayed.upstream = upstream.peer_addr().ok();
     Ok((upstream, hello))
 }
@@ -220,14 +223,17 @@ fn is_local(address: SocketAddr) -> bool {
 }
 
 /// Connects to the first address that answers.
-pub(super) async fn dial(addresses: &[SocketAddr]) -> Result<TcpStream, RelayError> {
+pub(super) async fn dial(
+    network: &Network,
+    addresses: &[SocketAddr],
+) -> Result<TcpStream, RelayError> {
     let mut last = None;
     for address in addresses {
         let failed = |source| RelayError::Dial {
             address: *address,
             source,
         };
-        match tokio::time::timeout(DIAL_TIMEOUT, TcpStream::connect(address)).await {
+        match tokio::time::timeout(DIAL_TIMEOUT, network.connect(*address)).await {
             Ok(Ok(stream)) => {
                 let _ = stream.set_nodelay(true);
                 let _ = setsockopt(&stream.as_fd(), sockopt::KeepAlive, &true);
@@ -408,8 +414,8 @@ mod tests {
             let mut answer = Vec::new();
             client.read_to_end(&mut answer).await.map(|_| answer)
         };
-        let (relayed, client) =
-            tokio::join!(relay(accepted, &pass, &world, &resolver, &counts), read);
+        let relaying = relay(accepted, &pass, &Network::Host, &world, &resolver, &counts);
+        let (relayed, client) = tokio::join!(relaying, read);
         let server = match relayed.upstream {
             Some(_) => Some(served.await.unwrap()),
             None => None,

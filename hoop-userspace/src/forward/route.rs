@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use crate::config::{Agent, Config, Egress, Host, Resource, UpstreamTls};
 use crate::wire::tls::host_name;
 
+use super::network::{self, Network};
 use super::resolve::{Resolver, with_port};
 
 /// Addresses tried for one connection.
@@ -32,6 +33,8 @@ pub struct Target<'c> {
     pub name: Option<String>,
     /// Tried in this order, before [`Resource::upstream`] is taken into account.
     pub addresses: Vec<SocketAddr>,
+    /// From where.
+    pub network: Network,
 }
 
 /// Egress that passes unterminated.
@@ -78,8 +81,21 @@ fn names(observed: &[String]) -> String {
     }
 }
 
-/// Routes a destination; one that is not known is looked up afresh before it is refused.
+/// Routes a destination that a client in the network `from` asked for; one that is not known is looked
+/// up afresh before it is refused.
 pub async fn route<'c>(
+    resolver: &Resolver,
+    config: &'c Config,
+    agent: &Agent,
+    destination: SocketAddr,
+    observed: &[String],
+    from: &Network,
+) -> Route<'c> {
+    let routed = look(resolver, config, agent, destination, observed).await;
+    network::placed(routed, from, config, agent, destination, observed)
+}
+
+async fn look<'c>(
     resolver: &Resolver,
     config: &'c Config,
     agent: &Agent,
@@ -99,7 +115,7 @@ pub async fn route<'c>(
 }
 
 /// Routes by what is known now.
-pub fn route_now<'c>(
+fn route_now<'c>(
     resolver: &Resolver,
     config: &'c Config,
     agent: &Agent,
@@ -122,6 +138,7 @@ pub fn route_now<'c>(
                 resource,
                 name: label(resolver, resource, destination.ip(), &observed),
                 addresses: vec![destination],
+                network: Network::Host,
             });
         }
         several => return narrow(resolver, several, destination, &observed),
@@ -163,6 +180,7 @@ pub fn reached<'c>(
             resource,
             name: label(resolver, resource, address, &[]),
             addresses: vec![SocketAddr::new(address, port)],
+            network: Network::Host,
         });
     }
     let name = [host_name(host)?];
@@ -174,6 +192,7 @@ pub fn reached<'c>(
         resource,
         name: Some(name),
         addresses,
+        network: Network::Host,
     })
 }
 
@@ -209,6 +228,7 @@ fn narrow<'c>(
         resource,
         name: Some((*name).into()),
         addresses,
+        network: Network::Host,
     })
 }
 
@@ -220,7 +240,7 @@ fn has_address(resolver: &Resolver, resource: &Resource, address: IpAddr) -> boo
 }
 
 /// The first of the resource's names that was observed for the destination.
-fn observed_name<'o>(resource: &Resource, observed: &'o [String]) -> Option<&'o str> {
+pub(super) fn observed_name<'o>(resource: &Resource, observed: &'o [String]) -> Option<&'o str> {
     let is_configured = |name: &&String| {
         resource.hosts.iter().any(
             |host| matches!(host, Host::Name(known) if host_name(known).as_ref() == Some(*name)),
@@ -319,7 +339,16 @@ mod tests {
         let seen: Vec<String> = seen.iter().map(|n| n.to_string()).collect();
         let destination = destination.parse().unwrap();
         let agent = agent(egress.to_vec());
-        match route(&resolver, config, &agent, destination, &seen).await {
+        match route(
+            &resolver,
+            config,
+            &agent,
+            destination,
+            &seen,
+            &Network::Host,
+        )
+        .await
+        {
             Route::Resource(t) => {
                 let name = t.name.as_deref().unwrap_or("-");
                 let addresses: Vec<_> = t.addresses.iter().map(|a| a.to_string()).collect();
@@ -446,7 +475,7 @@ mod tests {
             .unwrap()
             .insert("orders.internal".into(), vec!["10.0.0.50".parse().unwrap()]);
         let to = "10.0.0.50:5432".parse().unwrap();
-        let routed = route(&resolver, &world, &agent, to, &[]).await;
+        let routed = route(&resolver, &world, &agent, to, &[], &Network::Host).await;
         assert!(
             matches!(&routed, Route::Resource(t) if t.addresses == [to]),
             "{routed:?}"

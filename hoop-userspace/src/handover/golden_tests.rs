@@ -75,6 +75,7 @@ fn what_keepers_said_is_understood() {
         "Retire",
         "Cancel",
         "Reported",
+        "Socket",
     ];
     let names = names(&lines);
     assert!(
@@ -94,6 +95,7 @@ fn what_workers_said_is_understood() {
         "Suspend",
         "WantToken",
         "WantLogin",
+        "WantSocket",
         "Steered",
         "Delivered",
         "Question",

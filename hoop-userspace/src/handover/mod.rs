@@ -19,6 +19,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::accept::Namespace;
 use crate::ask::{Heard, ToDesk};
 use crate::attribute::Process;
 use crate::config::{Kind, Mode};
@@ -66,6 +67,11 @@ pub enum ToWorker {
     Cancel(Cancel),
     /// An issuer reported this to another worker.
     Reported(Reported),
+    /// The answer to [`FromWorker::WantSocket`]: the socket is beside it, or there is none, and why.
+    Socket {
+        request: u64,
+        problem: Option<String>,
+    },
 }
 
 /// What the worker says. Each fits into one packet: the keeper takes nothing larger.
@@ -92,6 +98,13 @@ pub enum FromWorker {
     WantLogin {
         request: u64,
         resource: ResourceName,
+    },
+    /// Asks for an unconnected TCP socket in another network namespace, by its cookie: a server is to
+    /// be reached from where its client is.
+    WantSocket {
+        request: u64,
+        namespace: u64,
+        v6: bool,
     },
     /// The answer to [`ToWorker::Kill`] and [`ToWorker::Freeze`], in their order.
     Steered { session: SessionId, found: bool },
@@ -208,6 +221,9 @@ pub struct Handover {
     /// Why it is nobody's although a mapping may mean it.
     #[serde(default)]
     pub refused: Option<Unmapped>,
+    /// The network namespace that it comes from, where that is not the keeper's own.
+    #[serde(default)]
+    pub namespace: Option<Namespace>,
 }
 
 /// Why a connection is given no agent, in words for the client and its operator.

@@ -4,7 +4,7 @@
 //! or overflowing notice costs time and not correctness. A cgroup that is not known yet counts as
 //! its parent does, and without one as enforced: the gap between creation and notice is closed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -20,6 +20,8 @@ const SETTLE: Duration = Duration::from_millis(5);
 /// Cgroups that are followed; those beyond count as their parents do.
 const MAX_CGROUPS: usize = 16_384;
 const MAX_DEPTH: usize = 32;
+/// Of one cgroup below the slice: whoever may make cgroups in a container makes no more of them known.
+const MAX_CHILDREN: usize = 1024;
 
 /// What a cgroup that `hoop exec` makes is called, before the number of its process.
 pub const BY_HAND: &str = "hoop-exec-";
@@ -66,18 +68,12 @@ impl Watcher {
         {}
     }
 
-    /// All cgroups that there are now. Each is watched from before its children are read.
+    /// All cgroups that there are now, those of fewer levels first. Each is watched from before its
+    /// children are read.
     pub fn scan(&self) -> Found {
         let mut found = Found::new();
-        let mut open = vec![(self.slice.clone(), 0)];
-        while let Some((below, depth)) = open.pop() {
-            if found.len() >= MAX_CGROUPS {
-                tracing::warn!(
-                    most = MAX_CGROUPS,
-                    "too many cgroups; the rest count as enforced"
-                );
-                break;
-            }
+        let mut open = VecDeque::from([(self.slice.clone(), 0)]);
+        while let Some((below, depth)) = open.pop_front() {
             let path = self.mount.join(&below);
             let flags =
                 WatchFlags::CREATE | WatchFlags::DELETE | WatchFlags::MOVE | WatchFlags::ONLYDIR;
@@ -89,8 +85,16 @@ impl Watcher {
             if let Err(errno) = watched {
                 tracing::debug!(%errno, cgroup = below, "a cgroup cannot be watched; it is rescanned");
             }
-            if depth < MAX_DEPTH {
-                open.extend(children(&path).map(|name| (format!("{below}/{name}"), depth + 1)));
+            let room = MAX_CGROUPS.saturating_sub(found.len() + open.len() + 1);
+            let most = match depth {
+                0 => room,
+                _ => room.min(MAX_CHILDREN),
+            };
+            if !put(&mut open, &path, &below, depth, most) {
+                tracing::warn!(
+                    cgroup = below,
+                    "too many cgroups; the rest count as their parents do"
+                );
             }
             found.insert(metadata.ino(), below);
         }
@@ -98,20 +102,38 @@ impl Watcher {
     }
 }
 
+/// Puts a cgroup's children behind those that are open; says whether all of them.
+fn put(
+    open: &mut VecDeque<(String, usize)>,
+    path: &Path,
+    below: &str,
+    depth: usize,
+    most: usize,
+) -> bool {
+    if depth >= MAX_DEPTH {
+        return true;
+    }
+    let mut children = children(path).map(|name| (format!("{below}/{name}"), depth + 1));
+    open.extend(children.by_ref().take(most));
+    children.next().is_none()
+}
+
 /// The cgroup and all below it, once and without watching them. One that is not there has none.
 pub fn below(mount: &Path, cgroup: &str) -> Found {
     let mut found = Found::new();
-    let mut open = vec![(cgroup.trim_matches('/').to_owned(), 0)];
-    while let Some((below, depth)) = open.pop() {
+    let mut open = VecDeque::from([(cgroup.trim_matches('/').to_owned(), 0)]);
+    while let Some((below, depth)) = open.pop_front() {
         let path = mount.join(&below);
         let Ok(metadata) = std::fs::metadata(&path) else {
             continue;
         };
-        if found.len() >= MAX_CGROUPS {
-            break;
-        }
-        if depth < MAX_DEPTH {
-            open.extend(children(&path).map(|name| (format!("{below}/{name}"), depth + 1)));
+        let room = MAX_CGROUPS.saturating_sub(found.len() + open.len() + 1);
+        // Here none of one agent's own may be missed for being many.
+        if !put(&mut open, &path, &below, depth, room) {
+            tracing::warn!(
+                cgroup = below,
+                "too many cgroups; not all are looked through"
+            );
         }
         found.insert(metadata.ino(), below);
     }
@@ -156,5 +178,37 @@ mod tests {
         std::fs::remove_dir(slice.join("a/b/c")).unwrap();
         watcher.changed().await;
         assert_eq!(watcher.scan().len(), 3);
+    }
+
+    #[tokio::test]
+    async fn one_containers_cgroups_push_no_others_out() {
+        let mount = tempfile::tempdir().unwrap();
+        let slice = mount.path().join("agents.slice");
+        for n in 0..MAX_CHILDREN + 50 {
+            std::fs::create_dir_all(slice.join(format!("greedy/{n}"))).unwrap();
+        }
+        std::fs::create_dir_all(slice.join("other/below")).unwrap();
+        let watcher = Watcher::new(mount.path(), "agents.slice").unwrap();
+        let found = watcher.scan();
+        assert_eq!(found.len(), 1 + 2 + MAX_CHILDREN + 1);
+        assert!(
+            found
+                .values()
+                .any(|path| path == "agents.slice/other/below")
+        );
+        // What is to be ended with all that is below it is looked through to its end.
+        let all = below(mount.path(), "agents.slice/greedy");
+        assert_eq!(all.len(), 1 + MAX_CHILDREN + 50);
+        // With room for little the first levels are what is known.
+        let mut open = VecDeque::new();
+        assert!(!put(&mut open, &slice, "agents.slice", 0, 1));
+        assert_eq!(open.len(), 1);
+        assert!(put(
+            &mut open,
+            &slice.join("other"),
+            "agents.slice/other",
+            1,
+            1
+        ));
     }
 }

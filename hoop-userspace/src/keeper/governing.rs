@@ -43,6 +43,8 @@ pub struct Governor {
     agents: Mutex<HashMap<u64, Option<String>>>,
     /// Those that came lately.
     nursery: Nursery,
+    /// Held while modes are set: whoever comes second goes by the newer configuration.
+    setting: Mutex<()>,
     /// A reload: modes must be set anew.
     changed: Notify,
     /// Connections from network namespaces that nobody listens in yet.
@@ -79,6 +81,7 @@ impl Governor {
             found: Mutex::default(),
             agents: Mutex::default(),
             nursery: Nursery::default(),
+            setting: Mutex::default(),
             changed: Notify::new(),
             stopping: watch::Sender::new(false),
             doors: OnceLock::new(),
@@ -98,12 +101,17 @@ impl Governor {
     }
 
     /// A new configuration is in force.
-    pub fn apply(&self) {
+    pub async fn apply(self: &Arc<Self>) {
         let config = self.parts.config();
         if let Err(error) = self.capture.set_resolvers(&config.capture.resolvers) {
             self.trouble("resolvers", error.to_string());
         }
-        self.set_modes();
+        // Files of containers' runtimes are read, and may lie where reading takes its time.
+        let this = self.clone();
+        let set = tokio::task::spawn_blocking(move || this.set_modes());
+        if let Err(error) = set.await {
+            self.trouble("modes", error.to_string());
+        }
         self.changed.notify_one();
     }
 
@@ -215,6 +223,7 @@ impl Governor {
     }
 
     fn set_modes(&self) {
+        let _one = lock(&self.setting);
         let config = self.parts.config();
         let mut modes: Vec<(u64, Mode)> = Vec::new();
         let mut listening = BTreeSet::new();
@@ -426,11 +435,13 @@ impl Governor {
                     stream,
                     origin,
                     destination,
+                    namespace,
                 }) => {
                     self.handing.take(Taken {
                         stream,
                         origin,
                         destination,
+                        namespace,
                     });
                 }
                 Ok(Accepted::Refused { peer, reason }) => {

@@ -5,18 +5,20 @@
 //! of its own, a bounded number at once, and each step has a deadline after which the connection is
 //! reset.
 
+use std::collections::HashMap;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use hoop_common::Origin;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::Parts;
 use super::journal::Entry;
 use super::supervise::{Want, Whose};
+use super::{Parts, lock};
+use crate::accept::Namespace;
 use crate::attribute::containers::{self, Isolated};
 use crate::attribute::{self, Process, Seen};
 use crate::config::{Agent, Config, Mode};
@@ -26,6 +28,8 @@ use crate::ids::AgentName;
 
 /// Connections between accept and handover.
 const AT_ONCE: usize = 512;
+/// Those of one cgroup: an agent whose connections take long leaves room for others'.
+const OF_ONE: usize = AT_ONCE / 4;
 /// For reading about the process and its token; a token command's own timeout comes on top.
 const READ_WITHIN: Duration = Duration::from_secs(5);
 /// For a worker to be there: longer than a dead one needs to be replaced.
@@ -37,12 +41,54 @@ pub struct Taken {
     pub stream: TcpStream,
     pub origin: Origin,
     pub destination: SocketAddr,
+    /// Where it comes from, if that is not the keeper's own.
+    pub namespace: Option<Namespace>,
 }
 
 pub struct Handing {
     parts: Arc<Parts>,
     places: Arc<Semaphore>,
+    taken: Arc<Mutex<HashMap<u64, usize>>>,
     count: AtomicU64,
+}
+
+/// One of [`AT_ONCE`], and of its cgroup's.
+struct Place {
+    _all: OwnedSemaphorePermit,
+    cgroup: u64,
+    taken: Arc<Mutex<HashMap<u64, usize>>>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = lock(&self.taken);
+        if let Some(count) = taken.get_mut(&self.cgroup) {
+            *count -= 1;
+            if *count == 0 {
+                taken.remove(&self.cgroup);
+            }
+        }
+    }
+}
+
+fn place(
+    places: &Arc<Semaphore>,
+    taken: &Arc<Mutex<HashMap<u64, usize>>>,
+    cgroup: u64,
+) -> Result<Place, &'static str> {
+    let all = places.clone().try_acquire_owned();
+    let all = all.map_err(|_| "too many connections wait")?;
+    let mut counts = lock(taken);
+    let count = counts.entry(cgroup).or_default();
+    if *count >= OF_ONE {
+        return Err("too many connections of its cgroup wait");
+    }
+    *count += 1;
+    Ok(Place {
+        _all: all,
+        cgroup,
+        taken: taken.clone(),
+    })
 }
 
 impl Handing {
@@ -51,6 +97,7 @@ impl Handing {
         Self {
             parts,
             places: Arc::new(Semaphore::new(AT_ONCE)),
+            taken: Arc::default(),
             count: AtomicU64::new(connections),
         }
     }
@@ -62,8 +109,9 @@ impl Handing {
     /// Takes one connection from here on, without waiting.
     pub fn take(self: &Arc<Self>, taken: Taken) {
         self.parts.counters.accepted.fetch_add(1, Ordering::Relaxed);
-        let Ok(place) = self.places.clone().try_acquire_owned() else {
-            return self.turn_away(&taken, "too many connections wait");
+        let place = match place(&self.places, &self.taken, taken.origin.cgroup_id) {
+            Ok(place) => place,
+            Err(reason) => return self.turn_away(&taken, reason),
         };
         let this = self.clone();
         let entered = self.parts.gate.enter();
@@ -75,11 +123,7 @@ impl Handing {
         });
     }
 
-    async fn hand_over(
-        &self,
-        taken: &Taken,
-        place: OwnedSemaphorePermit,
-    ) -> Result<(), &'static str> {
+    async fn hand_over(&self, taken: &Taken, place: Place) -> Result<(), &'static str> {
         let accepted = SystemTime::now();
         let parts = self.parts.clone();
         let config = parts.config();
@@ -108,6 +152,7 @@ impl Handing {
             process,
             token: whose.token,
             refused: whose.refused,
+            namespace: taken.namespace,
         };
         let message = ToWorker::Connection(Box::new(handover));
         self.send(&message, &taken.stream).await
@@ -285,4 +330,25 @@ fn reset(stream: &TcpStream) {
     let option = nix::sys::socket::sockopt::Linger;
     // Where it fails the client sees an orderly close: no worse than not having tried.
     let _ = nix::sys::socket::setsockopt(&stream.as_fd(), option, &linger);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_cgroup_leaves_room_for_others() {
+        let (places, taken) = (Arc::new(Semaphore::new(AT_ONCE)), Arc::default());
+        let mut held: Vec<Place> = (0..OF_ONE)
+            .map(|_| place(&places, &taken, 1).unwrap())
+            .collect();
+        let refused = place(&places, &taken, 1).err().unwrap();
+        assert!(refused.contains("of its cgroup"), "{refused}");
+        held.push(place(&places, &taken, 2).unwrap());
+        held.remove(0);
+        held.push(place(&places, &taken, 1).unwrap());
+        drop(held);
+        assert!(lock(&taken).is_empty());
+        assert_eq!(places.available_permits(), AT_ONCE);
+    }
 }

@@ -28,6 +28,7 @@ mod reload;
 mod retired;
 pub mod seen;
 mod signals;
+mod sockets;
 pub mod status;
 pub mod supervise;
 pub mod suspended;
@@ -298,11 +299,13 @@ impl Keeper {
         };
         let suspended = Arc::new(Suspended::open(&folder, journal.clone())?);
         let (wants, wanted) = mpsc::channel(64);
+        let (sockets, sockets_wanted) = mpsc::channel(256);
         let (desk, asked) = mpsc::channel(256);
         let (deliveries, delivered) = mpsc::channel(256);
         let gate = Gate::default();
         let ears = Ears {
             wants,
+            sockets,
             desk: desk.clone(),
             deliveries,
             journal: journal.clone(),
@@ -390,6 +393,9 @@ impl Keeper {
             None => control::listen(&config.worker.runtime, account)?,
         });
         let governor = Governor::start(parts.clone(), handed.governor.take())?;
+        if let Some(doors) = governor.doors() {
+            tokio::spawn(sockets::serve(doors.clone(), sockets_wanted));
+        }
         notify.alive();
         let (upgrade, upgrades) = mpsc::channel(1);
         let bypasses = bypass::Follower::start(parts.clone(), governor.clone())?;

@@ -55,7 +55,7 @@ impl Keeper {
         }
         *lock(&self.parts.config) = config;
         *lock(&self.parts.bundle) = (epoch, bundle.to_wire());
-        self.governor.apply();
+        self.governor.apply().await;
         Ok(())
     }
 }

@@ -11,6 +11,7 @@ use super::courier::Delivered;
 use super::gate::{Entered, Gate};
 use super::journal::{Entry, Journal};
 use super::retired::Retired;
+use super::sockets::WantSocket;
 use super::suspended::Suspended;
 use crate::handover::{
     AgentStanding, Channel, ChannelError, Freeze, FromWorker, LiveSession, ToWorker,
@@ -78,6 +79,8 @@ pub struct Carried {
 #[derive(Clone)]
 pub struct Ears {
     pub wants: mpsc::Sender<Want>,
+    /// Sockets in other network namespaces.
+    pub sockets: mpsc::Sender<WantSocket>,
     /// What people are asked.
     pub desk: mpsc::Sender<ForDesk>,
     /// What became of messages to channels.
@@ -281,6 +284,23 @@ impl Talk {
             FromWorker::WantToken { request, agent } => self.wanted(request, Whose::Agent(agent)),
             FromWorker::WantLogin { request, resource } => {
                 self.wanted(request, Whose::Login(resource));
+            }
+            FromWorker::WantSocket {
+                request,
+                namespace,
+                v6,
+            } => {
+                let want = WantSocket {
+                    request,
+                    namespace,
+                    v6,
+                    channel: self.channel.clone(),
+                    entered: self.ears.gate.enter(),
+                };
+                // A worker has fewer questions at once than there is room; it waits, and says so.
+                if self.ears.sockets.try_send(want).is_err() {
+                    tracing::warn!("too many questions for sockets wait; one is not answered");
+                }
             }
             FromWorker::Delivered { number, problem } => {
                 // Where the courier is far behind it is sent again, which its id tells.

@@ -31,6 +31,22 @@ pub struct Header {
     /// What the client asked for by name: its own user, its application name.
     pub client_user: Option<String>,
     pub application: Option<String>,
+    /// The network namespace that the server is dialled from, by its inode; `None`: hoop's own. The
+    /// last field: headers of before end without it.
+    pub netns: Option<u64>,
+}
+
+impl Header {
+    /// Reads one, of a build from before `netns` too.
+    pub fn of(payload: &[u8]) -> Option<Self> {
+        let whole = postcard::from_bytes(payload).ok();
+        whole.or_else(|| {
+            // What is missing then is an `Option`, and a zero is none.
+            let longer = [payload, &[0]].concat();
+            let (header, rest) = postcard::take_from_bytes(&longer).ok()?;
+            rest.is_empty().then_some(header)
+        })
+    }
 }
 
 /// Who it was, or why that could not be said.

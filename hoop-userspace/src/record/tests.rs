@@ -77,6 +77,19 @@ fn fill(session: &mut SessionRecorder) {
     session.bulk(ExchangeId(3), &bulk).unwrap();
 }
 
+#[test]
+fn a_header_of_before_there_were_networks_is_read() {
+    let mut header = header(1);
+    header.netns = Some(4026);
+    let now = postcard::to_extend(&header, Vec::new()).unwrap();
+    assert_eq!(Header::of(&now), Some(header.clone()));
+    header.netns = None;
+    let whole = postcard::to_extend(&header, Vec::new()).unwrap();
+    let (before, none) = whole.split_at(whole.len() - 1);
+    assert_eq!((Header::of(before), none), (Some(header), &[0][..]));
+    assert_eq!(Header::of(&before[..before.len() - 1]), None);
+}
+
 fn header(number: u8) -> Header {
     let started = SystemTime::UNIX_EPOCH + Duration::from_secs(1_764_000_000);
     Header {
@@ -96,6 +109,7 @@ fn header(number: u8) -> Header {
         login: Some("hoop".into()),
         client_user: None,
         application: Some("psql".into()),
+        netns: None,
     }
 }
 

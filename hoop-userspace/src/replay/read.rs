@@ -224,7 +224,7 @@ impl Told {
         }
         let payload = frame.payload;
         Some(match frame.kind {
-            Kind::Header => Told::Header(Box::new(note(payload)?)),
+            Kind::Header => Told::Header(Box::new(Header::of(payload)?)),
             Kind::Permitted => Told::Permitted(note::<PermittedNote<'_>>(payload)?.into_owned()),
             Kind::Refused => Told::Refused(note(payload)?),
             Kind::Replies => Told::Replies(note::<RepliesNote<'_>>(payload)?.into_owned()),

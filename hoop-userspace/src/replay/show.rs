@@ -353,6 +353,14 @@ fn header(page: &mut Page<'_>, session: &serde_json::Value) {
         text("/database"),
         text("/login")
     ));
+    if let Some(netns) = session
+        .pointer("/netns")
+        .and_then(serde_json::Value::as_u64)
+    {
+        page.bare(&format!(
+            "network  net:[{netns}]: the server was dialled from the client's own"
+        ));
+    }
 }
 
 fn shown(statement: &Statement) -> String {

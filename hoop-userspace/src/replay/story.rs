@@ -516,6 +516,7 @@ fn session(header: &Header) -> Value {
         "login": header.login,
         "client_user": header.client_user,
         "application": header.application,
+        "netns": header.netns,
     })
 }
 

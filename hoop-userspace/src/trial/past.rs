@@ -183,6 +183,7 @@ fn header(session: SessionId, started: SystemTime, n: u32) -> Header {
         login: Some("hoop_orders".into()),
         client_user: None,
         application: Some("psql".into()),
+        netns: None,
     }
 }
 

@@ -16,10 +16,10 @@ use super::live::tell;
 use super::refusals;
 use super::report;
 use super::rules::{Rules, Shared};
-use crate::config::{Agent, Mode, ProtocolKind, Resource};
+use crate::config::{self, Agent, Mode, ProtocolKind, Resource};
 use crate::decide::{Decided, Decider, Permitted, Refusal, Subject};
 use crate::forward::postgres::SessionCatalog;
-use crate::forward::{self, ForwardError, Pass, Route, Target};
+use crate::forward::{self, ForwardError, Network, Pass, Route, Target, network};
 use crate::handover::{Cancel, FromWorker, Handover, LiveSession};
 use crate::identify::{Identity, IdentityError, Occasion, Proved, Reason, Standing};
 use crate::ids::{Epochs, SessionId};
@@ -44,6 +44,10 @@ pub(super) struct Connection {
     pub(super) handover: Handover,
     pub(super) session: SessionId,
     pub(super) room: Room,
+    /// Where the client is.
+    pub(super) from: Network,
+    /// Within another connection: from where that one's server was dialled.
+    pub(super) outer: Option<config::Network>,
 }
 
 /// Serves one connection to its end.
@@ -61,7 +65,13 @@ pub async fn serve(
         Err(error) => return tracing::warn!(%error, "a socket from the keeper is unusable"),
     };
     let rules = shared.rules();
+    let from = match handover.namespace {
+        None => Network::Host,
+        Some(namespace) => Network::Client(namespace, Arc::new(shared.sockets.clone())),
+    };
     let connection = Arc::new(Connection {
+        from,
+        outer: None,
         shared,
         rules,
         handover,
@@ -83,10 +93,18 @@ impl Connection {
         let destination = self.handover.destination;
         let observed = &self.handover.observed;
         let resolver = &self.shared.resolver;
-        let route = forward::route(resolver, &config, agent, destination, observed);
+        let route = forward::route(resolver, &config, agent, destination, observed, &self.from);
         match Box::pin(route).await {
             // Only a connection from before the mode changed can be here: it passes as the rest do.
             _ if agent.mode == Mode::Discover => {
+                Box::pin(self.relay(stream, agent, &Pass::Destination(destination))).await;
+            }
+            // Nobody's credential goes there, and what would have been refused passes.
+            Route::Resource(target)
+                if agent.mode == Mode::Observe
+                    && network::unproven(target.resource, &target.network).is_some() =>
+            {
+                tracing::info!(resource = %target.resource.name, agent = %agent.name, "would have been refused: nothing there proves the server");
                 Box::pin(self.relay(stream, agent, &Pass::Destination(destination))).await;
             }
             Route::Resource(target) => match target.resource.protocol {
@@ -394,7 +412,11 @@ impl Connection {
     /// Egress that passes unterminated: counted, and recorded as a session without exchanges.
     async fn relay(&self, stream: TcpStream, agent: &Agent, pass: &Pass) {
         let verified = self.identify(agent).await;
-        let header = self.header(Some(agent), &verified, None, None);
+        let network = self.from.chosen(agent.network);
+        let header = Header {
+            netns: network.namespace().map(|there| there.inode),
+            ..self.header(Some(agent), &verified, None, None)
+        };
         let mut recorder = match self.shared.store.session(header) {
             Ok(recorder) => recorder,
             Err(error) => {
@@ -405,13 +427,14 @@ impl Connection {
         let counts = forward::Counts::default();
         let config = self.rules.config.clone();
         let suspended = &self.shared.identities;
+        let resolver = &self.shared.resolver;
         let end = tokio::select! {
             biased;
             // Before a byte of it passes, and while it lives.
             reason = suspended.until_suspended(agent, &self.handover.process.cgroup) => {
                 End::Identity(reason.to_string())
             }
-            relayed = forward::relay(stream, pass, &config, &self.shared.resolver, &counts) => {
+            relayed = forward::relay(stream, pass, &network, &config, resolver, &counts) => {
                 match &relayed.outcome {
                     Ok(()) => End::Finished,
                     Err(error) => End::Broken(error.to_string()),
@@ -479,6 +502,12 @@ impl Connection {
             .ok()
     }
 
+    /// From where the resource is dialled for this connection.
+    fn network(&self, agent: &Agent, resource: &Resource) -> Network {
+        let otherwise = self.outer.or(agent.network);
+        self.from.for_resource(resource, otherwise)
+    }
+
     pub(super) fn header(
         &self,
         agent: Option<&Agent>,
@@ -512,6 +541,10 @@ impl Connection {
             login: login.map(|login| login.user.clone()),
             client_user: startup.map(|startup| startup.user().to_owned()),
             application: parameter("application_name"),
+            netns: agent
+                .zip(resource)
+                .and_then(|(agent, resource)| self.network(agent, resource).namespace())
+                .map(|there| there.inode),
         }
     }
 

@@ -15,6 +15,7 @@ pub mod privileges;
 mod refusals;
 mod rules;
 pub mod seccomp;
+mod sockets;
 mod ssh;
 mod threads;
 
@@ -245,6 +246,11 @@ impl Worker<'_> {
                         changed,
                     } = reported;
                     console::act(shared, &issuer, &Report { revoked, changed });
+                }
+            }
+            ToWorker::Socket { request, problem } => {
+                if let Some(shared) = &self.shared {
+                    shared.sockets.answered(request, problem, socket);
                 }
             }
             ToWorker::Drain { .. } => {}
@@ -521,6 +527,7 @@ mod tests {
             process: crate::attribute::Process::default(),
             token: crate::handover::TokenText::Missing("none".into()),
             refused: None,
+            namespace: None,
         };
         let message = ToWorker::Connection(Box::new(handover));
         keeper.send(&message, Some(accepted.as_fd())).await.unwrap();

@@ -58,12 +58,23 @@ pub fn upstream(error: &ForwardError) -> Refusal {
         let hint = "connect without it, or have an operator set it for the server's login";
         return refusal(Code::NotPermitted, Retry::Never, error.to_string(), hint);
     }
+    if let ForwardError::Unproven(why) = error {
+        return unproven(why);
+    }
     let hint = "the server behind hoop does not take the connection; the address, the credential or the server needs an operator";
     refusal(Code::Unavailable, Retry::Again, error.to_string(), hint)
 }
 
+fn unproven(why: &str) -> Refusal {
+    let hint = "an operator must let the server prove itself (tls = \"verify-full\", or host_keys of an SSH server), or have it dialled from the host (network = \"host\")";
+    refusal(Code::Destination, Retry::Never, why.into(), hint)
+}
+
 /// The same of a server that is reached by SSH.
 pub fn host(error: &SshError) -> Refusal {
+    if let SshError::Unproven(why) = error {
+        return unproven(why);
+    }
     let hint = match error {
         SshError::Host(_) => {
             "an operator must say by which key this server is known (host_keys, host_ca or known_hosts); if its key was changed on purpose, the old one must go"

@@ -9,6 +9,7 @@ use super::console::Listener;
 use super::identity::Identities;
 use super::keys::{KeyError, hash_key};
 use super::live::Live;
+use super::sockets::Requests;
 use crate::ask::Asker;
 use crate::config::{Config, Resource};
 use crate::decide::{DecideError, Decider};
@@ -75,6 +76,8 @@ pub struct Shared {
     pub live: Live,
     pub identities: Identities,
     pub tell: mpsc::Sender<FromWorker>,
+    /// In other network namespaces.
+    pub sockets: Requests,
     pub asker: Asker,
     pub activities: Activities,
     /// Connections that may still begin, those within others as well.
@@ -173,6 +176,7 @@ impl Shared {
             console: Listener::default(),
             stopping: watch::Sender::new(false),
             hash_key: hash_key(&config.worker.state)?,
+            sockets: Requests::new(tell.clone()),
             tell,
             asker,
             activities: Activities::default(),

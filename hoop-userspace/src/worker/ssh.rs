@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use super::connection::{Connection, ended};
 use super::{identity, refusals, report, session_id};
-use crate::config::{Agent, Host, Mode, Resource};
+use crate::config::{self, Agent, Host, Mode, Resource};
 use crate::decide::{Refusal, Subject};
 use crate::forward::ssh::LoggedIn;
 use crate::forward::{self, Target};
@@ -56,6 +56,8 @@ struct HostReached {
     login: String,
     client_user: String,
     client: String,
+    /// From where it was dialled.
+    network: config::Network,
 }
 
 type Verified = Result<Proved, IdentityError>;
@@ -101,6 +103,7 @@ impl Connection {
             login: target.resource.login.user.clone(),
             client_user: met.user.clone(),
             client: met.client.clone(),
+            network: target.network.said(),
         };
         let verified = self.identify(agent).await;
         let identity = match self.admitted(agent, &verified) {
@@ -182,7 +185,7 @@ impl Connection {
 
     /// Serves a connection to another governed host as if it came by itself: hoop reaches that host
     /// from here, and what is done there is decided, recorded and masked as ever.
-    async fn jump(self: Arc<Self>, jump: Jump) {
+    async fn jump(self: Arc<Self>, jump: Jump, outer: config::Network) {
         // It costs what any other connection does.
         let Ok(_slot) = self.shared.connections.clone().try_acquire_owned() else {
             let detail = format!("to {}: too many connections at once", jump.host);
@@ -194,11 +197,13 @@ impl Connection {
         let agent = agent.and_then(|name| config.agents.iter().find(|a| a.name == *name));
         let port = u16::try_from(jump.port).unwrap_or_default();
         let target = forward::reached(&self.shared.resolver, &config, &jump.host, port);
-        let (Some(agent), Some(target), Some(session)) = (agent, target, session_id()) else {
+        let (Some(agent), Some(mut target), Some(session)) = (agent, target, session_id()) else {
             // The configuration has changed this moment: the stream is closed.
             return;
         };
         let destination = target.addresses.first().copied();
+        // A host that does not say otherwise is where the one before it is.
+        target.network = self.from.for_resource(target.resource, Some(outer));
         let within = Arc::new(Self {
             shared: self.shared.clone(),
             rules,
@@ -209,6 +214,8 @@ impl Connection {
             },
             session,
             room: jump.room,
+            from: self.from.clone(),
+            outer: Some(outer),
         });
         within.ssh(jump.stream, agent, &target).await;
     }
@@ -303,7 +310,7 @@ impl Connection {
                     }
                 }
                 Some(jump) = jumps.recv() => {
-                    within.spawn(self.clone().jump(jump));
+                    within.spawn(self.clone().jump(jump, host.network));
                     continue;
                 }
                 Some(_) = within.join_next() => continue,

@@ -6,11 +6,11 @@ use std::path::Path;
 
 use super::finding::{Check, Finding};
 use super::host::Host;
-use crate::config::{Host as Destination, ProtocolKind, Resource};
+use crate::config::{Host as Destination, Network as Where, ProtocolKind, Resource};
 use crate::forward::kubernetes::ProofError;
 use crate::forward::resolve::with_port;
 use crate::forward::ssh::SshError;
-use crate::forward::{Connector, ForwardError, Resolver, Target, kubernetes, ssh};
+use crate::forward::{Connector, ForwardError, Network, Resolver, Target, kubernetes, ssh};
 
 const RESOLVES: Check = Check::new(
     "upstream.name",
@@ -40,6 +40,10 @@ pub async fn check(host: &Host) -> Vec<Finding> {
     let mut found = Vec::new();
     for resource in &config.resources {
         for destination in &resource.hosts {
+            if resource.network == Some(Where::Client) {
+                found.push(elsewhere().about(about(resource, destination)));
+                continue;
+            }
             let Some(target) = target(&resolver, resource, destination) else {
                 found.push(unresolved(resource, destination));
                 continue;
@@ -77,7 +81,15 @@ fn target<'c>(
         resource,
         name,
         addresses: with_port(&addresses, resource.port),
+        network: Network::Host,
     })
+}
+
+fn elsewhere() -> Finding {
+    REACHED.unknown(
+        "it is dialled from its clients' own networks, which is not tried from here",
+        "nothing: a client in such a network is told what is wrong, and hoop sessions has it",
+    )
 }
 
 fn unresolved(resource: &Resource, destination: &Destination) -> Finding {

@@ -83,6 +83,7 @@ impl Parser<'_> {
                 .map_or_else(Vec::new, |owner| owner.get_ref().0.clone()),
             mode,
             listen: raw.listen.iter().map(|port| *port.get_ref()).collect(),
+            network: raw.network,
         }
     }
 

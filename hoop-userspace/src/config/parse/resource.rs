@@ -8,7 +8,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use toml::Spanned;
 
 use super::super::bundle::is_pem;
-use super::super::{Host, Login, ProtocolKind, Resource, UpstreamTls, raw, text};
+use super::super::{Host, Login, Network, ProtocolKind, Resource, UpstreamTls, raw, text};
 use super::{Missing, Parser};
 use crate::secret::Secret;
 
@@ -20,7 +20,36 @@ impl Parser<'_> {
     pub(super) fn resources(&mut self, raw: &[Spanned<raw::Resource>]) -> Vec<Resource> {
         self.unique(raw.iter().map(|r| &r.get_ref().name), "resource");
         self.overlaps(raw);
-        raw.iter().map(|r| self.resource(r.get_ref())).collect()
+        let read = |r: &Spanned<raw::Resource>| {
+            let resource = self.resource(r.get_ref());
+            self.network(r.get_ref(), &resource);
+            resource
+        };
+        raw.iter().map(read).collect()
+    }
+
+    /// What is dialled in a client's own network must prove itself.
+    fn network(&mut self, raw: &raw::Resource, resource: &Resource) {
+        let Some(written) = &raw.network else { return };
+        if *written.get_ref() != Network::Client {
+            return;
+        }
+        if raw.upstream.is_some() {
+            self.problems.add_with_fix(
+                written.span(),
+                "`upstream` is dialled from the host, and network = \"client\" is where the client is",
+                "remove one of them",
+            );
+        }
+        // What could not be read may be what proves it.
+        if let Err(why) = resource.proves()
+            && !self.incomplete
+        {
+            let what =
+                format!("in a client's network anybody may have the server's address, and {why}");
+            let fix = "give tls = \"verify-full\" (with ca), or host_keys, host_ca or known_hosts";
+            self.problems.add_with_fix(written.span(), what, fix);
+        }
     }
 
     fn resource(&mut self, raw: &raw::Resource) -> Resource {
@@ -82,6 +111,7 @@ impl Parser<'_> {
             agent_password: None,
             max_message,
             estimate: false,
+            network: raw.network.as_ref().map(|n| *n.get_ref()),
             ssh: None,
             kubernetes: None,
         }

@@ -68,6 +68,7 @@ fn header(session: &Value) -> Markup {
             (fact(if host { "Host" } else { "Database" }, "/header/database"))
             (fact("Logged in as", "/header/login"))
             (fact("Destination", "/header/destination"))
+            (fact("Dialled in the network namespace", "/header/netns"))
             (fact("Program", "/header/process/executable"))
             @if each(session, "/header/process/argv").next().is_some() {
                 dt { "Arguments" } dd { code { (words(session, "/header/process/argv").join(" ")) } }

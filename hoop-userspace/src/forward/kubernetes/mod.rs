@@ -23,9 +23,10 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use zeroize::Zeroizing;
 
+use super::Unreached;
+use super::network::{self, Network};
 use super::postgres::ForwardError;
 use super::postgres::tls::{KnownTls, ServerTls};
-use super::relay::{RelayError, dial};
 use super::resolve::Resolver;
 use super::route::Target;
 use crate::config::Resource;
@@ -79,6 +80,9 @@ impl Connector {
                 "the destination has no address".into(),
             ));
         };
+        if let Some(why) = network::unproven(target.resource, &target.network) {
+            return Err(ForwardError::Unproven(why));
+        }
         let name = target.name.as_deref();
         let tls = ServerTls::of(target.resource, name, address, &self.tls)?;
         let tls = tls.ok_or(ForwardError::NoTls)?;
@@ -100,6 +104,7 @@ impl Connector {
             resource: target.resource.clone(),
             name: target.name.clone(),
             addresses: target.addresses.clone(),
+            network: target.network.clone(),
             any: spoken(&[&b"h2"[..], &b"http/1.1"[..]]),
             first: spoken(&[&b"http/1.1"[..]]),
             authority,
@@ -126,6 +131,7 @@ struct Inner {
     resource: Resource,
     name: Option<String>,
     addresses: Vec<SocketAddr>,
+    network: Network,
     /// Offers HTTP/2 as well.
     any: ServerTls,
     first: ServerTls,
@@ -319,16 +325,18 @@ impl Inner {
             resource: &self.resource,
             name: self.name.clone(),
             addresses: self.addresses.clone(),
+            network: self.network.clone(),
         };
-        let addresses = super::addresses(&self.resolver, &target).await;
-        let addresses = addresses
-            .map_err(|e| unreachable(format!("the API server's name cannot be resolved: {e}")))?;
-        let stream = dial(&addresses).await.map_err(|error| {
+        let reached = super::reach(&self.resolver, &target).await;
+        let stream = reached.map_err(|error| {
             unreachable(match error {
-                RelayError::Dial { address, source } => {
+                Unreached::Unproven(why) => why,
+                Unreached::Resolve(error) => {
+                    format!("the API server's name cannot be resolved: {error}")
+                }
+                Unreached::Dial { address, source } => {
                     format!("the API server at {address} cannot be reached: {source}")
                 }
-                other => format!("the API server cannot be reached: {other}"),
             })
         })?;
         let connecting = TlsConnector::from(tls.config.clone()).connect(tls.name.clone(), stream);

@@ -20,6 +20,7 @@ use super::login::Channel;
 use super::{Connector, ForwardError, estimate, objects};
 use crate::config::Resource;
 use crate::decide::{Definitions, Objects, Query};
+use crate::forward::network::Network;
 use crate::forward::route::Target;
 use crate::ids::ResourceName;
 use crate::mask::{Catalog, FIRST_NORMAL_OID, Relation, RelationKind};
@@ -124,6 +125,8 @@ struct Key {
     resource: ResourceName,
     database: String,
     login: String,
+    /// The network namespace, by its cookie: what is at an address there is no other's.
+    network: Option<u64>,
 }
 
 struct Database {
@@ -139,6 +142,7 @@ struct Way {
     resource: Arc<Resource>,
     name: Option<String>,
     addresses: Vec<SocketAddr>,
+    network: Network,
 }
 
 #[derive(Default)]
@@ -192,11 +196,13 @@ impl Catalogs {
             resource: target.resource.name.clone(),
             database: name.into(),
             login: login.user.clone(),
+            network: target.network.namespace().map(|there| there.cookie),
         };
         let way = Way {
             resource: Arc::new(target.resource.clone()),
             name: target.name.clone(),
             addresses: target.addresses.clone(),
+            network: target.network.clone(),
         };
         let mut databases = self
             .databases
@@ -364,6 +370,7 @@ impl Way {
             resource: &self.resource,
             name: self.name.clone(),
             addresses: self.addresses.clone(),
+            network: self.network.clone(),
         }
     }
 }

@@ -11,7 +11,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::relay::{RelayError, dial};
+use super::Unreached;
 use super::resolve::Resolver;
 use super::route::Target;
 use crate::terminate::postgres::{CancelTarget, Upstream};
@@ -36,6 +36,9 @@ pub enum ForwardError {
     },
     #[error("cannot resolve {name}: {source}")]
     Resolve { name: String, source: io::Error },
+    /// Before it was dialled.
+    #[error("{0}")]
+    Unproven(String),
     #[error("the server did not finish the login within {0} s")]
     Timeout(u64),
     #[error("the server does not offer TLS, and the resource requires it")]
@@ -98,6 +101,7 @@ impl Connector {
             stream: channel.stream,
             parameters: opened.greeting.parameters,
             cancel: CancelTarget {
+                dial: target.network.dial(),
                 address: opened.address,
                 tls: opened.tls.map(|tls| (tls.config, tls.name)),
                 pid: opened.greeting.pid,
@@ -152,14 +156,14 @@ impl Connector {
         &self,
         target: &Target<'_>,
     ) -> Result<(Channel, SocketAddr, Option<ServerTls>), ForwardError> {
-        let addresses = super::addresses(&self.resolver, target).await;
-        let addresses = addresses.map_err(|source| ForwardError::Resolve {
-            name: upstream_name(target),
-            source,
-        })?;
-        let stream = dial(&addresses).await.map_err(|error| match error {
-            RelayError::Dial { address, source } => ForwardError::Dial { address, source },
-            other => ForwardError::Io(io::Error::other(other)),
+        let reached = super::reach(&self.resolver, target).await;
+        let stream = reached.map_err(|error| match error {
+            Unreached::Unproven(why) => ForwardError::Unproven(why),
+            Unreached::Resolve(source) => ForwardError::Resolve {
+                name: upstream_name(target),
+                source,
+            },
+            Unreached::Dial { address, source } => ForwardError::Dial { address, source },
         })?;
         let address = stream.peer_addr()?;
         // The name that must be proven is the destination's, wherever the operator has it dialled.
@@ -175,5 +179,6 @@ impl Connector {
 
 fn upstream_name(target: &Target<'_>) -> String {
     let upstream = target.resource.upstream.as_ref();
-    upstream.map_or_else(String::new, |(host, _)| host.clone())
+    let own = || target.name.clone().unwrap_or_default();
+    upstream.map_or_else(own, |(host, _)| host.clone())
 }

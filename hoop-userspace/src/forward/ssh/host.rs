@@ -1,5 +1,6 @@
 //! Is this the server that is meant?
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -26,9 +27,17 @@ pub struct Expected {
 
 impl Expected {
     pub fn of(ssh: &Ssh, target: &Target<'_>, first_use: Arc<FirstUse>) -> Self {
-        let address = target.addresses.first().map(|a| a.ip().to_string());
+        let from_client = target.network.is_client();
+        // In the client's network the address is the agent's choice, and no name of the server's unless
+        // the operator gave it the network.
+        let address = target.addresses.first().map(|a| a.ip());
+        let own = |ip: &IpAddr| !from_client || target.resource.has_in_a_network(*ip);
+        let address = address.filter(own).map(|ip| ip.to_string());
+        let mut keys = ssh.host_keys.clone();
+        // Whoever is first at an address there need not be the server.
+        keys.trust_on_first_use &= !from_client;
         Self {
-            keys: ssh.host_keys.clone(),
+            keys,
             names: target.name.iter().cloned().chain(address).collect(),
             port: target.resource.port,
             first_use,
@@ -240,6 +249,7 @@ mod tests {
             resource: &resource,
             name: Some("web1.prod.internal".into()),
             addresses: vec!["10.0.0.7:22".parse().unwrap()],
+            network: crate::forward::Network::Host,
         };
         let ssh = Ssh {
             host_keys: keys,

@@ -14,7 +14,7 @@ use std::time::Duration;
 use russh::client;
 use russh::{Preferred, SshId};
 
-use super::relay::{RelayError, dial};
+use super::Unreached;
 use super::resolve::Resolver;
 use super::route::Target;
 use crate::config::{Ssh, SshClientUser};
@@ -40,6 +40,9 @@ pub enum SshError {
     },
     #[error("cannot resolve the server's address: {0}")]
     Resolve(io::Error),
+    /// Before it was dialled.
+    #[error("{0}")]
+    Unproven(String),
     #[error("the server did not finish the login within {0} s")]
     Timeout(u64),
     #[error("the server cannot be believed: {0}")]
@@ -62,6 +65,16 @@ pub enum SshError {
     Keys(#[from] KeyError),
     #[error("SSH with the server failed: {0}")]
     Protocol(#[from] russh::Error),
+}
+
+impl From<Unreached> for SshError {
+    fn from(error: Unreached) -> Self {
+        match error {
+            Unreached::Unproven(why) => Self::Unproven(why),
+            Unreached::Resolve(source) => Self::Resolve(source),
+            Unreached::Dial { address, source } => Self::Dial { address, source },
+        }
+    }
 }
 
 /// A server that took the login.
@@ -114,14 +127,7 @@ impl Connector {
     ) -> Result<LoggedIn, SshError> {
         let ssh = target.resource.ssh.as_ref().ok_or(SshError::NotSsh)?;
         let user = account(ssh, client_user)?;
-        let addresses = super::addresses(&self.resolver, target).await;
-        let stream =
-            dial(&addresses.map_err(SshError::Resolve)?)
-                .await
-                .map_err(|error| match error {
-                    RelayError::Dial { address, source } => SshError::Dial { address, source },
-                    other => SshError::Resolve(io::Error::other(other)),
-                })?;
+        let stream = super::reach(&self.resolver, target).await?;
         let expected = Arc::new(Expected::of(ssh, target, self.first_use.clone()));
         let config = Arc::new(settings(&expected));
         let (back, upstream) = Back::new(expected.clone(), backlog.clone());
@@ -144,14 +150,7 @@ impl Connector {
 pub async fn prove(resolver: &Resolver, target: &Target<'_>, state: &Path) -> Result<(), SshError> {
     let proved = async {
         let ssh = target.resource.ssh.as_ref().ok_or(SshError::NotSsh)?;
-        let addresses = super::addresses(resolver, target).await;
-        let stream =
-            dial(&addresses.map_err(SshError::Resolve)?)
-                .await
-                .map_err(|error| match error {
-                    RelayError::Dial { address, source } => SshError::Dial { address, source },
-                    other => SshError::Resolve(io::Error::other(other)),
-                })?;
+        let stream = super::reach(resolver, target).await?;
         let first_use = Arc::new(FirstUse::that_learns_nothing(state));
         let expected = Arc::new(Expected::of(ssh, target, first_use));
         let config = Arc::new(settings(&expected));

@@ -55,6 +55,7 @@ fn header() -> Header {
         login: Some("hoop_orders".into()),
         client_user: Some("billing".into()),
         application: Some("psql".into()),
+        netns: None,
     }
 }
 

@@ -6,7 +6,6 @@ mod kubernetes;
 mod scripted;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
@@ -41,8 +40,7 @@ fn rules(epoch: u64, policy: &str, masks: &[&str]) -> Arc<Rulebook> {
             &format!("[[mask]]\nresource = \"orders\"\ncolumns = {masks:?}\nhow = \"redact\"\n");
     }
     text += "[policy]\nuse = []\n";
-    let mut config =
-        Config::from_bundle(&Bundle::from_text(Path::new("hoop.toml"), &text)).unwrap();
+    let mut config = Config::from_bundle(&Bundle::from_text("hoop.toml".as_ref(), &text)).unwrap();
     config.policy.files = vec![PolicyFile {
         name: "test".into(),
         text: policy.into(),
@@ -93,6 +91,7 @@ fn header() -> Header {
         login: None,
         client_user: None,
         application: None,
+        netns: None,
     }
 }
 

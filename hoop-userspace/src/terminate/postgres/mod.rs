@@ -21,4 +21,4 @@ pub use refusals::sqlstate;
 pub use scram::{AgentPassword, ClientScramError};
 pub use session::Session;
 pub use startup::{Arrived, NotReady, Startup, StartupError, Terms};
-pub use upstream::{CancelTarget, Upstream, UpstreamStream};
+pub use upstream::{CancelTarget, Dial, Upstream, UpstreamStream};

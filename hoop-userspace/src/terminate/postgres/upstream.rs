@@ -31,10 +31,15 @@ pub enum UpstreamStream {
     Tls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
 }
 
+/// Connects from the network that a session's server was dialled from.
+pub type Dial = Arc<dyn Fn(SocketAddr) -> Dialling + Send + Sync>;
+type Dialling = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
+
 /// Where and how to ask the server to cancel what this session runs.
 #[derive(Clone)]
 pub struct CancelTarget {
     pub address: SocketAddr,
+    pub dial: Dial,
     /// How the session's own connection was secured; the request goes the same way.
     pub tls: Option<(Arc<rustls::ClientConfig>, ServerName<'static>)>,
     pub pid: u32,
@@ -53,7 +58,7 @@ impl CancelTarget {
     }
 
     async fn ask(&self) -> io::Result<()> {
-        let mut stream = TcpStream::connect(self.address).await?;
+        let mut stream = (self.dial)(self.address).await?;
         let Some((config, name)) = &self.tls else {
             return self.write(stream).await;
         };

@@ -149,6 +149,7 @@ impl Scene {
             login: Some(login.into()),
             client_user: None,
             application: None,
+            netns: None,
         };
         let identity = Identity::recorded("bot", &header.identity, None);
         let subject = Subject {

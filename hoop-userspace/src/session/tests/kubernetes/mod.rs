@@ -42,7 +42,7 @@ fn configuration() -> Config {
         "[[resource]]\nname = \"prod\"\nprotocol = \"kubernetes\"\nhosts = [\"{HOST}\"]\n\
          login = {{ as_agent = true }}\n[policy]\nuse = []\n"
     );
-    Config::from_bundle(&Bundle::from_text(Path::new("hoop.toml"), &text)).unwrap()
+    Config::from_bundle(&Bundle::from_text("hoop.toml".as_ref(), &text)).unwrap()
 }
 
 fn rules(policy: &str) -> Arc<Rulebook> {

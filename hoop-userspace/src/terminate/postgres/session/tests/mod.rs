@@ -65,6 +65,7 @@ pub fn start(fake: Fake, limits: Limits) -> Client {
     let parameters = [("server_version".into(), "15.0".into())];
     let target = CancelTarget {
         address: ([127, 0, 0, 1], 1).into(),
+        dial: std::sync::Arc::new(|address| Box::pin(tokio::net::TcpStream::connect(address))),
         tls: None,
         pid: 1,
         key: 1,
