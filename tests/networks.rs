@@ -214,7 +214,7 @@ fn a_server_that_only_the_clients_network_reaches_is_dialled_from_there() {
         "-c",
         "SELECT pg_sleep(50)",
     ];
-    let ran = run(&mut site.command(&client, READER, &sleep), "", PATIENCE).unwrap();
+    let ran = run(&mut site.command(&client, WRITER, &sleep), "", PATIENCE).unwrap();
     assert!(ran.stdout.contains("canceling statement"), "{ran:?}");
 
     // One that is removed in the middle: what goes on breaks, and what comes is told why.
@@ -271,7 +271,7 @@ fn another_server_at_the_same_address_in_another_network_gets_no_credential() {
     for (certificate, said) in [
         (
             stranger.sign(HOST).unwrap(),
-            "not signed by the configured CA",
+            "the server's certificate is not acceptable",
         ),
         (
             own.sign("other.prod.internal").unwrap(),
