@@ -545,3 +545,15 @@ proptest! {
         prop_assert_eq!(marked, hits);
     }
 }
+
+/// From a large file of random bytes, which a masked download would have broken.
+#[test]
+fn noise_is_no_connection_string() {
+    let noise = b"QZaIy://\x16\xdd\x04]\x13\x85j\x9e$\xb9gY0%[\xe1\x13\x1f\xc6J\xd4:\xc8f\x91\x9a\xe9O2\xec\xf7\xb7\x86\\[Ry@";
+    let mut hits = Vec::new();
+    only("connection-string").scan_all(noise, &mut hits);
+    assert!(hits.is_empty());
+    // Whatever a file is encoded in.
+    only("connection-string").scan_all(b"amqp://bot:contrase\xf1a@mq", &mut hits);
+    assert_eq!(hits.len(), 1);
+}
