@@ -246,7 +246,7 @@ impl Loader {
         if !self.problems.is_empty() {
             return Err(self.problems);
         }
-        self.unmet.sort_by(|a, b| place(a).cmp(&place(b)));
+        self.unmet.sort_by_key(place);
         let lifted = self.lifted();
         Ok(Policies {
             lifted,

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use hoop_tests::PATIENCE;
@@ -84,9 +85,7 @@ fn every_script_is_told(run: &Run<'_>, told: &mut Told) -> Result<()> {
 fn prepared(run: &Run<'_>) -> Result<PathBuf> {
     let hosts = run.hosts()?;
     let folder = hosts.regress();
-    if folder.exists() {
-        std::fs::remove_dir_all(&folder)?;
-    }
+    remove(&folder)?;
     let step = |command: &mut Command| hoop_tests::run(command, "", PATIENCE)?.ok();
     step(Command::new("cp").arg("-a").arg(INSTALLED).arg(&folder))?;
     for entry in std::fs::read_dir(keys(hosts)?)? {
@@ -116,6 +115,19 @@ fn prepared(run: &Run<'_>) -> Result<PathBuf> {
             .arg(&folder),
     )?;
     Ok(folder)
+}
+
+/// Whatever a script has left running may write there for a moment longer.
+fn remove(folder: &Path) -> Result<()> {
+    let until = Instant::now() + PATIENCE;
+    while folder.exists() {
+        match std::fs::remove_dir_all(folder) {
+            Err(error) if Instant::now() > until => return Err(error.into()),
+            Err(_) => std::thread::sleep(Duration::from_millis(100)),
+            Ok(()) => {}
+        }
+    }
+    Ok(())
 }
 
 /// The user's keys, which are the server's too, made once: the scripts' own way takes seconds for each of
