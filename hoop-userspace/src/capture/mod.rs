@@ -21,6 +21,7 @@ mod error;
 mod events;
 mod inherited;
 mod links;
+mod lsm;
 pub(crate) mod names;
 mod object;
 mod pins;
@@ -31,9 +32,12 @@ pub(crate) mod sys;
 
 pub use bypass::{Bypasses, boot_now};
 pub use error::CaptureError;
-pub use events::{Events, Observed, Reason, Verdict, address, destination, kernel_address};
+pub use events::{
+    Events, Observed, Reason, Verdict, address, destination, kernel_address, unix_name,
+};
 pub use inherited::close_inherited_on_exec;
 pub use links::HookHealth;
+pub use lsm::{Lsm, LsmOff};
 pub use probe::{Feature, features};
 pub use sys::{Clock, clock};
 
@@ -45,6 +49,7 @@ pub struct Capture {
     /// which goes on with the listeners.
     nonce: u64,
     flows: MapData,
+    lsm: Lsm,
     inner: Mutex<Inner>,
 }
 
@@ -57,6 +62,7 @@ struct Inner {
     proxies: HashMap<MapData, u64, Proxy>,
     resolvers: HashMap<MapData, Address, u32>,
     listen: HashMap<MapData, ListenKey, u32>,
+    socket_names: lsm::names::Names,
     reports: Option<(RingBuf<MapData>, RingBuf<MapData>)>,
 }
 
@@ -82,9 +88,23 @@ impl Capture {
         probe::kernel()?;
         let pins = pins::Pins::at(&config.pins);
         pins.make()?;
-        let mut object = object::load(Some(&pins.maps()))?;
+        let fields = lsm::ready(config.lsm.wish);
+        let maps = pins.maps();
+        let mut object = object::load(object::Maps::Kept(&maps), fields.as_ref().ok())?;
         object::log_lines(&mut object);
-        let links = links::Links::establish(&object, &opened, pins.links())?;
+        let mut socket_names = map(&mut object, lsm::names::MAP)?;
+        lsm::names::set(&mut socket_names, &config.lsm)?;
+        let mut links = links::Links::establish(&object, &opened, pins.links())?;
+        let lsm = match fields.and_then(|_| lsm::load(&mut object)) {
+            Ok(()) => with_lsm(&mut links, &object, &opened),
+            Err(why) => Lsm::Off(why),
+        };
+        if let Lsm::Off(why) = &lsm {
+            links.without_lsm()?;
+            if config.lsm.wish == config::LsmWish::Require {
+                return Err(CaptureError::NoLsm { why: why.clone() });
+            }
+        }
         pins.remove_others()?;
         let flows = map(&mut object, "FLOWS")?;
         let path = pins.maps().join("FLOWS");
@@ -98,6 +118,7 @@ impl Capture {
             pins,
             nonce,
             flows: raw_flows,
+            lsm,
             inner: Mutex::new(Inner {
                 links,
                 sockets: map(&mut object, "SOCKETS")?,
@@ -106,6 +127,7 @@ impl Capture {
                 proxies: map(&mut object, "PROXIES")?,
                 resolvers: map(&mut object, "RESOLVERS")?,
                 listen: map(&mut object, "LISTEN")?,
+                socket_names,
                 reports: Some(reports),
                 object,
             }),
@@ -115,10 +137,14 @@ impl Capture {
     }
 
     /// Has the kernel verify every program, with maps of their own, and lets go of all of it: nothing
-    /// is attached or pinned. Says how many programs that were.
-    pub fn rehearse() -> Result<usize, CaptureError> {
-        let object = object::load(None)?;
-        Ok(object.programs().count())
+    /// is attached or pinned. Says how many programs that were, and whether the LSM tier's would be
+    /// among those that are attached.
+    pub fn rehearse() -> Result<(usize, Result<(), LsmOff>), CaptureError> {
+        let fields = lsm::ready(config::LsmWish::Auto);
+        let mut object = object::load(object::Maps::Own, fields.as_ref().ok())?;
+        let lsm = fields.and_then(|_| lsm::load(&mut object));
+        let without = if lsm.is_ok() { 0 } else { lsm::program_count() };
+        Ok((object.programs().count() - without, lsm))
     }
 
     /// Whether this kernel takes this build's programs, with the maps that are pinned where they
@@ -127,7 +153,7 @@ impl Capture {
         links::Slice::open(&slice_path(config)?)?;
         probe::kernel()?;
         let maps = pins::Pins::at(&config.pins).maps();
-        object::load(object::are_pinned(&maps).then_some(&maps)).map(drop)
+        object::load(object::Maps::Pinned(&maps), None).map(drop)
     }
 
     /// What the listeners carry.
@@ -150,6 +176,21 @@ impl Capture {
         let slice = links::Slice::open(&slice_path(config)?).ok();
         let folder = pins::Pins::at(&config.pins).links();
         Ok(links::pinned_health(&folder, slice.as_ref()))
+    }
+
+    /// Whether the LSM tier is attached, whether or not a daemon runs; and if not, what this kernel
+    /// says of it.
+    pub fn pinned_lsm(config: &config::Capture) -> Result<Lsm, CaptureError> {
+        let slice = links::Slice::open(&slice_path(config)?).ok();
+        let folder = pins::Pins::at(&config.pins).links();
+        Ok(match links::pinned_lsm(&folder, slice.as_ref()) {
+            0 => Lsm::Off(
+                lsm::ready(config.lsm.wish)
+                    .err()
+                    .unwrap_or(LsmOff::NotAttached),
+            ),
+            hooks => Lsm::On(hooks),
+        })
     }
 
     /// The ports of the listeners that are pinned, whether or not a daemon runs.
@@ -316,6 +357,11 @@ impl Capture {
         links.repair(object, &slice)
     }
 
+    /// Whether the LSM tier is on, as it was found at the start.
+    pub fn lsm(&self) -> &Lsm {
+        &self.lsm
+    }
+
     /// The slice's folder.
     pub fn slice(&self) -> &Path {
         &self.slice
@@ -324,6 +370,21 @@ impl Capture {
     fn inner(&self) -> MutexGuard<'_, Inner> {
         // What a panicking thread left behind are whole entries of kernel maps.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Attaches the tier's programs, which are loaded.
+fn with_lsm(links: &mut links::Links, object: &Ebpf, slice: &links::Slice) -> Lsm {
+    match links.establish_lsm(object, slice) {
+        Ok(hooks) => Lsm::On(hooks),
+        Err(CaptureError::Attach { hook, source }) => Lsm::Off(LsmOff::Refused {
+            program: hook,
+            why: source.to_string(),
+        }),
+        Err(error) => Lsm::Off(LsmOff::Refused {
+            program: "the LSM programs",
+            why: error.to_string(),
+        }),
     }
 }
 
@@ -376,6 +437,7 @@ mod tests {
             resolvers: Vec::new(),
             port: 0,
             pins: "/sys/fs/bpf/hoop-unit".into(),
+            lsm: config::LsmTier::default(),
         }
     }
 

@@ -12,7 +12,9 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use super::problem::{Problems, did_you_mean};
 use super::text;
-use super::{ChannelKind, Durability, How, Kind, Mode, OnHangup, ProtocolKind, UpstreamTls};
+use super::{
+    ChannelKind, Durability, How, Kind, LsmWish, Mode, OnHangup, ProtocolKind, UpstreamTls,
+};
 
 mod containers;
 mod token;
@@ -295,6 +297,8 @@ pub(super) struct Capture {
     pub resolvers: Option<Vec<Text>>,
     pub port: Option<u16>,
     pub pins: Option<Text>,
+    pub lsm: Option<LsmWish>,
+    pub refused_sockets: Option<Spanned<Vec<Text>>>,
 }
 
 #[derive(Default, serde::Deserialize)]

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
-use hoop_common::Origin;
+use hoop_common::{Origin, family};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::cgroups::{BY_HAND, Found, Watcher};
@@ -17,11 +17,11 @@ use super::handing::{Handing, Taken};
 use super::isolated::Nursery;
 use super::journal::Entry;
 use super::seen::{Key, Row, Verdict};
-use super::status::Hook;
+use super::status::{Hook, LsmStatus};
 use super::{KeeperError, Parts, lock};
 use crate::accept::{Accepted, Adopted, Doors, Listeners};
 use crate::attribute::cgroup2_mount;
-use crate::capture::{self, Capture, Events, Observed};
+use crate::capture::{self, Capture, Events, Lsm, Observed};
 use crate::config::Mode;
 use crate::identify::{Choice, agent_for, mode_for};
 
@@ -103,6 +103,9 @@ impl Governor {
         if let Err(error) = self.capture.set_resolvers(&config.capture.resolvers) {
             self.trouble("resolvers", error.to_string());
         }
+        if let Err(error) = self.capture.set_socket_names(&config.capture.lsm) {
+            self.trouble("refused sockets", error.to_string());
+        }
         self.set_modes();
         self.changed.notify_one();
     }
@@ -146,6 +149,19 @@ impl Governor {
                 problem: (!hook.healthy).then(|| problem(&hook)),
             })
             .collect()
+    }
+
+    pub fn lsm(&self) -> LsmStatus {
+        let lsm = self.capture.lsm();
+        let why = match lsm {
+            Lsm::On(_) => None,
+            Lsm::Off(why) => Some(why),
+        };
+        LsmStatus {
+            on: why.is_none(),
+            text: lsm.text(),
+            mend: why.map(capture::LsmOff::mend),
+        }
     }
 
     /// Paths of the cgroups below the slice.
@@ -283,17 +299,22 @@ impl Governor {
             }
             Observed::Connect { origin, verdict } => {
                 let why = match verdict {
-                    capture::Verdict::Bypassed => Some("the glass is broken: `hoop break-glass`"),
+                    capture::Verdict::Bypassed => {
+                        Some("the glass is broken: `hoop break-glass`".to_owned())
+                    }
+                    capture::Verdict::WouldBeRefused(reason) => {
+                        Some(format!("enforced, it is refused: {}", reason.of(&origin)))
+                    }
                     _ => None,
                 };
-                self.seen(&origin, Verdict::Passed, why);
+                self.seen(&origin, Verdict::Passed, why.as_deref());
             }
             Observed::Denied { origin, reason } => {
                 self.parts
                     .counters
                     .kernel_refused
                     .fetch_add(1, Ordering::Relaxed);
-                self.seen(&origin, Verdict::Refused, Some(reason.text()));
+                self.seen(&origin, Verdict::Refused, Some(&reason.of(&origin)));
             }
             Observed::Namespace { origin } => {
                 // Where too many wait, the next connection from there reports it again.
@@ -309,7 +330,10 @@ impl Governor {
 
     fn seen(&self, origin: &Origin, verdict: Verdict, why: Option<&str>) {
         let destination = capture::destination(origin);
-        let names = self.parts.names_of(destination.ip());
+        let names = match capture::unix_name(origin) {
+            Some(name) => vec![name],
+            None => self.parts.names_of(destination.ip()),
+        };
         let key = self.key(origin, destination, verdict, why);
         let first = lock(&self.parts.seen).note(key, names, SystemTime::now());
         if let Some(row) = first {
@@ -351,7 +375,7 @@ impl Governor {
             executable: executable.map_or_else(|_| comm(), |path| path.display().to_string()),
             cgroup,
             destination,
-            how: protocol(origin.protocol),
+            how: how(origin),
             why: why.map(str::to_owned),
         }
     }
@@ -492,6 +516,14 @@ fn problem(hook: &capture::HookHealth) -> String {
         "attached to cgroup {} instead of {}",
         hook.attached_to, hook.expected
     )
+}
+
+fn how(origin: &Origin) -> String {
+    match origin.family {
+        family::UNIX => "unix".into(),
+        family::OTHER => "socket".into(),
+        _ => protocol(origin.protocol),
+    }
 }
 
 fn protocol(number: u8) -> String {
