@@ -46,7 +46,11 @@ fn the_tier_is_on_or_says_what_keeps_it_off_and_the_rest_holds() {
     let connect = "s = socket.socket()
 print(tried(lambda: s.connect(('192.0.2.1', 80)) or answer(s)))";
     assert_eq!(ground.agent(connect), "192.0.2.1:80");
-    assert_eq!(outside(PACKET), "made", "whoever is not governed is left alone");
+    assert_eq!(
+        outside(PACKET),
+        "made",
+        "whoever is not governed is left alone"
+    );
 }
 
 #[test]

@@ -292,7 +292,14 @@ mod tests {
         };
         assert!(Reason::Family.of(&packet).ends_with("(AF_PACKET)"));
         assert_eq!(unix_name(&packet), None);
-        assert!(Reason::Family.of(&Origin { port: 999, ..packet }).ends_with("family 999)"));
+        assert!(
+            Reason::Family
+                .of(&Origin {
+                    port: 999,
+                    ..packet
+                })
+                .ends_with("family 999)")
+        );
     }
 
     #[test]

@@ -200,7 +200,9 @@ mod tests {
 
     #[test]
     fn what_the_kernel_could_not_look_up_is_no_pattern() {
-        for text in ["", "x.sock", "*", "*x", "/run/*/x", "*/a/b", "*/", "*/*x", "/a\0b"] {
+        for text in [
+            "", "x.sock", "*", "*x", "/run/*/x", "*/a/b", "*/", "*/*x", "/a\0b",
+        ] {
             assert!(SocketPattern::parse(text).is_err(), "{text:?}");
         }
         assert!(SocketPattern::parse(&format!("/{}", "x".repeat(MOST))).is_err());

@@ -337,7 +337,12 @@ pub mod tests {
     fn a_field_is_found_by_name_in_unnamed_ones_too() {
         let bytes = some();
         let btf = Btf::parse(&bytes).unwrap();
-        let place = |offset| Some(Place { offset, shape: Shape::Number(4) });
+        let place = |offset| {
+            Some(Place {
+                offset,
+                shape: Shape::Number(4),
+            })
+        };
         assert_eq!(btf.place("outer", &["first"]), place(0));
         assert_eq!(btf.place("outer", &["deep"]), place(8));
         assert_eq!(btf.place("outer", &["none"]), None);

@@ -21,12 +21,7 @@ pub fn find(types: &[u8]) -> Result<Fields, LsmOff> {
     }
     let common = |name, field, shape| look(name, "sock", &["__sk_common", field], shape);
     let pointer = Shape::Pointer;
-    let path = look(
-        "unix_address.name",
-        "unix_address",
-        &["name"],
-        Shape::Array,
-    )?;
+    let path = look("unix_address.name", "unix_address", &["name"], Shape::Array)?;
     let in_address = look(
         "sockaddr_un.sun_path",
         "sockaddr_un",
@@ -36,7 +31,12 @@ pub fn find(types: &[u8]) -> Result<Fields, LsmOff> {
     Ok(Fields {
         socket_sk: look("socket.sk", "socket", &["sk"], pointer)?,
         sock_family: common("sock.skc_family", "skc_family", Shape::Number(2))?,
-        sock_protocol: look("sock.sk_protocol", "sock", &["sk_protocol"], Shape::Number(2))?,
+        sock_protocol: look(
+            "sock.sk_protocol",
+            "sock",
+            &["sk_protocol"],
+            Shape::Number(2),
+        )?,
         sock_port: common("sock.skc_dport", "skc_dport", Shape::Number(2))?,
         sock_peer4: common("sock.skc_daddr", "skc_daddr", Shape::Number(4))?,
         sock_peer6: common("sock.skc_v6_daddr", "skc_v6_daddr", Shape::Record(16))?,
@@ -51,7 +51,12 @@ pub fn find(types: &[u8]) -> Result<Fields, LsmOff> {
         unix_address: look("unix_sock.addr", "unix_sock", &["addr"], pointer)?,
         unix_dentry: look("unix_sock.path", "unix_sock", &["path", "dentry"], pointer)?,
         unix_peer: look("unix_sock.peer", "unix_sock", &["peer"], pointer)?,
-        address_length: look("unix_address.len", "unix_address", &["len"], Shape::Number(4))?,
+        address_length: look(
+            "unix_address.len",
+            "unix_address",
+            &["len"],
+            Shape::Number(4),
+        )?,
         address_path: path + in_address,
         dentry_name: look("dentry.d_name", "dentry", &["d_name", "name"], pointer)?,
         reserved: 0,
@@ -108,7 +113,11 @@ mod tests {
         );
         let length = if without == "len" { long } else { int };
         types.record("unix_address", 8, &[("len", length, 4), ("name", bytes, 8)]);
-        types.record("sockaddr_un", 110, &[("sun_family", short, 0), ("sun_path", bytes, 2)]);
+        types.record(
+            "sockaddr_un",
+            110,
+            &[("sun_family", short, 0), ("sun_path", bytes, 2)],
+        );
         let name = types.record("qstr", 16, &[("hash_len", long, 0), ("name", pointer, 8)]);
         let constant = types.constant(name);
         let either = types.union("", 16, &[("__d_name", name, 0), ("d_name", constant, 0)]);

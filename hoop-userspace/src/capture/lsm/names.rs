@@ -119,8 +119,16 @@ mod tests {
         assert!(refuses(&all, b"/run/x", Some(b"x")));
         assert!(refuses(&all, b"\0x", None));
         assert!(refuses(&all, b"relative", Some(b"relative")));
-        assert!(!refuses(&all, b"/run/hoop/control.sock", Some(b"control.sock")));
-        assert!(refuses(&all, b"/run/hooper/control.sock", Some(b"control.sock")));
+        assert!(!refuses(
+            &all,
+            b"/run/hoop/control.sock",
+            Some(b"control.sock")
+        ));
+        assert!(refuses(
+            &all,
+            b"/run/hooper/control.sock",
+            Some(b"control.sock")
+        ));
     }
 
     #[test]

@@ -10,8 +10,8 @@ use toml::Spanned;
 use super::bundle::Bundle;
 use super::problem::{Problem, Problems, did_you_mean};
 use super::raw;
-use super::text;
 use super::sockets::{DEFAULT_WORD, LsmTier, MAX_PATTERNS, SocketPattern, default_patterns};
+use super::text;
 use super::{Capture, ClaimNames, Config, Durability, Issuer, Policy, Record, Worker};
 use crate::ids::IssuerName;
 

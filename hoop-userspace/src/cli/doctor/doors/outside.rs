@@ -78,7 +78,11 @@ fn sockets(seen: &Seen<'_>, check: Check, wanted: Behind, mend: &str) -> Finding
         (true, true) => check.needs_root(),
         (true, false) => check.ok(format!(
             "closed: none of {count} such sockets may be used{}",
-            if seen.lsm { ", by the LSM tier for those of [capture] refused_sockets" } else { "" }
+            if seen.lsm {
+                ", by the LSM tier for those of [capture] refused_sockets"
+            } else {
+                ""
+            }
         )),
     }
 }
