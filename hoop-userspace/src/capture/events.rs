@@ -90,6 +90,10 @@ impl Reason {
             Self::Family | Self::Received if origin.family == family::OTHER => {
                 format!("{} ({})", self.text(), family_name(origin.port))
             }
+            Self::UnixSocket => match unix_name(origin) {
+                Some(name) => format!("{} ({name})", self.text()),
+                None => self.text().to_owned(),
+            },
             _ => self.text().to_owned(),
         }
     }
@@ -282,6 +286,7 @@ mod tests {
         };
         assert_eq!(unix_name(&unix).as_deref(), Some(".s.PGSQL.5432"));
         assert_eq!(destination(&unix).to_string(), "[::]:0");
+        assert!(Reason::UnixSocket.of(&unix).ends_with("(.s.PGSQL.5432)"));
         address[..4].copy_from_slice(b"\0a\x1bb");
         let hidden = Origin { address, ..unix };
         assert_eq!(unix_name(&hidden).as_deref(), Some("@a?bSQL.5432"));

@@ -3,6 +3,8 @@
 //!
 //! aya reads BTF too, and keeps what is in it to itself.
 
+use std::collections::HashMap;
+
 const MAGIC: u16 = 0xeb9f;
 /// Unnamed structures within each other, and names for names, that are followed.
 const DEPTH: usize = 16;
@@ -35,6 +37,8 @@ pub struct Btf<'b> {
     strings: &'b [u8],
     /// Where each begins; number 0 is void.
     starts: Vec<usize>,
+    /// The first structure of each name: a kernel has tens of thousands, so they are not searched.
+    records: HashMap<&'b [u8], u32>,
 }
 
 /// Where a field is, and what.
@@ -85,12 +89,18 @@ impl<'b> Btf<'b> {
             types: section(8)?,
             strings: section(16)?,
             starts: vec![0],
+            records: HashMap::new(),
         };
         let mut at = 0;
         while at < btf.types.len() {
             let of = btf.read(at)?;
             if btf.starts.len() > MOST {
                 return None;
+            }
+            if of.kind == STRUCT && of.name != 0 {
+                let number = u32::try_from(btf.starts.len()).ok()?;
+                let name = btf.string(of.name)?;
+                btf.records.entry(name).or_insert(number);
             }
             btf.starts.push(at);
             at += HEAD + of.rest()?;
@@ -100,7 +110,7 @@ impl<'b> Btf<'b> {
 
     /// A field of a structure, by the names of the structures on the way.
     pub fn place(&self, record: &str, path: &[&str]) -> Option<Place> {
-        let mut at = self.record(record)?;
+        let mut at = *self.records.get(record.as_bytes())?;
         let mut offset = 0_u32;
         for name in path {
             let (within, of) = self.member(at, name, DEPTH)?;
@@ -120,14 +130,6 @@ impl<'b> Btf<'b> {
             STRUCT | UNION => Shape::Record(of.size_or_type),
             _ => Shape::Other,
         })
-    }
-
-    fn record(&self, name: &str) -> Option<u32> {
-        let is_it = |number: &u32| {
-            let of = self.of(*number);
-            of.is_some_and(|of| of.kind == STRUCT && self.string(of.name) == Some(name.as_bytes()))
-        };
-        (1..u32::try_from(self.starts.len()).ok()?).find(is_it)
     }
 
     /// A member by name, in unnamed ones too: where it is, and the number of its type.
