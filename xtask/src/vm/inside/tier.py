@@ -130,6 +130,8 @@ if child:
             one = socket.socket(socket.AF_UNIX)
             one.connect(path("plain.sock"))
             pass_on(ours, one)
+        elif told == "unused":
+            pass_on(ours, socket.socket(socket.AF_UNIX))
         else:
             pass_on(ours, PASSED[told])
     status = os.waitpid(child, 0)[1]
@@ -172,6 +174,17 @@ for name, door in DOORS.items():
 for name in PASSED:
     tell(name, *said(lambda: ask(name)))
 tell("a connection taken by pidfd_getfd", *said(taken))
+
+
+def connected_inside():
+    """A Unix socket may arrive; where it then goes is looked at like for those of its own."""
+    theirs.sendall(b"unused")
+    with socket.socket(fileno=receive(theirs)) as one:
+        one.settimeout(10)
+        one.connect(path(".s.PGSQL.5432"))
+
+
+tell("a Unix socket of outside, connected inside", *said(connected_inside))
 
 
 def own_listener():
