@@ -19,6 +19,16 @@ fn world() -> World {
     World::start(settings).unwrap()
 }
 
+/// Without the LSM tier, which would refuse the faults that are made.
+fn without_tier() -> World {
+    let settings = Settings {
+        agents: vec![AgentSettings::new(READER)],
+        capture: "lsm = \"off\"\n",
+        ..Settings::default()
+    };
+    World::start(settings).unwrap()
+}
+
 struct Examined {
     code: Option<i32>,
     findings: Vec<Value>,
@@ -177,7 +187,7 @@ fn a_host_as_it_should_be_has_no_failure_that_is_hoops() {
 
 #[test]
 fn real_faults_are_found_each_by_its_name() {
-    let mut world = world();
+    let mut world = without_tier();
     let account = ACCOUNTS[0];
     let slice = world.place.cgroup.join("agents.slice");
     let owner = |uid| chown(&slice, Some(Uid::from_raw(uid)), Some(Gid::from_raw(0))).unwrap();

@@ -303,7 +303,8 @@ pub mod size {
     pub const RESOLVERS: usize = 64;
     pub const LISTEN: usize = 4_096;
     pub const BYPASS: usize = 4_096;
-    pub const SOCKET_NAMES: usize = 512;
+    /// Twice the patterns that a configuration may have, and more: new ones are set before old ones go.
+    pub const SOCKET_NAMES: usize = 1_024;
     pub const EVENTS: usize = 1 << 20;
     pub const NAMES: usize = 1 << 20;
 }

@@ -24,7 +24,7 @@ fn the_tier_is_on_or_says_what_keeps_it_off_and_the_rest_holds() {
         .map(|list| list.trim().split(',').any(|name| name == "bpf"));
     match (daemon.capture.lsm(), listed) {
         (Lsm::On(hooks), Some(true)) => {
-            assert_eq!((*hooks, health.len()), (TIER, CORE + TIER));
+            assert_eq!((hooks, health.len()), (TIER, CORE + TIER));
             assert_eq!(ground.agent(PACKET), "EAFNOSUPPORT");
         }
         (Lsm::Off(why), listed) => {
@@ -57,7 +57,7 @@ print(tried(lambda: s.connect(('192.0.2.1', 80)) or answer(s)))";
 fn who_does_not_want_the_tier_has_none_and_who_requires_it_is_not_left_without() {
     let mut ground = Ground::new();
     let capture = Capture::load(&ground.config).unwrap();
-    assert_eq!(capture.lsm(), &Lsm::Off(LsmOff::NotWanted));
+    assert_eq!(capture.lsm(), Lsm::Off(LsmOff::NotWanted));
     assert_eq!(capture.health().len(), CORE);
     drop(capture);
     assert_eq!(
@@ -66,8 +66,10 @@ fn who_does_not_want_the_tier_has_none_and_who_requires_it_is_not_left_without()
     );
     ground.config.lsm.wish = LsmWish::Require;
     match Capture::load(&ground.config) {
-        Ok(capture) => assert_eq!(capture.lsm(), &Lsm::On(TIER)),
+        Ok(capture) => assert_eq!(capture.lsm(), Lsm::On(TIER)),
         Err(error @ CaptureError::NoLsm { .. }) => {
+            let rehearsed = Capture::rehearse_takeover(&ground.config);
+            assert!(matches!(rehearsed, Err(CaptureError::NoLsm { .. })));
             assert!(error.to_string().contains("the LSM tier is off"), "{error}");
             // What does not depend on it is attached, and refuses.
             let health = Capture::pinned_health(&ground.config).unwrap();

@@ -38,7 +38,8 @@ pub fn hoop_lsm_receive(ctx: LsmContext) -> i32 {
         AF_NETLINK => PASS,
         AF_UNIX => match follow(sk, place!(unix_peer)) {
             Some(peer) => unix::decide(peer),
-            None => PASS,
+            // One that is not connected could be, and its cgroup's programs are not this one's.
+            None => of_elsewhere(sk, af),
         },
         _ => of_elsewhere(sk, af),
     }

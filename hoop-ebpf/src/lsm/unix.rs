@@ -1,8 +1,8 @@
 //! Unix sockets by name: local databases, and whoever can have processes started elsewhere.
 //!
-//! Both what the listener is bound to and what its file is called are looked up, so that neither a
-//! link nor another mount on the way to it matters. A listener in the task's own cgroup is its own
-//! affair.
+//! Looked up are what the listener is bound to, what its file is called now, and what its file was called
+//! when it was bound, so that neither a link nor another mount on the way to it matters, nor another name
+//! that its file is given later. A listener in the task's own cgroup is its own affair.
 
 use core::ffi::c_void;
 
@@ -19,6 +19,9 @@ use crate::maps;
 /// `sa_family_t`, which an address's length includes.
 const FAMILY_BYTES: u32 = 2;
 const BITS: u32 = 8 * socket_name::BYTES as u32;
+
+/// Bytes of `sun_path`.
+const PATH_BYTES: usize = 108;
 
 /// A name as it is looked up.
 struct Name([u8; socket_name::BYTES]);
@@ -51,10 +54,16 @@ pub fn decide(to: *const c_void) -> i32 {
     let mut found = name.look_up();
     if found == 0
         && let Some(dentry) = follow(to, place!(unix_dentry))
-        && let Some(file) = follow(dentry, place!(dentry_name))
     {
-        name.file(file);
+        let file = name.file_at();
+        name.file(address.wrapping_byte_add(place!(address_path) + file));
         found = name.look_up();
+        if found == 0
+            && let Some(file) = follow(dentry, place!(dentry_name))
+        {
+            name.file(file);
+            found = name.look_up();
+        }
     }
     if found != socket_name::REFUSED {
         return PASS;
@@ -94,6 +103,24 @@ impl Name {
         }
     }
 
+    /// Where the file's name begins in the address: after its last slash.
+    ///
+    /// Without a branch for each byte: the verifier would follow every way through the loop.
+    #[inline(always)]
+    fn file_at(&self) -> usize {
+        let [_, name @ ..] = &self.0;
+        let (mut start, mut at) = (0, 0);
+        while at < PATH_BYTES {
+            let differs = u64::from(name[at] ^ b'/');
+            // The borrow of a subtraction from zero.
+            let slash = lowest_bit(differs.wrapping_sub(1) >> 63);
+            let all = 0_u64.wrapping_sub(slash);
+            start = start & !all | (at as u64 + 1) & all;
+            at += 1;
+        }
+        below_128(start as u32) as usize
+    }
+
     /// What holds for it; 0 if nothing does.
     #[inline(always)]
     fn look_up(&self) -> u32 {
@@ -125,4 +152,14 @@ fn below_128(size: u32) -> u32 {
         core::arch::asm!("{size} &= 127", size = inout(reg) size, options(nostack, preserves_flags, nomem, pure));
     }
     size as u32
+}
+
+/// The same for one bit, of which the compiler is not to know that it is one: it would branch by it.
+#[inline(always)]
+fn lowest_bit(mut bits: u64) -> u64 {
+    // SAFETY: arithmetic on one register.
+    unsafe {
+        core::arch::asm!("{bits} &= 1", bits = inout(reg) bits, options(nostack, preserves_flags, nomem, pure));
+    }
+    bits
 }

@@ -108,6 +108,12 @@ impl Links {
         Ok(LSM_HOOKS.len())
     }
 
+    /// Whether an earlier daemon left something of the LSM tier.
+    pub fn any_lsm(&self) -> bool {
+        let there = |hook: &Hook| self.folder.join(hook.program).exists();
+        LSM_HOOKS.iter().any(there)
+    }
+
     /// Ends what an earlier daemon, or a failed attempt, left of the LSM tier.
     pub fn without_lsm(&mut self) -> Result<(), CaptureError> {
         for hook in LSM_HOOKS {
@@ -172,11 +178,14 @@ pub fn pinned_health(folder: &Path, slice: Option<&Slice>) -> Vec<HookHealth> {
 
 /// Hooks of the LSM tier that are attached to the slice, as their pins say.
 pub fn pinned_lsm(folder: &Path, slice: Option<&Slice>) -> usize {
-    let names: Vec<&str> = LSM_HOOKS.iter().map(|hook| hook.program).collect();
-    let all = pinned_health(folder, slice);
-    all.iter()
-        .filter(|hook| hook.healthy && names.contains(&hook.hook))
-        .count()
+    healthy_lsm(&pinned_health(folder, slice))
+}
+
+/// Those of the LSM tier that are where they should be.
+pub fn healthy_lsm(health: &[HookHealth]) -> usize {
+    let of_tier = |hook: &&HookHealth| LSM_HOOKS.iter().any(|known| known.program == hook.hook);
+    let of_tier = health.iter().filter(of_tier);
+    of_tier.filter(|hook| hook.healthy).count()
 }
 
 fn health(

@@ -50,6 +50,7 @@ pub struct Capture {
     nonce: u64,
     flows: MapData,
     lsm: Lsm,
+    lsm_lost: bool,
     inner: Mutex<Inner>,
 }
 
@@ -93,17 +94,30 @@ impl Capture {
         let mut object = object::load(object::Maps::Kept(&maps), fields.as_ref().ok())?;
         object::log_lines(&mut object);
         let mut socket_names = map(&mut object, lsm::names::MAP)?;
-        lsm::names::set(&mut socket_names, &config.lsm)?;
         let mut links = links::Links::establish(&object, &opened, pins.links())?;
-        let lsm = match fields.and_then(|_| lsm::load(&mut object)) {
+        let before = links.any_lsm();
+        let ready = fields
+            .and_then(|_| lsm::load(&mut object))
+            // Before its programs meet anybody.
+            .and_then(|()| {
+                lsm::names::set(&mut socket_names, &config.lsm)
+                    .map_err(|error| LsmOff::NoNames(error.to_string()))
+            });
+        let lsm = match ready {
             Ok(()) => with_lsm(&mut links, &object, &opened),
             Err(why) => Lsm::Off(why),
         };
+        let mut lsm_lost = false;
         if let Lsm::Off(why) = &lsm {
-            links.without_lsm()?;
+            // What is there of it goes on refusing while no daemon starts.
             if config.lsm.wish == config::LsmWish::Require {
                 return Err(CaptureError::NoLsm { why: why.clone() });
             }
+            links.without_lsm()?;
+            lsm_lost = before;
+        }
+        if let (true, Lsm::Off(why)) = (lsm_lost, &lsm) {
+            tracing::warn!(%why, "the LSM tier was on, and is off now");
         }
         pins.remove_others()?;
         let flows = map(&mut object, "FLOWS")?;
@@ -119,6 +133,7 @@ impl Capture {
             nonce,
             flows: raw_flows,
             lsm,
+            lsm_lost,
             inner: Mutex::new(Inner {
                 links,
                 sockets: map(&mut object, "SOCKETS")?,
@@ -148,12 +163,24 @@ impl Capture {
     }
 
     /// Whether this kernel takes this build's programs, with the maps that are pinned where they
-    /// are of this layout. Attaches and pins nothing.
+    /// are of this layout; those of the LSM tier, if the configuration requires it. Attaches and pins
+    /// nothing.
     pub fn rehearse_takeover(config: &config::Capture) -> Result<(), CaptureError> {
         links::Slice::open(&slice_path(config)?)?;
         probe::kernel()?;
         let maps = pins::Pins::at(&config.pins).maps();
-        object::load(object::Maps::Pinned(&maps), None).map(drop)
+        let fields = lsm::ready(config.lsm.wish);
+        let mut object = object::load(object::Maps::Pinned(&maps), fields.as_ref().ok())?;
+        match fields.and_then(|_| lsm::load(&mut object)) {
+            Err(why) if config.lsm.wish == config::LsmWish::Require => {
+                Err(CaptureError::NoLsm { why })
+            }
+            Err(why) => {
+                tracing::debug!(%why, "the LSM tier would be off");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
     }
 
     /// What the listeners carry.
@@ -189,7 +216,7 @@ impl Capture {
                     .err()
                     .unwrap_or(LsmOff::NotAttached),
             ),
-            hooks => Lsm::On(hooks),
+            hooks => Lsm::of_hooks(hooks),
         })
     }
 
@@ -357,9 +384,18 @@ impl Capture {
         links.repair(object, &slice)
     }
 
-    /// Whether the LSM tier is on, as it was found at the start.
-    pub fn lsm(&self) -> &Lsm {
-        &self.lsm
+    /// Whether the LSM tier is on: all of its hooks are where they should be. If it was off at the
+    /// start it stays so.
+    pub fn lsm(&self) -> Lsm {
+        match &self.lsm {
+            Lsm::On(_) => Lsm::of_hooks(links::healthy_lsm(&self.health())),
+            Lsm::Off(why) => Lsm::Off(why.clone()),
+        }
+    }
+
+    /// Whether an earlier daemon had it, and this one does not.
+    pub fn lsm_lost(&self) -> bool {
+        self.lsm_lost
     }
 
     /// The slice's folder.

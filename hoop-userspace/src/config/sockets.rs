@@ -3,6 +3,8 @@
 //! A pattern is something that the kernel can look up in one step: an address or a file's name, whole
 //! or by its beginning.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 /// Bytes of a Unix socket's address (unix(7)).
@@ -63,6 +65,23 @@ pub struct LsmTier {
     pub refused: Vec<SocketPattern>,
     /// `[worker] runtime`: hoop's own sockets stay within reach, whatever they are called.
     pub own: PathBuf,
+}
+
+impl LsmTier {
+    /// What addresses of hoop's own sockets begin with.
+    pub fn own_folder(&self) -> Vec<u8> {
+        own_folder(self.own.as_os_str())
+    }
+}
+
+/// That folder with one slash at its end.
+pub(super) fn own_folder(runtime: &OsStr) -> Vec<u8> {
+    let mut folder = runtime.as_bytes().to_vec();
+    while folder.last() == Some(&b'/') {
+        folder.pop();
+    }
+    folder.push(b'/');
+    folder
 }
 
 impl Default for LsmTier {
@@ -128,6 +147,11 @@ impl SocketPattern {
 
     pub fn by(&self) -> By {
         self.by
+    }
+
+    /// Whether only addresses are meant that begin with this.
+    pub fn is_below(&self, folder: &[u8]) -> bool {
+        self.by == By::Address && self.name.starts_with(folder)
     }
 
     /// The name, or its beginning.

@@ -364,6 +364,8 @@ fn refused_sockets_are_hoops_list_or_the_operators() {
     assert_eq!(more.refused.len(), REFUSED_SOCKETS.len() + 1);
     let own = parsed("[worker]\nruntime = \"/run/other\"\n").unwrap();
     assert_eq!(own.capture.lsm.own.to_str(), Some("/run/other"));
+    let text = problems("[capture]\nrefused_sockets = [\"/run/hoop/c*\"]\n");
+    assert!(text.contains("hoop's own sockets"), "{text}");
     let text = problems("[capture]\nrefused_sockets = [\"/run/*/x\", \"@a\", \"@a\"]\n");
     assert!(text.contains("has a * elsewhere"), "{text}");
     assert!(text.contains("stands on line 2 already"), "{text}");

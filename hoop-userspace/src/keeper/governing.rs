@@ -83,6 +83,9 @@ impl Governor {
             stopping: watch::Sender::new(false),
             doors: OnceLock::new(),
         });
+        if capture.lsm_lost() {
+            governor.trouble("LSM tier", capture.lsm().text());
+        }
         // Before the first connection can come: an agent to be observed is not enforced for a moment.
         governor.look(watcher.mount(), watcher.scan());
         let events = capture.events()?;
@@ -153,7 +156,7 @@ impl Governor {
 
     pub fn lsm(&self) -> LsmStatus {
         let lsm = self.capture.lsm();
-        let why = match lsm {
+        let why = match &lsm {
             Lsm::On(_) => None,
             Lsm::Off(why) => Some(why),
         };

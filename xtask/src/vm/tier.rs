@@ -8,8 +8,8 @@ use super::machine::Machine;
 
 const SCRIPT: &str = include_str!("inside/tier.py");
 /// What it tries, at least: doors, and what must go on working.
-const DOORS: usize = 17;
-const WORKS: usize = 7;
+const DOORS: usize = 18;
+const WORKS: usize = 8;
 
 /// Only this: the program out of the package, attached to a cgroup of its own by hand, without a daemon.
 pub fn alone(machine: &Machine, kernel: &str, package: &Path) -> Result<()> {

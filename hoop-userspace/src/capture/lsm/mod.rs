@@ -34,6 +34,15 @@ pub enum Lsm {
 }
 
 impl Lsm {
+    /// The tier with so many of its hooks attached: all of them, or it is off.
+    pub fn of_hooks(hooks: usize) -> Self {
+        match hooks {
+            0 => Self::Off(LsmOff::NotAttached),
+            some if some < PROGRAMS.len() => Self::Off(LsmOff::Partly(some)),
+            all => Self::On(all),
+        }
+    }
+
     /// One line for people.
     pub fn text(&self) -> String {
         match self {
@@ -58,8 +67,12 @@ pub enum LsmOff {
     NoField(&'static str),
     #[error("the kernel refuses {program}: {why}")]
     Refused { program: &'static str, why: String },
+    #[error("its list of sockets cannot be set: {0}")]
+    NoNames(String),
     #[error("its programs are not attached")]
     NotAttached,
+    #[error("only {0} of {all} hooks are attached", all = PROGRAMS.len())]
+    Partly(usize),
 }
 
 impl LsmOff {
@@ -79,7 +92,10 @@ impl LsmOff {
             Self::Refused { .. } => {
                 "a kernel with CONFIG_BPF_LSM, on a machine that does not forbid it; until then the unit's settings must close these ways (agent.service.d-hoop.conf)".into()
             }
-            Self::NotAttached => "systemctl restart hoop.service".into(),
+            Self::NoNames(_) => {
+                "fewer refused_sockets under [capture], or more memory, and restart hoop".into()
+            }
+            Self::NotAttached | Self::Partly(_) => "systemctl restart hoop.service".into(),
         }
     }
 }
@@ -160,6 +176,8 @@ mod tests {
         let off = LsmOff::NotListed("capability,yama".into());
         insta::assert_snapshot!(Lsm::Off(off.clone()).text(), @"off: BPF is not among this kernel's security modules (capability,yama)");
         assert!(off.mend().contains("lsm=capability,yama,bpf"));
-        insta::assert_snapshot!(Lsm::On(4).text(), @"on (4 of 4 hooks)");
+        insta::assert_snapshot!(Lsm::of_hooks(4).text(), @"on (4 of 4 hooks)");
+        insta::assert_snapshot!(Lsm::of_hooks(3).text(), @"off: only 3 of 4 hooks are attached");
+        assert_eq!(Lsm::of_hooks(0), Lsm::Off(LsmOff::NotAttached));
     }
 }

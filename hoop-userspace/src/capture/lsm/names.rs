@@ -1,7 +1,6 @@
 //! Names of Unix sockets, as the kernel looks them up: by the longest entry that they begin with.
 
 use std::collections::BTreeMap;
-use std::os::unix::ffi::OsStrExt;
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{MapData, MapError};
@@ -47,10 +46,9 @@ fn entries(tier: &LsmTier) -> BTreeMap<Entry, u32> {
     let refused = tier.refused.iter().map(entry);
     let mut entries: BTreeMap<Entry, u32> =
         refused.map(|entry| (entry, socket_name::REFUSED)).collect();
-    let mut own = tier.own.as_os_str().as_bytes().to_vec();
-    own.push(b'/');
-    let own = key(socket_name::ADDRESS, &own, true);
-    entries.entry(own).or_insert(socket_name::ALLOWED);
+    // Last, and so whatever the same pattern says otherwise.
+    let own = key(socket_name::ADDRESS, &tier.own_folder(), true);
+    entries.insert(own, socket_name::ALLOWED);
     entries
 }
 
@@ -96,7 +94,10 @@ mod tests {
         let entries = entries(tier);
         match look_up(&entries, socket_name::ADDRESS, address) {
             0 => file.is_some_and(|file| {
-                look_up(&entries, socket_name::FILE, file) == socket_name::REFUSED
+                let bound = address.rsplit(|byte| *byte == b'/').next().unwrap();
+                let refused =
+                    |name| look_up(&entries, socket_name::FILE, name) == socket_name::REFUSED;
+                refused(bound) || refused(file)
             }),
             found => found == socket_name::REFUSED,
         }
@@ -115,7 +116,8 @@ mod tests {
 
     #[test]
     fn hoops_own_sockets_stay_within_reach() {
-        let all = tier(&["/*".into(), "*/*".into(), "@*".into()]);
+        let mut all = tier(&["/*".into(), "*/*".into(), "@*".into(), "/run/hoop/*".into()]);
+        all.own = "/run/hoop//".into();
         assert!(refuses(&all, b"/run/x", Some(b"x")));
         assert!(refuses(&all, b"\0x", None));
         assert!(refuses(&all, b"relative", Some(b"relative")));
@@ -129,6 +131,15 @@ mod tests {
             b"/run/hooper/control.sock",
             Some(b"control.sock")
         ));
+    }
+
+    #[test]
+    fn a_file_that_is_renamed_is_refused_by_either_name() {
+        let default = LsmTier::default();
+        let (bound, other) = (b"/tmp/.s.PGSQL.5432", b"innocent");
+        assert!(refuses(&default, bound, Some(other)));
+        assert!(refuses(&default, b"/tmp/innocent", Some(b".s.PGSQL.5432")));
+        assert!(!refuses(&default, b"/tmp/innocent", Some(other)));
     }
 
     #[test]

@@ -10,7 +10,9 @@ use toml::Spanned;
 use super::bundle::Bundle;
 use super::problem::{Problem, Problems, did_you_mean};
 use super::raw;
-use super::sockets::{DEFAULT_WORD, LsmTier, MAX_PATTERNS, SocketPattern, default_patterns};
+use super::sockets::{
+    DEFAULT_WORD, LsmTier, MAX_PATTERNS, SocketPattern, default_patterns, own_folder,
+};
 use super::text;
 use super::{Capture, ClaimNames, Config, Durability, Issuer, Policy, Record, Worker};
 use crate::ids::IssuerName;
@@ -125,6 +127,11 @@ impl Parser<'_> {
                 })
                 .collect(),
         };
+        // Whether that is absolute, the worker's table says.
+        let own = worker
+            .runtime
+            .as_ref()
+            .map_or("/run/hoop", |path| path.get_ref());
         Capture {
             attach,
             resolvers,
@@ -132,18 +139,17 @@ impl Parser<'_> {
             pins: self.absolute(raw.pins.as_ref(), "/sys/fs/bpf/hoop"),
             lsm: LsmTier {
                 wish: raw.lsm.unwrap_or_default(),
-                refused: self.refused_sockets(raw.refused_sockets.as_ref()),
-                // Whether that is absolute, the worker's table says.
-                own: worker
-                    .runtime
-                    .as_ref()
-                    .map_or("/run/hoop", |path| path.get_ref())
-                    .into(),
+                refused: self.refused_sockets(raw.refused_sockets.as_ref(), own),
+                own: own.into(),
             },
         }
     }
 
-    fn refused_sockets(&mut self, raw: Option<&Spanned<Vec<raw::Text>>>) -> Vec<SocketPattern> {
+    fn refused_sockets(
+        &mut self,
+        raw: Option<&Spanned<Vec<raw::Text>>>,
+        runtime: &str,
+    ) -> Vec<SocketPattern> {
         let Some(written) = raw else {
             return default_patterns().collect();
         };
@@ -153,6 +159,7 @@ impl Parser<'_> {
             self.problems.add(written.span(), what);
         }
         self.unique(list.iter(), "pattern");
+        let own = own_folder(runtime.as_ref());
         let mut patterns = Vec::new();
         for text in list {
             if text.get_ref() == DEFAULT_WORD {
@@ -160,6 +167,11 @@ impl Parser<'_> {
                 continue;
             }
             match SocketPattern::parse(text.get_ref()) {
+                Ok(pattern) if pattern.is_below(&own) => {
+                    let what = format!("{:?} means hoop's own sockets", text.get_ref());
+                    let fix = "leave out what lies below `runtime` under [worker]";
+                    self.problems.add_with_fix(text.span(), what, fix);
+                }
                 Ok(pattern) => patterns.push(pattern),
                 Err(what) => {
                     let fix = "write \"/a/path\", \"/a/folder/*\", \"*/a-file\", \"*/beginning-of-a-file*\", \"@abstract\" or \"default\"";

@@ -67,6 +67,8 @@ os.chdir(FOLDER)
 relative.bind(".s.PGSQL.5433")
 relative.listen(4)
 os.symlink(os.path.join(FOLDER, ".s.PGSQL.5432"), os.path.join(FOLDER, "innocent"))
+renamed = listener(".s.PGSQL.5434")
+os.rename(os.path.join(FOLDER, ".s.PGSQL.5434"), os.path.join(FOLDER, "renamed"))
 os.link(os.path.join(FOLDER, ".s.PGSQL.5432"), os.path.join(FOLDER, "linked"))
 
 
@@ -96,6 +98,7 @@ DOORS = {
     "a database's Unix socket": lambda: unix(path(".s.PGSQL.5432")),
     "the same by a symbolic link": lambda: unix(path("innocent")),
     "the same by another name of its file": lambda: unix(path("linked")),
+    "one whose file was renamed": lambda: unix(path("renamed")),
     "one that is bound by a relative path": lambda: unix(path(".s.PGSQL.5433")),
     "a database's socket of packets": lambda: unix(path("mysqld.sock"), socket.SOCK_SEQPACKET),
     "a container engine's socket of datagrams": lambda: unix(path("docker.sock"), socket.SOCK_DGRAM),
@@ -130,6 +133,9 @@ if child:
             one = socket.socket(socket.AF_UNIX)
             one.connect(path("plain.sock"))
             pass_on(ours, one)
+        elif told == "pair":
+            near, far = socket.socketpair()
+            pass_on(ours, far)
         elif told == "unused":
             pass_on(ours, socket.socket(socket.AF_UNIX))
         else:
@@ -177,7 +183,7 @@ tell("a connection taken by pidfd_getfd", *said(taken))
 
 
 def connected_inside():
-    """A Unix socket may arrive; where it then goes is looked at like for those of its own."""
+    """One that is not connected does not arrive; else where it goes would be another cgroup's affair."""
     theirs.sendall(b"unused")
     with socket.socket(fileno=receive(theirs)) as one:
         one.settimeout(10)
@@ -210,6 +216,7 @@ for name, action in {
     "its own sockets, among its own processes": own_descriptors,
     "a file's descriptor, passed": lambda: ask("a file"),
     "another Unix connection, passed": lambda: ask("plain"),
+    "one end of a pair, passed": lambda: ask("pair"),
     "netlink": lambda: family(socket.AF_NETLINK, socket.SOCK_RAW),
     "hoop's control socket": lambda: os.path.exists("/run/hoop/control.sock") and unix("/run/hoop/control.sock"),
 }.items():
