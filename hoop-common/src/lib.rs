@@ -43,6 +43,10 @@ pub mod family {
     pub const V6: u8 = 6;
     /// AF_INET6 socket, IPv4-mapped address.
     pub const MAPPED: u8 = 46;
+    /// AF_UNIX socket: [`Origin::address`](super::Origin::address) holds the beginning of its name.
+    pub const UNIX: u8 = 1;
+    /// Another one: [`Origin::port`](super::Origin::port) holds its number.
+    pub const OTHER: u8 = 255;
 }
 
 /// What an [`Event`] reports.
@@ -77,6 +81,13 @@ pub mod reason {
     pub const MEMORY: u8 = 8;
     /// Somebody broke the glass for the cgroup: the connection went its own way.
     pub const BYPASS: u8 = 9;
+    /// A descriptor of a socket that another cgroup made was received (by SCM_RIGHTS or
+    /// pidfd_getfd(2)).
+    pub const RECEIVED: u8 = 10;
+    /// An address family that is not on the allow-list.
+    pub const FAMILY: u8 = 11;
+    /// A Unix socket whose name is on the list of those that are refused.
+    pub const UNIX_SOCKET: u8 = 12;
 }
 
 /// Who connected, and where to: written at connect, in the caller's context.
@@ -199,6 +210,62 @@ pub struct ListenKey {
     pub reserved: [u16; 3],
 }
 
+/// Where the LSM programs find what they look at in the kernel's own structures: bytes from the
+/// beginning of each. They differ from kernel to kernel; the daemon reads them from its BTF and
+/// writes them into the programs before they are loaded.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fields {
+    /// `struct socket`: pointer to `struct sock`.
+    pub socket_sk: u32,
+    /// `struct sock`: 16 bits.
+    pub sock_family: u32,
+    /// `struct sock`: 16 bits.
+    pub sock_protocol: u32,
+    /// `struct sock`: 16 bits in network order.
+    pub sock_port: u32,
+    /// `struct sock`: 32 bits in network order.
+    pub sock_peer4: u32,
+    /// `struct sock`: 16 bytes.
+    pub sock_peer6: u32,
+    /// `struct sock`: pointer to `struct cgroup`.
+    pub sock_cgroup: u32,
+    /// `struct cgroup`: pointer to `struct kernfs_node`.
+    pub cgroup_node: u32,
+    /// `struct kernfs_node`: 64 bits.
+    pub node_id: u32,
+    /// `struct unix_sock`: pointer to `struct unix_address`; null if it has no name.
+    pub unix_address: u32,
+    /// `struct unix_sock`: pointer to `struct dentry`; null if its name is abstract.
+    pub unix_dentry: u32,
+    /// `struct unix_sock`: pointer to the `struct sock` at the other end; null if there is none.
+    pub unix_peer: u32,
+    /// `struct unix_address`: 32 bits, the length of the address with its family of two bytes.
+    pub address_length: u32,
+    /// `struct unix_address`: where `sun_path` begins.
+    pub address_path: u32,
+    /// `struct dentry`: pointer to the file's name.
+    pub dentry_name: u32,
+    pub reserved: u32,
+}
+
+/// How the name of a Unix socket is looked up: the longest entry that its bytes begin with counts.
+pub mod socket_name {
+    /// Bytes of a key: which of the two kinds it is, then the name, then zeros.
+    pub const BYTES: usize = 128;
+    /// Bytes of the name that a key has room for. A socket's own is at most 108 (unix(7)).
+    pub const ROOM: usize = BYTES - 1;
+    /// The address that the socket is bound to; an abstract one begins with a zero.
+    pub const ADDRESS: u8 = b'A';
+    /// The name of the socket's file, without its folder.
+    pub const FILE: u8 = b'F';
+
+    /// Nobody who is governed connects there.
+    pub const REFUSED: u32 = 1;
+    /// Everybody may, whatever its file is called.
+    pub const ALLOWED: u32 = 2;
+}
+
 /// One entry of the EVENTS ring buffer.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -236,6 +303,8 @@ pub mod size {
     pub const RESOLVERS: usize = 64;
     pub const LISTEN: usize = 4_096;
     pub const BYPASS: usize = 4_096;
+    /// Twice the patterns that a configuration may have, and more: new ones are set before old ones go.
+    pub const SOCKET_NAMES: usize = 1_024;
     pub const EVENTS: usize = 1 << 20;
     pub const NAMES: usize = 1 << 20;
 }
@@ -249,13 +318,14 @@ const _: () = {
     assert!(size_of::<Bypass>() == 16 && align_of::<Bypass>() == 8);
     assert!(size_of::<ListenKey>() == 16 && align_of::<ListenKey>() == 8);
     assert!(size_of::<Event>() == 8 + 88 && align_of::<Event>() == 8);
+    assert!(size_of::<Fields>() == 64 && align_of::<Fields>() == 4);
     assert!(size_of::<Answer>() == 32 + ANSWER_BYTES && align_of::<Answer>() == 8);
 };
 
 #[cfg(feature = "user")]
 mod user {
     //! The daemon's side: which shapes may be read from, and written to, maps as bytes.
-    use super::{Bypass, Event, FlowKey, ListenKey, Origin, Proxy, Socket};
+    use super::{Bypass, Event, Fields, FlowKey, ListenKey, Origin, Proxy, Socket};
 
     // SAFETY: like each of these: repr(C), made of integers only, without padding (asserted above), so every
     // bit pattern is a value and every byte is initialised.
@@ -272,6 +342,8 @@ mod user {
     unsafe impl aya::Pod for ListenKey {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Event {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Fields {}
 
     impl Event {
         /// Reads an entry of the ring buffer; `None` if it is of another size.

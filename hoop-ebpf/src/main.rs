@@ -2,8 +2,9 @@
 //!
 //! Reading order is the order in which a socket meets them: made (`create`), connected
 //! (`connect`, `datagram`), its flow published before the SYN leaves (`flows`), asked for its peer
-//! (`peer`), its packets (`packets`). `bypass` is where somebody broke the glass. `maps` is what they share with the daemon, `govern` how a
-//! mode is found and how events are reported.
+//! (`peer`), its packets (`packets`). `lsm` holds what only a security module sees, where the kernel
+//! lets one run. `bypass` is where somebody broke the glass. `maps` is what they share with the
+//! daemon, `govern` how a mode is found and how events are reported.
 //!
 //! Everything fails closed: where a look-up fails, the operation is refused.
 #![feature(asm_experimental_arch)]
@@ -18,6 +19,7 @@ mod field;
 mod flows;
 mod govern;
 mod log;
+mod lsm;
 mod maps;
 mod packets;
 mod peer;

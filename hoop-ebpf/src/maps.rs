@@ -4,11 +4,11 @@ use core::ffi::c_void;
 use core::ptr;
 
 use aya_ebpf::bindings::BPF_SK_STORAGE_GET_F_CREATE;
-use aya_ebpf::btf_maps::{HashMap, RingBuf, SkStorage};
+use aya_ebpf::btf_maps::{HashMap, LpmTrie, RingBuf, SkStorage};
 use aya_ebpf::helpers::generated::bpf_sk_storage_get;
 use aya_ebpf::macros::btf_map;
 use hoop_common::{
-    Address, Answer, Bypass, Event, FlowKey, ListenKey, Origin, Proxy, Socket, size,
+    Address, Answer, Bypass, Event, FlowKey, ListenKey, Origin, Proxy, Socket, size, socket_name,
 };
 
 /// Per socket: who made it, and the origin of its redirected connection. Not an LRU keyed by
@@ -40,6 +40,12 @@ pub static LISTEN: HashMap<ListenKey, u32, { size::LISTEN }> = HashMap::new();
 /// Cgroups for which somebody broke the glass. Written by root alone, the daemon alive or not.
 #[btf_map]
 pub static BYPASS: HashMap<u64, Bypass, { size::BYPASS }> = HashMap::new();
+
+/// Names of Unix sockets that are refused, or allowed whatever else says so; keys are described at
+/// [`socket_name`].
+#[btf_map]
+pub static SOCKET_NAMES: LpmTrie<[u8; socket_name::BYTES], u32, { size::SOCKET_NAMES }> =
+    LpmTrie::new();
 
 #[btf_map]
 pub static EVENTS: RingBuf<Event, { size::EVENTS }> = RingBuf::new();

@@ -77,6 +77,11 @@ impl Ground {
             resolvers: vec!["127.0.0.153".parse().unwrap()],
             port: 0,
             pins: Path::new(BPFFS).join(name),
+            // Most tests are about what every host has.
+            lsm: config::LsmTier {
+                wish: config::LsmWish::Off,
+                ..config::LsmTier::default()
+            },
         };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -305,6 +310,7 @@ fn sweep_leftovers() {
                     resolvers: vec![],
                     port: 0,
                     pins,
+                    lsm: config::LsmTier::default(),
                 };
                 Capture::unload(&config).ok();
             } else {

@@ -5,6 +5,7 @@ mod bypass;
 mod ground;
 mod lifecycle;
 mod load;
+mod lsm;
 mod namespaces;
 mod redirect;
 mod refusals;

@@ -37,6 +37,8 @@ pub struct Settings {
     pub kubernetes: Option<&'static str>,
     /// More lines for the end of the file.
     pub more: String,
+    /// More lines of `[capture]`, each with its end.
+    pub capture: &'static str,
     /// How much the daemon logs.
     pub log: &'static str,
 }
@@ -103,6 +105,7 @@ impl Default for Settings {
             ssh: None,
             kubernetes: None,
             more: String::new(),
+            capture: "",
             log: "info",
         }
     }
@@ -149,11 +152,12 @@ impl Settings {
     fn text(&self, place: &Place, issuer: &str) -> String {
         let folder = place.folder.display();
         let mut text = format!(
-            "[capture]\nattach = \"{slice}\"\npins = \"{folder}/bpf/hoop\"\n\n\
+            "[capture]\nattach = \"{slice}\"\npins = \"{folder}/bpf/hoop\"\n{capture}\n\
              [worker]\nuser = \"nobody\"\nstate = \"{folder}/state\"\nruntime = \"{folder}/run\"\n\n\
              [record]\ndirectory = \"{folder}/state/recordings\"\n\n\
              [issuer.okta]\nurl = \"{issuer}\"\naudience = \"api://hoop\"\n{more}\n\n",
             slice = place.slice,
+            capture = self.capture,
             more = self.issuer.replace("FOLDER", &folder.to_string()),
         );
         for agent in &self.agents {

@@ -58,6 +58,8 @@ pub enum CaptureError {
         "nothing of this version of hoop is pinned below {0}: either nothing is governed here, or an older hoop governs; is capture.pins the daemon's, and are you root?"
     )]
     NoBypass(PathBuf),
+    #[error("`lsm = \"require\"` under [capture], but the LSM tier is off: {why}; {}", why.mend())]
+    NoLsm { why: super::LsmOff },
     #[error("cannot change the map {map}: {source}")]
     Map { map: &'static str, source: MapError },
     #[error("more entries for the map {map} than it holds ({most})")]

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use aya::maps::{MapData, RingBuf};
-use hoop_common::{Address, Answer, Event, Origin, kind, reason};
+use hoop_common::{Address, Answer, Event, Origin, family, kind, reason};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -39,6 +39,8 @@ pub enum Verdict {
     Bypassed,
     /// Observe mode; in enforce mode the socket's kind would have been refused.
     PassedUnusualSocket,
+    /// Discover or observe mode; in enforce mode the LSM tier would have refused it so.
+    WouldBeRefused(Reason),
 }
 
 /// Why the kernel refused.
@@ -52,6 +54,12 @@ pub enum Reason {
     BoundDevice,
     Namespace,
     Memory,
+    /// A descriptor that came from another cgroup.
+    Received,
+    /// An address family that is not on the allow-list.
+    Family,
+    /// A Unix socket of a name that is refused.
+    UnixSocket,
     Unknown(u8),
 }
 
@@ -67,7 +75,26 @@ impl Reason {
             Self::BoundDevice => "the socket is bound to a network device",
             Self::Namespace => "hoop does not listen in that network namespace",
             Self::Memory => "the kernel had no memory for the connection's record",
+            Self::Received => {
+                "the socket was made in another cgroup, and its descriptor passed to this one"
+            }
+            Self::Family => "sockets of that family are not allowed",
+            Self::UnixSocket => "[capture] refused_sockets has that Unix socket",
             Self::Unknown(_) => "unknown",
+        }
+    }
+
+    /// The same with what an origin tells of it, where a destination does not.
+    pub fn of(self, origin: &Origin) -> String {
+        match self {
+            Self::Family | Self::Received if origin.family == family::OTHER => {
+                format!("{} ({})", self.text(), family_name(origin.port))
+            }
+            Self::UnixSocket => match unix_name(origin) {
+                Some(name) => format!("{} ({name})", self.text()),
+                None => self.text().to_owned(),
+            },
+            _ => self.text().to_owned(),
         }
     }
 
@@ -81,6 +108,9 @@ impl Reason {
             reason::BOUND_DEVICE => Self::BoundDevice,
             reason::NAMESPACE => Self::Namespace,
             reason::MEMORY => Self::Memory,
+            reason::RECEIVED => Self::Received,
+            reason::FAMILY => Self::Family,
+            reason::UNIX_SOCKET => Self::UnixSocket,
             other => Self::Unknown(other),
         }
     }
@@ -99,9 +129,47 @@ pub fn kernel_address(address: IpAddr) -> Address {
     }
 }
 
-/// Where the client believes it is connected to.
+/// Where the client believes it is connected to; what is no internet socket has no such place.
 pub fn destination(origin: &Origin) -> SocketAddr {
+    if matches!(origin.family, family::UNIX | family::OTHER) {
+        return SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
+    }
     SocketAddr::new(address(origin.address), origin.port)
+}
+
+/// The name of the Unix socket that an origin is about: its file's or its address's, as much as fits;
+/// `None` where it is about none. Others choose it: whatever does not print is a `?`.
+pub fn unix_name(origin: &Origin) -> Option<String> {
+    if origin.family != family::UNIX {
+        return None;
+    }
+    let (abstract_mark, name) = match origin.address.strip_prefix(b"\0") {
+        Some(name) => ("@", name),
+        None => ("", &origin.address[..]),
+    };
+    let printed = name.iter().take_while(|byte| **byte != 0).map(|byte| {
+        let plain = byte.is_ascii_graphic() || *byte == b' ';
+        if plain { char::from(*byte) } else { '?' }
+    });
+    Some(abstract_mark.chars().chain(printed).collect())
+}
+
+/// An address family by its number (`include/linux/socket.h`).
+fn family_name(number: u16) -> String {
+    let known = match i32::from(number) {
+        libc::AF_PACKET => "AF_PACKET",
+        libc::AF_VSOCK => "AF_VSOCK",
+        libc::AF_ALG => "AF_ALG",
+        libc::AF_BLUETOOTH => "AF_BLUETOOTH",
+        libc::AF_CAN => "AF_CAN",
+        libc::AF_TIPC => "AF_TIPC",
+        libc::AF_RDS => "AF_RDS",
+        libc::AF_KEY => "AF_KEY",
+        libc::AF_PPPOX => "AF_PPPOX",
+        libc::AF_XDP => "AF_XDP",
+        _ => return format!("address family {number}"),
+    };
+    known.to_owned()
 }
 
 /// The stream of reports.
@@ -187,6 +255,9 @@ fn reported(event: Event) -> Option<Observed> {
                 reason::NO_DAEMON => Verdict::PassedWithoutDaemon,
                 reason::SOCKET_KIND => Verdict::PassedUnusualSocket,
                 reason::BYPASS => Verdict::Bypassed,
+                code @ (reason::RECEIVED | reason::FAMILY | reason::UNIX_SOCKET) => {
+                    Verdict::WouldBeRefused(Reason::from_code(code))
+                }
                 _ => Verdict::Passed,
             };
             Some(Observed::Connect { origin, verdict })
@@ -203,6 +274,38 @@ fn reported(event: Event) -> Option<Observed> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_internet_socket_is_told_by_its_name() {
+        let mut address = [0; 16];
+        address[..13].copy_from_slice(b".s.PGSQL.5432");
+        let unix = Origin {
+            family: family::UNIX,
+            address,
+            ..Origin::default()
+        };
+        assert_eq!(unix_name(&unix).as_deref(), Some(".s.PGSQL.5432"));
+        assert_eq!(destination(&unix).to_string(), "[::]:0");
+        assert!(Reason::UnixSocket.of(&unix).ends_with("(.s.PGSQL.5432)"));
+        address[..4].copy_from_slice(b"\0a\x1bb");
+        let hidden = Origin { address, ..unix };
+        assert_eq!(unix_name(&hidden).as_deref(), Some("@a?bSQL.5432"));
+        let packet = Origin {
+            family: family::OTHER,
+            port: 17,
+            ..Origin::default()
+        };
+        assert!(Reason::Family.of(&packet).ends_with("(AF_PACKET)"));
+        assert_eq!(unix_name(&packet), None);
+        assert!(
+            Reason::Family
+                .of(&Origin {
+                    port: 999,
+                    ..packet
+                })
+                .ends_with("family 999)")
+        );
+    }
 
     #[test]
     fn addresses_survive_the_kernels_form() {

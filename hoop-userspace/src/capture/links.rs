@@ -39,6 +39,15 @@ pub const HOOKS: &[Hook] = &[
     hook("hoop_egress", 1),
 ];
 
+/// The LSM tier's, which are programs of a cgroup as well.
+pub const LSM_HOOKS: &[Hook] = &[
+    hook("hoop_lsm_create", LSM_CGROUP),
+    hook("hoop_lsm_receive", LSM_CGROUP),
+    hook("hoop_lsm_unix", LSM_CGROUP),
+    hook("hoop_lsm_unix_send", LSM_CGROUP),
+];
+const LSM_CGROUP: u32 = 43;
+
 /// Whether one hook is where it should be.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct HookHealth {
@@ -72,7 +81,7 @@ impl Slice {
     }
 }
 
-/// All links, in the order of [`HOOKS`].
+/// All links, in the order of [`HOOKS`] and [`LSM_HOOKS`].
 pub struct Links {
     folder: PathBuf,
     links: Vec<(&'static Hook, OwnedFd)>,
@@ -87,6 +96,36 @@ impl Links {
             links.push((hook, link));
         }
         Ok(Self { folder, links })
+    }
+
+    /// The same for the LSM tier: all of it, or none.
+    pub fn establish_lsm(&mut self, object: &Ebpf, slice: &Slice) -> Result<usize, CaptureError> {
+        let mut made = Vec::with_capacity(LSM_HOOKS.len());
+        for hook in LSM_HOOKS {
+            made.push((hook, establish(object, hook, slice, &self.folder)?));
+        }
+        self.links.extend(made);
+        Ok(LSM_HOOKS.len())
+    }
+
+    /// Whether an earlier daemon left something of the LSM tier.
+    pub fn any_lsm(&self) -> bool {
+        let there = |hook: &Hook| self.folder.join(hook.program).exists();
+        LSM_HOOKS.iter().any(there)
+    }
+
+    /// Ends what an earlier daemon, or a failed attempt, left of the LSM tier.
+    pub fn without_lsm(&mut self) -> Result<(), CaptureError> {
+        for hook in LSM_HOOKS {
+            let path = self.folder.join(hook.program);
+            match std::fs::remove_file(&path) {
+                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(CaptureError::Pins { path, source });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     pub fn health(&self, slice: Option<&Slice>) -> Vec<HookHealth> {
@@ -130,7 +169,23 @@ pub fn pinned_health(folder: &Path, slice: Option<&Slice>) -> Vec<HookHealth> {
             .ok();
         health(hook, info, info, expected)
     };
-    HOOKS.iter().map(one).collect()
+    // Of the tier that may be off, what is there.
+    let lsm = LSM_HOOKS
+        .iter()
+        .filter(|hook| folder.join(hook.program).exists());
+    HOOKS.iter().chain(lsm).map(one).collect()
+}
+
+/// Hooks of the LSM tier that are attached to the slice, as their pins say.
+pub fn pinned_lsm(folder: &Path, slice: Option<&Slice>) -> usize {
+    healthy_lsm(&pinned_health(folder, slice))
+}
+
+/// Those of the LSM tier that are where they should be.
+pub fn healthy_lsm(health: &[HookHealth]) -> usize {
+    let of_tier = |hook: &&HookHealth| LSM_HOOKS.iter().any(|known| known.program == hook.hook);
+    let of_tier = health.iter().filter(of_tier);
+    of_tier.filter(|hook| hook.healthy).count()
 }
 
 fn health(

@@ -21,6 +21,7 @@ mod error;
 mod events;
 mod inherited;
 mod links;
+mod lsm;
 pub(crate) mod names;
 mod object;
 mod pins;
@@ -31,9 +32,12 @@ pub(crate) mod sys;
 
 pub use bypass::{Bypasses, boot_now};
 pub use error::CaptureError;
-pub use events::{Events, Observed, Reason, Verdict, address, destination, kernel_address};
+pub use events::{
+    Events, Observed, Reason, Verdict, address, destination, kernel_address, unix_name,
+};
 pub use inherited::close_inherited_on_exec;
 pub use links::HookHealth;
+pub use lsm::{Lsm, LsmOff};
 pub use probe::{Feature, features};
 pub use sys::{Clock, clock};
 
@@ -45,6 +49,8 @@ pub struct Capture {
     /// which goes on with the listeners.
     nonce: u64,
     flows: MapData,
+    lsm: Lsm,
+    lsm_lost: bool,
     inner: Mutex<Inner>,
 }
 
@@ -57,6 +63,7 @@ struct Inner {
     proxies: HashMap<MapData, u64, Proxy>,
     resolvers: HashMap<MapData, Address, u32>,
     listen: HashMap<MapData, ListenKey, u32>,
+    socket_names: lsm::names::Names,
     reports: Option<(RingBuf<MapData>, RingBuf<MapData>)>,
 }
 
@@ -87,9 +94,36 @@ impl Capture {
         probe::kernel()?;
         let pins = pins::Pins::at(&config.pins);
         pins.make()?;
-        let mut object = object::load(Some(&pins.maps()))?;
+        let fields = lsm::ready(config.lsm.wish);
+        let maps = pins.maps();
+        let mut object = object::load(object::Maps::Kept(&maps), fields.as_ref().ok())?;
         object::log_lines(&mut object);
-        let links = links::Links::establish(&object, &opened, pins.links())?;
+        let mut socket_names = map(&mut object, lsm::names::MAP)?;
+        let mut links = links::Links::establish(&object, &opened, pins.links())?;
+        let before = links.any_lsm();
+        let ready = fields
+            .and_then(|_| lsm::load(&mut object))
+            // Before its programs meet anybody.
+            .and_then(|()| {
+                lsm::names::set(&mut socket_names, &config.lsm)
+                    .map_err(|error| LsmOff::NoNames(error.to_string()))
+            });
+        let lsm = match ready {
+            Ok(()) => with_lsm(&mut links, &object, &opened),
+            Err(why) => Lsm::Off(why),
+        };
+        let mut lsm_lost = false;
+        if let Lsm::Off(why) = &lsm {
+            // What is there of it goes on refusing while no daemon starts.
+            if config.lsm.wish == config::LsmWish::Require {
+                return Err(CaptureError::NoLsm { why: why.clone() });
+            }
+            links.without_lsm()?;
+            lsm_lost = before;
+        }
+        if let (true, Lsm::Off(why)) = (lsm_lost, &lsm) {
+            tracing::warn!(%why, "the LSM tier was on, and is off now");
+        }
         pins.remove_others()?;
         let flows = map(&mut object, "FLOWS")?;
         let path = pins.maps().join("FLOWS");
@@ -103,6 +137,8 @@ impl Capture {
             pins,
             nonce,
             flows: raw_flows,
+            lsm,
+            lsm_lost,
             inner: Mutex::new(Inner {
                 links,
                 sockets: map(&mut object, "SOCKETS")?,
@@ -111,6 +147,7 @@ impl Capture {
                 proxies: map(&mut object, "PROXIES")?,
                 resolvers: map(&mut object, "RESOLVERS")?,
                 listen: map(&mut object, "LISTEN")?,
+                socket_names,
                 reports: Some(reports),
                 object,
             }),
@@ -120,19 +157,35 @@ impl Capture {
     }
 
     /// Has the kernel verify every program, with maps of their own, and lets go of all of it: nothing
-    /// is attached or pinned. Says how many programs that were.
-    pub fn rehearse() -> Result<usize, CaptureError> {
-        let object = object::load(None)?;
-        Ok(object.programs().count())
+    /// is attached or pinned. Says how many programs that were, and whether the LSM tier's would be
+    /// among those that are attached.
+    pub fn rehearse() -> Result<(usize, Result<(), LsmOff>), CaptureError> {
+        let fields = lsm::ready(config::LsmWish::Auto);
+        let mut object = object::load(object::Maps::Own, fields.as_ref().ok())?;
+        let lsm = fields.and_then(|_| lsm::load(&mut object));
+        let without = if lsm.is_ok() { 0 } else { lsm::program_count() };
+        Ok((object.programs().count() - without, lsm))
     }
 
     /// Whether this kernel takes this build's programs, with the maps that are pinned where they
-    /// are of this layout. Attaches and pins nothing.
+    /// are of this layout; those of the LSM tier, if the configuration requires it. Attaches and pins
+    /// nothing.
     pub fn rehearse_takeover(config: &config::Capture) -> Result<(), CaptureError> {
         links::Slice::open(&slice_path(config)?)?;
         probe::kernel()?;
         let maps = pins::Pins::at(&config.pins).maps();
-        object::load(object::are_pinned(&maps).then_some(&maps)).map(drop)
+        let fields = lsm::ready(config.lsm.wish);
+        let mut object = object::load(object::Maps::Pinned(&maps), fields.as_ref().ok())?;
+        match fields.and_then(|_| lsm::load(&mut object)) {
+            Err(why) if config.lsm.wish == config::LsmWish::Require => {
+                Err(CaptureError::NoLsm { why })
+            }
+            Err(why) => {
+                tracing::debug!(%why, "the LSM tier would be off");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
     }
 
     /// What the listeners carry.
@@ -155,6 +208,21 @@ impl Capture {
         let slice = links::Slice::open(&slice_path(config)?).ok();
         let folder = pins::Pins::at(&config.pins).links();
         Ok(links::pinned_health(&folder, slice.as_ref()))
+    }
+
+    /// Whether the LSM tier is attached, whether or not a daemon runs; and if not, what this kernel
+    /// says of it.
+    pub fn pinned_lsm(config: &config::Capture) -> Result<Lsm, CaptureError> {
+        let slice = links::Slice::open(&slice_path(config)?).ok();
+        let folder = pins::Pins::at(&config.pins).links();
+        Ok(match links::pinned_lsm(&folder, slice.as_ref()) {
+            0 => Lsm::Off(
+                lsm::ready(config.lsm.wish)
+                    .err()
+                    .unwrap_or(LsmOff::NotAttached),
+            ),
+            hooks => Lsm::of_hooks(hooks),
+        })
     }
 
     /// The ports of the listeners that are pinned, whether or not a daemon runs.
@@ -321,6 +389,20 @@ impl Capture {
         links.repair(object, &slice)
     }
 
+    /// Whether the LSM tier is on: all of its hooks are where they should be. If it was off at the
+    /// start it stays so.
+    pub fn lsm(&self) -> Lsm {
+        match &self.lsm {
+            Lsm::On(_) => Lsm::of_hooks(links::healthy_lsm(&self.health())),
+            Lsm::Off(why) => Lsm::Off(why.clone()),
+        }
+    }
+
+    /// Whether an earlier daemon had it, and this one does not.
+    pub fn lsm_lost(&self) -> bool {
+        self.lsm_lost
+    }
+
     /// The slice's folder.
     pub fn slice(&self) -> &Path {
         &self.slice
@@ -329,6 +411,21 @@ impl Capture {
     fn inner(&self) -> MutexGuard<'_, Inner> {
         // What a panicking thread left behind are whole entries of kernel maps.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Attaches the tier's programs, which are loaded.
+fn with_lsm(links: &mut links::Links, object: &Ebpf, slice: &links::Slice) -> Lsm {
+    match links.establish_lsm(object, slice) {
+        Ok(hooks) => Lsm::On(hooks),
+        Err(CaptureError::Attach { hook, source }) => Lsm::Off(LsmOff::Refused {
+            program: hook,
+            why: source.to_string(),
+        }),
+        Err(error) => Lsm::Off(LsmOff::Refused {
+            program: "the LSM programs",
+            why: error.to_string(),
+        }),
     }
 }
 
@@ -381,6 +478,7 @@ mod tests {
             resolvers: Vec::new(),
             port: 0,
             pins: "/sys/fs/bpf/hoop-unit".into(),
+            lsm: config::LsmTier::default(),
         }
     }
 

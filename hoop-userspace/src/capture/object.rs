@@ -1,11 +1,13 @@
 //! The kernel object: embedded when it was built, and loaded with its maps reopened from pins.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use aya::programs::Program;
 use aya::{Ebpf, EbpfError, EbpfLoader};
+use hoop_common::Fields;
 
 use super::CaptureError;
+use super::lsm::names;
 
 #[cfg(hoop_object)]
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("HOOP_EBPF_OBJECT_PATH"));
@@ -21,6 +23,7 @@ pub const MAPS: &[&str] = &[
     "RESOLVERS",
     "LISTEN",
     "BYPASS",
+    names::MAP,
     "EVENTS",
     "NAMES",
 ];
@@ -30,27 +33,41 @@ pub fn embedded() -> bool {
     !OBJECT.is_empty()
 }
 
-/// Whether all maps are pinned there.
-pub fn are_pinned(maps: &Path) -> bool {
-    MAPS.iter().all(|name| maps.join(name).exists())
+/// Which maps are reopened.
+#[derive(Clone, Copy)]
+pub enum Maps<'p> {
+    /// None: all are made, and gone with what is returned.
+    Own,
+    /// Those that are pinned there; others are made, and not pinned.
+    Pinned(&'p Path),
+    /// Those that are pinned there; others are made and pinned.
+    Kept(&'p Path),
 }
 
-/// Loads every program; maps that are pinned in `maps` are reopened, others made and pinned. Without
-/// a folder all are made, and gone with what is returned.
-pub fn load(maps: Option<&PathBuf>) -> Result<Ebpf, CaptureError> {
+/// Loads every program but those of the LSM tier, which are ready to be where `fields` are given.
+pub fn load(maps: Maps<'_>, fields: Option<&Fields>) -> Result<Ebpf, CaptureError> {
     if !embedded() {
         return Err(CaptureError::NoObject);
     }
     let mut loader = EbpfLoader::new();
-    if let Some(maps) = maps {
-        for name in MAPS {
-            loader.map_pin_path(name, maps.join(name));
+    let folder = match maps {
+        Maps::Own => None,
+        Maps::Pinned(folder) | Maps::Kept(folder) => Some(folder),
+    };
+    for name in MAPS {
+        let path = folder.map(|folder| folder.join(name));
+        let reopened = |path: &std::path::PathBuf| matches!(maps, Maps::Kept(_)) || path.exists();
+        if let Some(path) = path.filter(reopened) {
+            loader.map_pin_path(name, path);
         }
+    }
+    if let Some(fields) = fields {
+        loader.override_global("FIELDS", fields, true);
     }
     let mut object = loader.load(OBJECT).map_err(|source| match source {
         EbpfError::MapError(source) => CaptureError::Maps {
             source,
-            folder: maps.cloned().unwrap_or_default(),
+            folder: folder.map(Path::to_owned).unwrap_or_default(),
         },
         source => CaptureError::Object(source),
     })?;

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use aya::maps::{HashMap, MapData, MapError};
 use hoop_common::{ListenKey, mode};
 
-use super::{Capture, CaptureError, kernel_address};
-use crate::config::Mode;
+use super::{Capture, CaptureError, kernel_address, lsm};
+use crate::config::{self, Mode};
 
 impl Capture {
     /// Replaces the modes by cgroup. A cgroup without an entry counts as its nearest ancestor
@@ -37,6 +37,11 @@ impl Capture {
             &mut self.inner().resolvers,
             &wanted,
         )
+    }
+
+    /// Replaces the names of Unix sockets that agents are kept from.
+    pub fn set_socket_names(&self, tier: &config::LsmTier) -> Result<(), CaptureError> {
+        lsm::names::set(&mut self.inner().socket_names, tier)
     }
 
     /// Replaces the ports on which a cgroup, and all below it, may accept connections.

@@ -58,6 +58,7 @@ impl Place {
             resolvers,
             port: 0,
             pins,
+            lsm: config::LsmTier::default(),
         }
     }
 }
@@ -68,15 +69,22 @@ pub fn run(args: Args) -> Result<ExitCode> {
         What::Load { place, resolvers } => {
             let config = place.config(resolvers);
             let capture = Capture::load(&config).context("cannot load the kernel programs")?;
-            Ok(show(&capture.health(), false))
+            let shown = show(&capture.health(), false);
+            println!("LSM tier           {}", capture.lsm().text());
+            Ok(shown)
         }
         What::Unload { place } => {
             Capture::unload(&place.config(Vec::new())).context("cannot unload")?;
             Ok(ExitCode::SUCCESS)
         }
         What::Status { place, json } => {
-            let health = Capture::pinned_health(&place.config(Vec::new()))?;
-            Ok(show(&health, json))
+            let config = place.config(Vec::new());
+            let shown = show(&Capture::pinned_health(&config)?, json);
+            if !json {
+                let lsm = Capture::pinned_lsm(&config)?;
+                println!("LSM tier           {}", lsm.text());
+            }
+            Ok(shown)
         }
     }
 }

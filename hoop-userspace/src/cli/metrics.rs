@@ -45,6 +45,12 @@ fn text(status: &Status) -> String {
         status.hooks.len() as u64,
     );
     page.one(
+        "hoop_lsm_tier",
+        "gauge",
+        "Whether the LSM tier is on",
+        u64::from(status.lsm.on),
+    );
+    page.one(
         "hoop_sessions",
         "gauge",
         "Sessions that go on now",

@@ -67,6 +67,7 @@ fn text(status: &Status) -> String {
             lines.push(format!("          {}: {problem}", hook.name));
         }
     }
+    lines.push(format!("LSM tier  {}", status.lsm.text));
     for agent in &status.agents {
         let cgroups = if agent.cgroups.is_empty() {
             "no cgroup now".into()

@@ -25,6 +25,7 @@ mod kubernetes;
 mod parse;
 mod problem;
 mod raw;
+mod sockets;
 mod ssh;
 #[cfg(test)]
 mod tests;
@@ -36,6 +37,7 @@ pub use bundle::{BadBundle, Bundle};
 pub use containers::{ContainerPick, Containers, Pick, PodPick, Said};
 pub use kubernetes::{Impersonate, Kubernetes, KubernetesCredential};
 pub use problem::{ConfigError, Problem};
+pub use sockets::{By as SocketBy, DEFAULT as REFUSED_SOCKETS, LsmTier, LsmWish, SocketPattern};
 pub use ssh::{Ssh, SshAnswer, SshClientUser, SshCredential, SshHostKeys, SshMinted};
 pub use token::{
     AssertionAudience, ClientAuth, Exec, Introspection, Kind, RequiredClaim, SigningAlgorithm,
@@ -102,6 +104,8 @@ pub struct Capture {
     pub port: u16,
     /// Where links and maps are pinned. Default `/sys/fs/bpf/hoop`.
     pub pins: PathBuf,
+    /// What only a security module sees.
+    pub lsm: LsmTier,
 }
 
 /// `[issuer.NAME]`

@@ -13,7 +13,7 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 use super::problem::{Problems, did_you_mean};
 use super::text;
 use super::{
-    ChannelKind, Durability, How, Kind, Mode, Network, OnHangup, ProtocolKind, UpstreamTls,
+    ChannelKind, Durability, How, Kind, LsmWish, Mode, Network, OnHangup, ProtocolKind, UpstreamTls,
 };
 
 mod containers;
@@ -299,6 +299,8 @@ pub(super) struct Capture {
     pub resolvers: Option<Vec<Text>>,
     pub port: Option<u16>,
     pub pins: Option<Text>,
+    pub lsm: Option<LsmWish>,
+    pub refused_sockets: Option<Spanned<Vec<Text>>>,
 }
 
 #[derive(Default, serde::Deserialize)]

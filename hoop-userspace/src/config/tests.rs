@@ -194,6 +194,11 @@ fn bounds() {
         ("[policy]", "[worker]\nstate = \"relative\"\n[policy]"),
         ("[policy]", "[capture]\nresolvers = [\"dns\"]\n[policy]"),
         ("[policy]", "[capture]\nattach = \"*\"\n[policy]"),
+        (
+            "[policy]",
+            "[capture]\nrefused_sockets = [\"x.sock\"]\n[policy]",
+        ),
+        ("[policy]", "[capture]\nlsm = \"on\"\n[policy]"),
         ("name = \"orders\"", "name = \"or ders\""),
     ] {
         assert!(parsed(&SAMPLE.replace(from, to)).is_err(), "{to}");
@@ -375,4 +380,23 @@ fn what_is_dialled_in_a_clients_network_must_prove_itself() {
         parsed(&agent).unwrap().agents[0].network,
         Some(Network::Host)
     );
+}
+
+#[test]
+fn refused_sockets_are_hoops_list_or_the_operators() {
+    let config = |capture: &str| parsed(&format!("[capture]\n{capture}\n")).unwrap().capture;
+    let default = config("").lsm;
+    assert_eq!(default.wish, LsmWish::Auto);
+    assert_eq!(default.refused.len(), REFUSED_SOCKETS.len());
+    let none = config("lsm = \"require\"\nrefused_sockets = []").lsm;
+    assert_eq!((none.wish, none.refused.len()), (LsmWish::Require, 0));
+    let more = config("refused_sockets = [\"default\", \"*/my.sock\", \"*/bus\"]").lsm;
+    assert_eq!(more.refused.len(), REFUSED_SOCKETS.len() + 1);
+    let own = parsed("[worker]\nruntime = \"/run/other\"\n").unwrap();
+    assert_eq!(own.capture.lsm.own.to_str(), Some("/run/other"));
+    let text = problems("[capture]\nrefused_sockets = [\"/run/hoop/c*\"]\n");
+    assert!(text.contains("hoop's own sockets"), "{text}");
+    let text = problems("[capture]\nrefused_sockets = [\"/run/*/x\", \"@a\", \"@a\"]\n");
+    assert!(text.contains("has a * elsewhere"), "{text}");
+    assert!(text.contains("stands on line 2 already"), "{text}");
 }

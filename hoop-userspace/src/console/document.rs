@@ -289,7 +289,7 @@ fn schemas() -> Value {
             json!({
                 "version": text(), "pid": number(), "since": text(), "config": text(),
                 "well": truth(), "reload": { "type": "object" }, "worker": { "type": "object" },
-                "attached_to": text(), "hooks": list(), "agents": list(), "sessions": list(),
+                "attached_to": text(), "hooks": list(), "lsm": { "type": "object" }, "agents": list(), "sessions": list(),
                 "bypasses": list(),
                 "approvals": { "type": "object" }, "channels": list(),
                 "counters": { "type": "object" }, "identity": { "type": "object" },

@@ -16,6 +16,7 @@ pub fn config(resources: Vec<Resource>) -> Config {
             resolvers: Vec::new(),
             port: 0,
             pins: "/nonexistent".into(),
+            lsm: Default::default(),
         },
         issuers: Default::default(),
         agents: Vec::new(),

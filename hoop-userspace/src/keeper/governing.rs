@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
-use hoop_common::Origin;
+use hoop_common::{Origin, family};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::cgroups::{BY_HAND, Found, Watcher};
@@ -17,11 +17,11 @@ use super::handing::{Handing, Taken};
 use super::isolated::Nursery;
 use super::journal::Entry;
 use super::seen::{Key, Row, Verdict};
-use super::status::Hook;
+use super::status::{Hook, LsmStatus};
 use super::{KeeperError, Parts, lock};
 use crate::accept::{Accepted, Adopted, Doors, Listeners};
 use crate::attribute::cgroup2_mount;
-use crate::capture::{self, Capture, Events, Observed};
+use crate::capture::{self, Capture, Events, Lsm, Observed};
 use crate::config::Mode;
 use crate::identify::{Choice, agent_for, mode_for};
 
@@ -86,6 +86,9 @@ impl Governor {
             stopping: watch::Sender::new(false),
             doors: OnceLock::new(),
         });
+        if capture.lsm_lost() {
+            governor.trouble("LSM tier", capture.lsm().text());
+        }
         // Before the first connection can come: an agent to be observed is not enforced for a moment.
         governor.look(watcher.mount(), watcher.scan());
         let events = capture.events()?;
@@ -105,6 +108,9 @@ impl Governor {
         let config = self.parts.config();
         if let Err(error) = self.capture.set_resolvers(&config.capture.resolvers) {
             self.trouble("resolvers", error.to_string());
+        }
+        if let Err(error) = self.capture.set_socket_names(&config.capture.lsm) {
+            self.trouble("refused sockets", error.to_string());
         }
         // Files of containers' runtimes are read, and may lie where reading takes its time.
         let this = self.clone();
@@ -154,6 +160,19 @@ impl Governor {
                 problem: (!hook.healthy).then(|| problem(&hook)),
             })
             .collect()
+    }
+
+    pub fn lsm(&self) -> LsmStatus {
+        let lsm = self.capture.lsm();
+        let why = match &lsm {
+            Lsm::On(_) => None,
+            Lsm::Off(why) => Some(why),
+        };
+        LsmStatus {
+            on: why.is_none(),
+            text: lsm.text(),
+            mend: why.map(capture::LsmOff::mend),
+        }
     }
 
     /// Paths of the cgroups below the slice.
@@ -292,17 +311,22 @@ impl Governor {
             }
             Observed::Connect { origin, verdict } => {
                 let why = match verdict {
-                    capture::Verdict::Bypassed => Some("the glass is broken: `hoop break-glass`"),
+                    capture::Verdict::Bypassed => {
+                        Some("the glass is broken: `hoop break-glass`".to_owned())
+                    }
+                    capture::Verdict::WouldBeRefused(reason) => {
+                        Some(format!("enforced, it is refused: {}", reason.of(&origin)))
+                    }
                     _ => None,
                 };
-                self.seen(&origin, Verdict::Passed, why);
+                self.seen(&origin, Verdict::Passed, why.as_deref());
             }
             Observed::Denied { origin, reason } => {
                 self.parts
                     .counters
                     .kernel_refused
                     .fetch_add(1, Ordering::Relaxed);
-                self.seen(&origin, Verdict::Refused, Some(reason.text()));
+                self.seen(&origin, Verdict::Refused, Some(&reason.of(&origin)));
             }
             Observed::Namespace { origin } => {
                 // Where too many wait, the next connection from there reports it again.
@@ -318,7 +342,10 @@ impl Governor {
 
     fn seen(&self, origin: &Origin, verdict: Verdict, why: Option<&str>) {
         let destination = capture::destination(origin);
-        let names = self.parts.names_of(destination.ip());
+        let names = match capture::unix_name(origin) {
+            Some(name) => vec![name],
+            None => self.parts.names_of(destination.ip()),
+        };
         let key = self.key(origin, destination, verdict, why);
         let first = lock(&self.parts.seen).note(key, names, SystemTime::now());
         if let Some(row) = first {
@@ -360,7 +387,7 @@ impl Governor {
             executable: executable.map_or_else(|_| comm(), |path| path.display().to_string()),
             cgroup,
             destination,
-            how: protocol(origin.protocol),
+            how: how(origin),
             why: why.map(str::to_owned),
         }
     }
@@ -503,6 +530,14 @@ fn problem(hook: &capture::HookHealth) -> String {
         "attached to cgroup {} instead of {}",
         hook.attached_to, hook.expected
     )
+}
+
+fn how(origin: &Origin) -> String {
+    match origin.family {
+        family::UNIX => "unix".into(),
+        family::OTHER => "socket".into(),
+        _ => protocol(origin.protocol),
+    }
 }
 
 fn protocol(number: u8) -> String {

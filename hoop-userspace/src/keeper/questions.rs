@@ -394,6 +394,7 @@ impl Questions {
             },
             attached_to: config.capture.attach.clone(),
             hooks,
+            lsm: self.governor.lsm(),
             agents: self.agents(agents.standings),
             identity: agents.counts,
             sessions: sessions.into_iter().map(session).collect(),

@@ -76,6 +76,7 @@ pub(super) fn fixed(config: &Config) -> BTreeMap<String, String> {
         ("[capture] attach", config.capture.attach.clone()),
         ("[capture] pins", config.capture.pins.display().to_string()),
         ("[capture] port", config.capture.port.to_string()),
+        ("[capture] lsm", format!("{:?}", config.capture.lsm.wish)),
         ("[console] listen", listen),
         ("[console] user", user),
         (

@@ -30,6 +30,9 @@ pub struct Status {
     /// The slice that the kernel programs govern, below the cgroup2 mount.
     pub attached_to: String,
     pub hooks: Vec<Hook>,
+    /// The programs that only a kernel with BPF among its security modules runs.
+    #[serde(default)]
+    pub lsm: LsmStatus,
     pub agents: Vec<AgentStatus>,
     /// Agents whose connections pass hoop by: somebody broke the glass.
     #[serde(default)]
@@ -85,6 +88,27 @@ pub struct Hook {
     pub attached: bool,
     /// What is wrong with it, if anything is.
     pub problem: Option<String>,
+}
+
+/// The LSM tier: what no other hook sees. The daemon is as well without it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LsmStatus {
+    pub on: bool,
+    /// For people: `on (4 of 4 hooks)`, or `off: ` and why.
+    pub text: String,
+    /// What an operator can do, where it is off.
+    pub mend: Option<String>,
+}
+
+/// Of a daemon that has no such tier.
+impl Default for LsmStatus {
+    fn default() -> Self {
+        Self {
+            on: false,
+            text: "off: this version of the daemon has none".into(),
+            mend: None,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -11,6 +11,7 @@ mod outside;
 mod root;
 mod site;
 mod steps;
+mod tier;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -18,6 +19,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use self::kernels::Kernel;
+use self::machine::Machine;
 use self::site::Site;
 use crate::{package, setup, shell};
 
@@ -32,6 +34,9 @@ pub struct Arguments {
     /// Only start it, with the package inside, and leave it up until interrupted
     #[arg(long)]
     stay: bool,
+    /// Only the LSM tier: the programs attached by hand, and what they close; some two minutes
+    #[arg(long, conflicts_with = "stay")]
+    tier: bool,
     /// By KVM instead of plain emulation, where it works: many times faster
     #[arg(long)]
     kvm: bool,
@@ -49,6 +54,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         let started = Instant::now();
         let disk = kernels::ensure(*kernel, &root)?;
         let folder = Folder::make()?;
+        if arguments.tier {
+            let machine = Machine::start(&disk, &folder.0, arguments.kvm)?;
+            tier::alone(&machine, kernel.name(), &package)?;
+            continue;
+        }
         let mut site = Site::make(&disk, &folder.0, arguments.kvm)?;
         if arguments.stay {
             site.machine.put(&package, "/var/tmp/hoop.deb")?;

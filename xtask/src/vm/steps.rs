@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::machine::PATIENCE;
 use super::site::Site;
+use super::tier;
 
 /// From `dpkg -i` to a masked query by following the guide.
 const FIRST_QUERY: Duration = Duration::from_secs(300);
@@ -100,6 +101,7 @@ pub fn all(site: &mut Site, kernel: &str, package: &Path) -> Result<()> {
     let before = site.past_hoop()?;
     log.step("doctor", site, || doctor(site))?;
     log.step("side doors", site, || doors(site))?;
+    log.step("LSM tier", site, || tier::with_daemon(&site.machine))?;
     log.step("the agent's unit restarts", site, || restart(site))?;
     log.step("the worker is killed", site, || kill_worker(site))?;
     log.step("the daemon is killed", site, || kill_daemon(site))?;

@@ -110,6 +110,7 @@ impl Host {
                 resolvers: Vec::new(),
                 port: 0,
                 pins: text("capture", "pins", "/sys/fs/bpf/hoop").into(),
+                lsm: config::LsmTier::default(),
             },
             runtime: text("worker", "runtime", "/run/hoop").into(),
             keeper: Path::new(&text("worker", "state", "/var/lib/hoop")).join(KEEPER),

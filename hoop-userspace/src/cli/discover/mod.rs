@@ -78,7 +78,9 @@ fn of_daemon(args: &Args) -> Result<ExitCode> {
     let mut rows = rows(&args.daemon)?;
     rows.retain(|row| args.agent.is_none() || row.key.agent == args.agent);
     if args.toml {
-        let lines = rows.iter().map(|row| {
+        // Of Unix and other sockets a configuration has nothing to say for one agent.
+        let internet = |row: &&Row| !matches!(row.key.how.as_str(), "unix" | "socket");
+        let lines = rows.iter().filter(internet).map(|row| {
             let key = &row.key;
             Line::of_daemon(
                 row,
@@ -290,7 +292,10 @@ fn shown(row: &Row) -> String {
         clean(who),
         clean(&row.key.executable),
         row.key.how,
-        row.key.destination,
+        match row.key.how.as_str() {
+            "unix" | "socket" => String::new(),
+            _ => row.key.destination.to_string(),
+        },
         stamp(row.last),
     )
 }

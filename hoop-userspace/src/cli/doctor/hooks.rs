@@ -2,7 +2,7 @@
 
 use super::finding::{Check, Finding};
 use super::host::Host;
-use crate::capture::{Capture, HookHealth, boot_now};
+use crate::capture::{Capture, HookHealth, Lsm, boot_now};
 use crate::keeper::bypass;
 use crate::keeper::folders::KEEPER;
 
@@ -32,6 +32,14 @@ pub fn all_attached(host: &Host) -> Option<bool> {
     }
     let health = Capture::pinned_health(&host.capture()).ok()?;
     Some(health.iter().all(|hook| hook.healthy))
+}
+
+/// Whether the LSM tier is on; not where that cannot be told.
+pub fn lsm_on(host: &Host) -> bool {
+    match &host.status {
+        Ok(status) => status.lsm.on,
+        Err(_) => matches!(Capture::pinned_lsm(&host.capture()), Ok(Lsm::On(_))),
+    }
 }
 
 fn hooks(host: &Host) -> Vec<Finding> {

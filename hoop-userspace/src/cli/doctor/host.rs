@@ -102,6 +102,7 @@ impl Host {
                 resolvers: Vec::new(),
                 port: 0,
                 pins: PINS.into(),
+                lsm: config::LsmTier::default(),
             },
         }
     }

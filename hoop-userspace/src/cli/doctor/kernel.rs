@@ -1,10 +1,8 @@
 //! What this kernel can do, asked feature by feature and never by its version.
 
-use std::path::Path;
-
 use super::finding::{Check, Finding};
 use super::host::Host;
-use crate::capture::{Capture, Feature, features};
+use crate::capture::{Capture, CaptureError, Feature, Lsm, LsmOff, features};
 
 const FEATURES: Check = Check::new(
     "kernel.features",
@@ -20,14 +18,23 @@ const BPFFS: Check = Check::new(
 );
 const LSM: Check = Check::new(
     "kernel.lsm",
-    "LSM programs could refuse packet and virtual machine sockets and passed descriptors; without them the unit's settings must",
+    "LSM programs refuse packet and virtual machine sockets, passed descriptors and local databases; without them the unit's settings must",
 );
-const LSM_LIST: &str = "/sys/kernel/security/lsm";
 const NEWER: &str =
     "start a newer kernel: hoop needs Linux 6.1 or later, with BPF and cgroups of version 2";
 
 pub fn check(host: &Host) -> Vec<Finding> {
-    vec![features_of(host), programs(host), bpf_fs(host), lsm()]
+    let rehearsed = host.root.then(Capture::rehearse);
+    let would = match &rehearsed {
+        Some(Ok((_, lsm))) => Some(lsm.clone()),
+        _ => None,
+    };
+    vec![
+        features_of(host),
+        programs(rehearsed),
+        bpf_fs(host),
+        lsm(host, would),
+    ]
 }
 
 fn features_of(host: &Host) -> Finding {
@@ -59,13 +66,14 @@ fn features_of(host: &Host) -> Finding {
     ))
 }
 
-fn programs(host: &Host) -> Finding {
-    if !host.root {
-        return PROGRAMS.needs_root();
-    }
-    match Capture::rehearse() {
-        Ok(count) => PROGRAMS.ok(format!("the kernel takes all {count} programs")),
-        Err(error) => PROGRAMS.fail(error.to_string(), NEWER),
+/// What the kernel said of the programs, and of those of the LSM tier.
+type Rehearsed = Result<(usize, Result<(), LsmOff>), CaptureError>;
+
+fn programs(rehearsed: Option<Rehearsed>) -> Finding {
+    match rehearsed {
+        None => PROGRAMS.needs_root(),
+        Some(Ok((count, _))) => PROGRAMS.ok(format!("the kernel takes all {count} programs")),
+        Some(Err(error)) => PROGRAMS.fail(error.to_string(), NEWER),
     }
 }
 
@@ -82,32 +90,50 @@ fn bpf_fs(host: &Host) -> Finding {
     }
 }
 
-fn lsm() -> Finding {
-    let list = std::fs::read_to_string(LSM_LIST).ok();
-    LSM.ok(lsm_text(list.as_deref()))
+/// As the daemon says, or else the pins; where neither is there, as the kernel would have it.
+fn lsm(host: &Host, would: Option<Result<(), LsmOff>>) -> Finding {
+    if let Ok(status) = &host.status {
+        let lsm = &status.lsm;
+        return match &lsm.mend {
+            Some(mend) if !lsm.on => LSM.warn(lsm.text.clone(), mend.clone()),
+            _ => LSM.ok(lsm.text.clone()),
+        };
+    }
+    if !host.root {
+        return LSM.needs_root();
+    }
+    let pinned = Capture::pinned_lsm(&host.capture()).unwrap_or(Lsm::Off(LsmOff::NotAttached));
+    unattended(pinned, would)
 }
 
-/// This version has no such programs: what the kernel would allow is said for later ones.
-fn lsm_text(list: Option<&str>) -> String {
-    let allows = match list {
-        Some(list) if list.trim().split(',').any(|name| name == "bpf") => {
-            "this kernel would run them"
+fn unattended(pinned: Lsm, would: Option<Result<(), LsmOff>>) -> Finding {
+    match (pinned, would) {
+        (on @ Lsm::On(_), _) => LSM.ok(on.text()),
+        (Lsm::Off(LsmOff::NotAttached), Some(Ok(()))) => {
+            LSM.ok("off: nothing is attached; this kernel takes its programs")
         }
-        Some(_) => "this kernel runs none (no `bpf` among its security modules)",
-        None if Path::new(LSM_LIST).exists() => "whether this kernel runs them, only root can read",
-        None => "securityfs is not mounted, so whether this kernel runs them is not known",
-    };
-    format!("off: this version of hoop has no LSM programs; {allows}")
+        (Lsm::Off(LsmOff::NotAttached), Some(Err(why))) | (Lsm::Off(why), _) => {
+            LSM.warn(Lsm::Off(why.clone()).text(), why.mend())
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::finding::State;
     use super::*;
 
     #[test]
-    fn the_tier_is_off_and_the_kernel_is_described() {
-        assert!(lsm_text(Some("lockdown,capability,bpf\n")).contains("would run them"));
-        assert!(lsm_text(Some("lockdown,capability,bpfx")).contains("runs none"));
-        assert!(lsm_text(None).starts_with("off"));
+    fn the_tier_is_on_or_off_with_a_reason_and_a_remedy() {
+        let list = || LsmOff::NotListed("capability,yama".into());
+        assert_eq!(unattended(Lsm::On(4), None).state, State::Ok);
+        let off = unattended(Lsm::Off(list()), None);
+        assert_eq!(off.state, State::Warn);
+        assert!(off.seen.contains("off: BPF is not among"), "{off:?}");
+        assert!(off.mend.unwrap().contains("lsm=capability,yama,bpf"));
+        let idle = || Lsm::Off(LsmOff::NotAttached);
+        assert_eq!(unattended(idle(), Some(Ok(()))).state, State::Ok);
+        let off = unattended(idle(), Some(Err(list())));
+        assert!(off.seen.contains("BPF is not among"), "{off:?}");
     }
 }

@@ -10,6 +10,9 @@ use toml::Spanned;
 use super::bundle::Bundle;
 use super::problem::{Problem, Problems, did_you_mean};
 use super::raw;
+use super::sockets::{
+    DEFAULT_WORD, LsmTier, MAX_PATTERNS, SocketPattern, default_patterns, own_folder,
+};
 use super::text;
 use super::{Capture, ClaimNames, Config, Durability, Issuer, Policy, Record, Worker};
 use crate::ids::IssuerName;
@@ -73,7 +76,7 @@ impl Parser<'_> {
             self.problems
                 .add(0..0, format!("more than {MAX_ENTRIES} tables of one kind"));
         }
-        let capture = self.capture(&file.capture);
+        let capture = self.capture(&file.capture, &file.worker);
         let issuers = self.issuers(&file.issuers);
         let agents = self.agents(file, &issuers, &capture);
         let resources = self.resources(&file.resources);
@@ -98,7 +101,7 @@ impl Parser<'_> {
         }
     }
 
-    fn capture(&mut self, raw: &raw::Capture) -> Capture {
+    fn capture(&mut self, raw: &raw::Capture, worker: &raw::Worker) -> Capture {
         let mut attach = "agents.slice".to_owned();
         if let Some(written) = &raw.attach {
             attach.clone_from(written.get_ref());
@@ -124,12 +127,61 @@ impl Parser<'_> {
                 })
                 .collect(),
         };
+        // Whether that is absolute, the worker's table says.
+        let own = worker
+            .runtime
+            .as_ref()
+            .map_or("/run/hoop", |path| path.get_ref());
         Capture {
             attach,
             resolvers,
             port: raw.port.unwrap_or(0),
             pins: self.absolute(raw.pins.as_ref(), "/sys/fs/bpf/hoop"),
+            lsm: LsmTier {
+                wish: raw.lsm.unwrap_or_default(),
+                refused: self.refused_sockets(raw.refused_sockets.as_ref(), own),
+                own: own.into(),
+            },
         }
+    }
+
+    fn refused_sockets(
+        &mut self,
+        raw: Option<&Spanned<Vec<raw::Text>>>,
+        runtime: &str,
+    ) -> Vec<SocketPattern> {
+        let Some(written) = raw else {
+            return default_patterns().collect();
+        };
+        let list = written.get_ref();
+        if list.len() > MAX_PATTERNS {
+            let what = format!("more than {MAX_PATTERNS} patterns");
+            self.problems.add(written.span(), what);
+        }
+        self.unique(list.iter(), "pattern");
+        let own = own_folder(runtime.as_ref());
+        let mut patterns = Vec::new();
+        for text in list {
+            if text.get_ref() == DEFAULT_WORD {
+                patterns.extend(default_patterns());
+                continue;
+            }
+            match SocketPattern::parse(text.get_ref()) {
+                Ok(pattern) if pattern.is_below(&own) => {
+                    let what = format!("{:?} means hoop's own sockets", text.get_ref());
+                    let fix = "leave out what lies below `runtime` under [worker]";
+                    self.problems.add_with_fix(text.span(), what, fix);
+                }
+                Ok(pattern) => patterns.push(pattern),
+                Err(what) => {
+                    let fix = "write \"/a/path\", \"/a/folder/*\", \"*/a-file\", \"*/beginning-of-a-file*\", \"@abstract\" or \"default\"";
+                    self.problems.add_with_fix(text.span(), what, fix);
+                }
+            }
+        }
+        patterns.sort();
+        patterns.dedup();
+        patterns
     }
 
     fn issuers(

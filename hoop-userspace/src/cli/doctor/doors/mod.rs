@@ -10,7 +10,7 @@ use super::host::{Host, of_agent};
 use super::processes::Process;
 use super::units::Unit;
 use super::{hooks, reach};
-use crate::config::Agent;
+use crate::config::{Agent, Mode};
 
 /// One agent, and what is known of it.
 pub struct Seen<'h> {
@@ -21,12 +21,15 @@ pub struct Seen<'h> {
     pub unit: Option<Unit>,
     /// Whether every hook is attached, if that can be told.
     pub attached: Option<bool>,
+    /// The LSM tier is on, and the agent's mode has it refuse.
+    pub lsm: bool,
     /// Sockets of the host that matter.
     pub sockets: &'h std::collections::BTreeSet<(reach::Behind, std::path::PathBuf)>,
 }
 
 pub fn check(host: &Host) -> Vec<Finding> {
     let attached = hooks::all_attached(host);
+    let lsm = hooks::lsm_on(host);
     let sockets = reach::sockets();
     let mut found = Vec::new();
     for agent in host.agents() {
@@ -38,6 +41,7 @@ pub fn check(host: &Host) -> Vec<Finding> {
             processes,
             unit,
             attached,
+            lsm: lsm && agent.mode == Mode::Enforce,
             sockets: &sockets,
         };
         let doors = hooked::check(&seen)
@@ -49,6 +53,9 @@ pub fn check(host: &Host) -> Vec<Finding> {
     }
     found
 }
+
+/// What the LSM tier closes.
+pub const BY_LSM: &str = "closed: the LSM tier refuses them";
 
 /// Where only a process could tell.
 pub fn no_process(check: Check) -> Finding {

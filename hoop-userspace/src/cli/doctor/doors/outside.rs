@@ -1,11 +1,13 @@
 //! Doors that are other programs: what the agent can have do for it what it may not do itself.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::super::finding::{Check, Finding};
 use super::super::processes::Process;
 use super::super::reach::{Behind, Reach, reach};
 use super::{Seen, no_process};
+use crate::config::SocketPattern;
 
 const DATABASE: Check = Check::new(
     "door.local_database",
@@ -54,6 +56,11 @@ fn sockets(seen: &Seen<'_>, check: Check, wanted: Behind, mend: &str) -> Finding
     }
     paths.sort();
     paths.dedup();
+    let count = paths.len();
+    if seen.lsm {
+        let refused = seen.host.capture().lsm.refused;
+        paths.retain(|path| !refused.iter().any(|pattern| is_refused(pattern, path)));
+    }
     let mut unseen = false;
     let mut open: Vec<String> = Vec::new();
     for path in &paths {
@@ -70,10 +77,19 @@ fn sockets(seen: &Seen<'_>, check: Check, wanted: Behind, mend: &str) -> Finding
         (false, _) => check.fail(format!("open: {}", open.join(", ")), mend),
         (true, true) => check.needs_root(),
         (true, false) => check.ok(format!(
-            "closed: none of {} such sockets may be used",
-            paths.len()
+            "closed: none of {count} such sockets may be used{}",
+            if seen.lsm {
+                ", by the LSM tier for those of [capture] refused_sockets"
+            } else {
+                ""
+            }
         )),
     }
+}
+
+fn is_refused(pattern: &SocketPattern, path: &Path) -> bool {
+    let file = path.file_name().map(|name| name.as_bytes());
+    pattern.fits(path.as_os_str().as_bytes(), file)
 }
 
 fn timers(processes: &[&Process]) -> Finding {

@@ -10,7 +10,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use super::super::finding::{Check, Finding};
 use super::super::host::some;
 use super::super::processes::{CAP_NET_RAW, Process};
-use super::{Seen, no_process};
+use super::{BY_LSM, Seen, no_process};
 use crate::attribute::socket_inode;
 use crate::capture::Capture;
 use crate::capture::sockets::{TcpSocket, past_the_daemon, tcp};
@@ -109,6 +109,9 @@ fn packet(seen: &Seen<'_>, held: &Descriptors) -> Finding {
         let seen = format!("open: process {} has a packet socket", some(&open));
         return PACKET.fail(seen, DROP_RAW);
     }
+    if seen.lsm {
+        return PACKET.ok(BY_LSM);
+    }
     let with = |wanted: &dyn Fn(&&&Process) -> bool| -> Vec<u32> {
         seen.processes
             .iter()
@@ -135,6 +138,9 @@ fn vsock(seen: &Seen<'_>, held: &Descriptors) -> Finding {
     let open = held.of("AF_VSOCK");
     if !open.is_empty() {
         return VSOCK.fail(format!("open: process {} has one", some(&open)), RESTRICT);
+    }
+    if seen.lsm {
+        return VSOCK.ok(BY_LSM);
     }
     if !kernel_has_vsock() {
         return VSOCK.ok("closed: this kernel has no such sockets");
