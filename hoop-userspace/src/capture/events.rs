@@ -289,7 +289,7 @@ mod tests {
         assert!(Reason::UnixSocket.of(&unix).ends_with("(.s.PGSQL.5432)"));
         address[..4].copy_from_slice(b"\0a\x1bb");
         let hidden = Origin { address, ..unix };
-        assert_eq!(unix_name(&hidden).as_deref(), Some("@a?bSQL.5432"));
+        assert_eq!(unix_name(&hidden).as_deref(), Some("@a?bGSQL.5432"));
         let packet = Origin {
             family: family::OTHER,
             port: 17,
