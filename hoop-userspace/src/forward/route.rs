@@ -233,10 +233,8 @@ fn narrow<'c>(
 }
 
 fn has_address(resolver: &Resolver, resource: &Resource, address: IpAddr) -> bool {
-    resource.hosts.iter().any(|host| match host {
-        Host::Name(name) => resolver.knows(name, address),
-        Host::Net(net) => net.contains(&address),
-    })
+    let named = |host: &Host| matches!(host, Host::Name(name) if resolver.knows(name, address));
+    resource.has_in_a_network(address) || resource.hosts.iter().any(named)
 }
 
 /// The first of the resource's names that was observed for the destination.
