@@ -112,17 +112,16 @@ impl Capture {
             Ok(()) => with_lsm(&mut links, &object, &opened),
             Err(why) => Lsm::Off(why),
         };
-        let mut lsm_lost = false;
+        let lsm_lost = before && matches!(lsm, Lsm::Off(_));
         if let Lsm::Off(why) = &lsm {
             // What is there of it goes on refusing while no daemon starts.
             if config.lsm.wish == config::LsmWish::Require {
                 return Err(CaptureError::NoLsm { why: why.clone() });
             }
             links.without_lsm()?;
-            lsm_lost = before;
-        }
-        if let (true, Lsm::Off(why)) = (lsm_lost, &lsm) {
-            tracing::warn!(%why, "the LSM tier was on, and is off now");
+            if lsm_lost {
+                tracing::warn!(%why, "the LSM tier was on, and is off now");
+            }
         }
         pins.remove_others()?;
         let flows = map(&mut object, "FLOWS")?;
