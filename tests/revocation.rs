@@ -337,13 +337,11 @@ fn report(console: &str, secret: &str) -> String {
     hoop_tests::run(&mut node, "", PATIENCE).unwrap().stdout
 }
 
-/// What the issuer reports counts at once, if it knows the secret.
-fn reported(world: &World, console: &str) {
-    let sleeping = Sleeping::start(world, WRITER);
-    assert_eq!(report(console, "guessed"), "401\n");
-    assert!(!is_suspended(world, WRITER));
+/// The report ends the session and suspends the agent, until an operator lets it go on.
+fn ended_by_a_report(world: &World, console: &str, sleeping: Sleeping) {
+    let since = Instant::now();
     assert_eq!(report(console, "hoop-asks-secret"), "204\n");
-    let (took, said) = sleeping.end(Instant::now());
+    let (took, said) = sleeping.end(since);
     assert!(
         took < BOUND && said.contains("its issuer reports"),
         "{took:?}: {said}"
@@ -351,6 +349,14 @@ fn reported(world: &World, console: &str) {
     refused(world, WRITER, &["suspended", "an operator decides"]);
     hoop(world, &["agent", "resume", WRITER]);
     passes(world, WRITER);
+}
+
+/// What the issuer reports counts at once, if it knows the secret.
+fn reported(world: &World, console: &str) {
+    let sleeping = Sleeping::start(world, WRITER);
+    assert_eq!(report(console, "guessed"), "401\n");
+    assert!(!is_suspended(world, WRITER));
+    ended_by_a_report(world, console, sleeping);
     let events = world.events().unwrap();
     let refused = |event: &Value| event.to_string().contains("a hook with a wrong secret");
     assert!(events.iter().any(refused), "{events:#?}");
@@ -364,16 +370,7 @@ fn reported_to_a_worker_that_retires(world: &World, console: &str) {
     hoop(world, &["upgrade", "--to", &next.display().to_string()]);
     let retiring = status(world)["retiring"].clone();
     assert_eq!(retiring[0]["sessions"], 1, "{retiring:#}");
-    let since = Instant::now();
-    assert_eq!(report(console, "hoop-asks-secret"), "204\n");
-    let (took, said) = sleeping.end(since);
-    assert!(
-        took < BOUND && said.contains("its issuer reports"),
-        "{took:?}: {said}"
-    );
-    refused(world, WRITER, &["suspended", "an operator decides"]);
-    hoop(world, &["agent", "resume", WRITER]);
-    passes(world, WRITER);
+    ended_by_a_report(world, console, sleeping);
 }
 
 /// No token is in a log, a recording, a ledger, or what other processes can read.
