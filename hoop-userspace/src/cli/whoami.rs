@@ -12,6 +12,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::ConfigArg;
+use crate::attribute::containers::Isolated;
 use crate::attribute::{self, Cgroups, Container, Containers, Process, Seen};
 use crate::config::{Agent, Bundle, ClientAuth, Config, Kind, Mode, TokenSource};
 use crate::identify::token::Tokens;
@@ -55,6 +56,8 @@ struct Answer {
     pick: Option<String>,
     /// What the container's runtime wrote down.
     container: Option<Arc<Container>>,
+    /// What cuts it off from the kernel's hooks, and what shows it.
+    isolated: Option<Isolated>,
     mode: Option<Mode>,
     kind: Option<Kind>,
     issuer: Option<String>,
@@ -155,6 +158,11 @@ async fn answer(config: &Config, process: &Process) -> Result<Answer> {
     let containers = Containers::new(attribute::cgroup2_mount());
     let look = |cgroup: &str| containers.of(&config.containers, cgroup);
     answer.container = look(&process.cgroup).ok().flatten();
+    answer.isolated = {
+        let alive = (!process.gone).then_some(process);
+        let by_it = containers.isolated(&config.containers, &process.cgroup, alive);
+        by_it.or_else(|| containers.isolated(&config.containers, &process.cgroup, None))
+    };
     let agent = match identify::agent_for(config, &process.cgroup, &look) {
         Choice::Of(agent) => agent,
         Choice::Nobody => {
@@ -188,6 +196,13 @@ async fn answer(config: &Config, process: &Process) -> Result<Answer> {
         .and_then(|name| config.issuers.get(name))
         .map(|issuer| issuer.identifier.clone());
     answer.token_source = agent.token.as_ref().map(source);
+    if let (Mode::Enforce, Some(isolated)) = (agent.mode, &answer.isolated) {
+        let (by, seen) = (isolated.by.text(), &isolated.seen);
+        answer.reason = Some(format!(
+            "it is isolated by {by} ({seen}), so hoop sees only some of its connections and refuses all of them"
+        ));
+        return Ok(answer);
+    }
     let suspended = read_list(&config.worker.state.join(KEEPER))?;
     let instance = identify::instance_of(agent, &process.cgroup);
     if let Some(suspension) = suspended.find(&agent.name, instance) {
@@ -287,6 +302,11 @@ fn text(answer: &Answer) -> String {
     line("matched by", answer.pattern.clone());
     line("picked by", answer.pick.clone());
     line("container", answer.container.as_deref().map(described));
+    let isolated = answer.isolated.as_ref();
+    line(
+        "isolated by",
+        isolated.map(|isolated| format!("{} ({})", isolated.by.text(), isolated.seen)),
+    );
     line(
         "mode",
         answer.mode.map(|mode| format!("{mode:?}").to_lowercase()),
@@ -316,9 +336,6 @@ fn described(container: &Container) -> String {
     parts.extend(container.image.iter().map(|image| format!("image {image}")));
     if let Some(pod) = &container.pod {
         parts.push(format!("pod {}/{}", pod.namespace, pod.name));
-    }
-    if let Some(isolated) = &container.isolated {
-        parts.push(format!("isolated by {}", isolated.by.text()));
     }
     parts.join(", ")
 }

@@ -200,7 +200,7 @@ impl Governor {
             let (this, mount, found) = (self.clone(), watcher.mount().to_owned(), watcher.scan());
             let looked = tokio::task::spawn_blocking(move || {
                 this.look(&mount, found);
-                this.nursery.look(&this.parts, &mount, &this.found());
+                this.nursery.look(&this.parts, &this.found());
             });
             if let Err(error) = looked.await {
                 self.trouble("cgroups", error.to_string());
@@ -302,11 +302,14 @@ impl Governor {
     fn observed(&self, observed: Observed) {
         match observed {
             Observed::Dns {
-                names, addresses, ..
+                cgroup_id,
+                names,
+                addresses,
+                ..
             } => {
                 let mut known = lock(&self.parts.names);
                 for name in &names {
-                    known.note(name, &addresses, Instant::now());
+                    known.note(cgroup_id, name, &addresses, Instant::now());
                 }
             }
             Observed::Connect { origin, verdict } => {
@@ -344,7 +347,7 @@ impl Governor {
         let destination = capture::destination(origin);
         let names = match capture::unix_name(origin) {
             Some(name) => vec![name],
-            None => self.parts.names_of(destination.ip()),
+            None => self.parts.names_of(origin.cgroup_id, destination.ip()),
         };
         let key = self.key(origin, destination, verdict, why);
         let first = lock(&self.parts.seen).note(key, names, SystemTime::now());

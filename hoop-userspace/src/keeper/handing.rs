@@ -19,7 +19,7 @@ use super::journal::Entry;
 use super::supervise::{Want, Whose};
 use super::{Parts, lock};
 use crate::accept::Namespace;
-use crate::attribute::containers::{self, Isolated};
+use crate::attribute::containers::Isolated;
 use crate::attribute::{self, Process, Seen};
 use crate::config::{Agent, Config, Mode};
 use crate::handover::{Handover, ToWorker, TokenText, Unmapped};
@@ -148,7 +148,9 @@ impl Handing {
             agent: whose.agent,
             mode: whose.mode,
             destination: taken.destination,
-            observed: self.parts.names_of(taken.destination.ip()),
+            observed: self
+                .parts
+                .names_of(taken.origin.cgroup_id, taken.destination.ip()),
             process,
             token: whose.token,
             refused: whose.refused,
@@ -241,9 +243,11 @@ fn whose(config: &Config, parts: &Parts, process: &Process) -> Mapped {
         }
     };
     if agent.mode == Mode::Enforce {
-        // By what opened the connection, and by what the container was started with.
-        let written = || look(&process.cgroup).ok().flatten()?.isolated.clone();
-        if let Some(isolated) = containers::of_process(process).or_else(written) {
+        let roots = &config.containers;
+        let isolated = parts
+            .containers
+            .isolated(roots, &process.cgroup, Some(process));
+        if let Some(isolated) = isolated {
             return Mapped::nobodys(Some(ungovernable(agent, process, &isolated)));
         }
     }

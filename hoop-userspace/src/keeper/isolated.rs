@@ -4,14 +4,12 @@
 //! at for a while.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use super::cgroups::Found;
 use super::journal::Entry;
 use super::{Parts, lock};
-use crate::attribute::containers;
 
 /// How long a cgroup counts as new.
 const YOUNG: Duration = Duration::from_secs(60);
@@ -30,7 +28,7 @@ enum Stage {
 
 impl Nursery {
     /// Looks at what is new among all that there are now. Reads `/proc`.
-    pub fn look(&self, parts: &Parts, mount: &Path, found: &Found) {
+    pub fn look(&self, parts: &Parts, found: &Found) {
         let now = Instant::now();
         let mut known = lock(&self.0);
         known.retain(|id, _| found.contains_key(id));
@@ -45,11 +43,7 @@ impl Nursery {
                 break;
             }
             looked += 1;
-            let written = || {
-                let container = parts.containers.of(&config.containers, cgroup);
-                container.ok().flatten()?.isolated.clone()
-            };
-            let isolated = containers::of_cgroup(mount, cgroup).or_else(written);
+            let isolated = parts.containers.isolated(&config.containers, cgroup, None);
             if let Some(isolated) = &isolated {
                 parts.journal.write(&Entry::Isolated {
                     cgroup: cgroup.clone(),

@@ -195,8 +195,8 @@ impl Parts {
         |cgroup| self.containers.of(&config.containers, cgroup)
     }
 
-    fn names_of(&self, address: IpAddr) -> Vec<String> {
-        lock(&self.names).of(address, Instant::now())
+    fn names_of(&self, cgroup: u64, address: IpAddr) -> Vec<String> {
+        lock(&self.names).of(cgroup, address, Instant::now())
     }
 }
 

@@ -43,10 +43,12 @@ impl Keeper {
         let (bundle, config) = gathered.map_err(|e| e.to_string())?;
         unchanged(&fixed(&self.parts.config()), &fixed(&config))?;
         let candidate = candidate(epoch, &bundle);
-        self.parts.worker.configure(candidate.clone()).await?;
-        // Each of the two may take a while.
-        self.notify.alive();
-        self.parts.worker.retired().configure(&candidate).await;
+        // Each of the two may take longer than the service manager waits for a sign.
+        let worker = &self.parts.worker;
+        let taken = self.notify.alive_until(worker.configure(candidate.clone()));
+        taken.await?;
+        let retired = worker.retired().configure(&candidate);
+        self.notify.alive_until(retired).await;
         let config = Arc::new(config);
         self.parts.clerk.set_config(config.clone());
         self.parts.courier.set_config(config.clone());

@@ -19,8 +19,9 @@ use crate::handover::{
 use crate::identify::{Counts, Suspensions};
 use crate::ids::{AgentName, ResourceName, SessionId};
 
-/// A worker that has not taken its configuration by then is killed.
-pub const CONFIGURED_WITHIN: Duration = Duration::from_secs(20);
+/// A worker that has not taken its configuration by then is killed. While a host boots everything else
+/// starts too, and an agent's unit whose start found no hoop is not started again by itself.
+pub const CONFIGURED_WITHIN: Duration = Duration::from_secs(40);
 /// Sessions that are believed in one answer.
 const MAX_LISTED: usize = 100_000;
 /// Messages of one worker that are not understood; past it the worker is not to be talked with.

@@ -72,19 +72,22 @@ pub(super) fn of_runtime(name: &str) -> Option<Isolated> {
 }
 
 /// By the process that opened a connection.
-pub fn of_process(process: &Process) -> Option<Isolated> {
+pub(super) fn of_process(process: &Process) -> Option<Isolated> {
     let executable = process.executable.as_deref();
     of_program(executable, process.argv.first().map(String::as_str))
 }
 
-/// By a cgroup's name, then by what runs in it now.
-pub fn of_cgroup(mount: &Path, cgroup: &str) -> Option<Isolated> {
-    if let Some(level) = cgroup.split('/').find(|level| is_katas(level)) {
-        return Some(Isolated {
-            by: Isolation::VirtualMachine,
-            seen: format!("Kata Containers calls its cgroups like {level}"),
-        });
-    }
+/// By a cgroup's name.
+pub(super) fn of_name(cgroup: &str) -> Option<Isolated> {
+    let level = cgroup.split('/').find(|level| is_katas(level))?;
+    Some(Isolated {
+        by: Isolation::VirtualMachine,
+        seen: format!("Kata Containers calls its cgroups like {level}"),
+    })
+}
+
+/// By what runs in a cgroup now.
+pub(super) fn of_cgroup(mount: &Path, cgroup: &str) -> Option<Isolated> {
     let procs = std::fs::read_to_string(mount.join(cgroup).join("cgroup.procs")).ok()?;
     let pids = procs.lines().filter_map(|pid| pid.parse().ok());
     pids.take(MAX_PROCESSES).find_map(|pid| {
@@ -182,16 +185,15 @@ mod tests {
 
     #[test]
     fn katas_cgroups_by_their_names() {
-        let mount = Path::new("/nowhere");
         for cgroup in [
             "kubepods/pod1/kata_0123",
             "kata_overhead/0123",
             "kubepods.slice/kubepods-pod1.slice/cri-containerd-kata_overhead.scope",
         ] {
-            assert!(of_cgroup(mount, cgroup).is_some(), "{cgroup}");
+            assert!(of_name(cgroup).is_some(), "{cgroup}");
         }
         for cgroup in ["agents.slice/katarina.service", "agents.slice/bot.service"] {
-            assert_eq!(of_cgroup(mount, cgroup), None, "{cgroup}");
+            assert_eq!(of_name(cgroup), None, "{cgroup}");
         }
     }
 }

@@ -15,16 +15,19 @@ use std::time::{Duration, Instant};
 use lru::LruCache;
 use serde::Serialize;
 
+use super::Process;
 use super::names::{self, Level, Named};
 use crate::config;
 
 mod isolation;
+mod lists;
 mod read;
 mod shapes;
 #[cfg(test)]
 mod tests;
 
-pub use isolation::{Isolated, Isolation, of_cgroup, of_process};
+pub use isolation::{Isolated, Isolation};
+use lists::Lists;
 use read::{Content, Folder, Stamp};
 
 /// Keys and values: labels or annotations.
@@ -32,8 +35,6 @@ pub type Texts = BTreeMap<String, String>;
 
 /// Of one container's file.
 const MAX_FILE: u64 = 1 << 20;
-/// Of the lists in which containers-storage has all of its containers.
-const MAX_LIST: u64 = 8 << 20;
 const CACHED: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
 /// What could not be told is not looked for again sooner: whoever is refused may try without end.
 const FAILED: Duration = match cfg!(test) {
@@ -140,6 +141,7 @@ pub struct Containers {
     /// Of cgroup2.
     mount: PathBuf,
     kept: Mutex<LruCache<String, Kept>>,
+    lists: Lists,
     /// By cgroup.
     failed: Mutex<LruCache<String, Failed>>,
 }
@@ -163,6 +165,7 @@ impl Containers {
         Self {
             mount,
             kept: Mutex::new(LruCache::new(CACHED)),
+            lists: Lists::default(),
             failed: Mutex::new(LruCache::new(CACHED)),
         }
     }
@@ -188,6 +191,22 @@ impl Containers {
         looked.map(Some)
     }
 
+    /// Whether what runs in a cgroup is cut off from the kernel's hooks, and what shows it: the process
+    /// that is asked about, or without one all that run there; else what its runtime wrote down. A word
+    /// that cannot be had shows nothing.
+    pub fn isolated(
+        &self,
+        roots: &config::Containers,
+        cgroup: &str,
+        process: Option<&Process>,
+    ) -> Option<Isolated> {
+        let shown = isolation::of_name(cgroup).or_else(|| match process {
+            Some(process) => isolation::of_process(process),
+            None => isolation::of_cgroup(&self.mount, cgroup),
+        });
+        shown.or_else(|| self.of(roots, cgroup).ok().flatten()?.isolated.clone())
+    }
+
     fn failed(&self, roots: &config::Containers, cgroup: &str) -> Option<Unreadable> {
         let mut all = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         let failed = all.get(cgroup)?;
@@ -204,7 +223,11 @@ impl Containers {
         if let Some(container) = self.kept(roots, &level) {
             return Ok(container);
         }
-        let mut reading = Reading::default();
+        let mut reading = Reading {
+            lists: &self.lists,
+            stamps: Vec::new(),
+            unsettled: false,
+        };
         let container = Arc::new(reading.find(roots, &level)?);
         if reading.unsettled {
             return Ok(container);
@@ -247,14 +270,14 @@ impl Containers {
 }
 
 /// One look through the runtimes' folders.
-#[derive(Default)]
-struct Reading {
+struct Reading<'l> {
+    lists: &'l Lists,
     stamps: Vec<Stamp>,
     /// Something may still be written beside these files.
     unsettled: bool,
 }
 
-impl Reading {
+impl Reading<'_> {
     fn find(
         &mut self,
         roots: &config::Containers,
@@ -351,14 +374,15 @@ impl Reading {
             let path = root.join(&containers);
             // The second holds those that do not outlive a restart of the host.
             for list in ["containers.json", "volatile-containers.json"] {
-                let Some(content) = folder.read(list, MAX_LIST)? else {
+                let Some(list) = self.lists.read(&folder, list)? else {
                     continue;
                 };
-                let shape = |why| Unreadable::shape(&path.join(list), why);
-                let Some(mut found) = shapes::stored(id, &content.bytes).map_err(shape)? else {
+                let Some(stored) = list.entries.get(id) else {
                     continue;
                 };
-                self.stamps.push(content.stamp);
+                let shape = |why| Unreadable::shape(&path, why);
+                let mut found = stored.container().map_err(shape)?;
+                self.stamps.push(list.stamp.clone());
                 self.bundle(&folder, &path, &mut found)?;
                 return Ok(Some(found));
             }

@@ -54,6 +54,11 @@ impl Folder {
         Self::of(openat(&self.file, name, flags, Mode::empty()), path)
     }
 
+    /// The path of what has that name in it.
+    pub fn path_of(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
     /// Names of what is in it, at most so many.
     pub fn names(&self, most: usize) -> Vec<String> {
         let entries = std::fs::read_dir(&self.path).into_iter().flatten();

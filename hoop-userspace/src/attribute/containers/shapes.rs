@@ -3,6 +3,8 @@
 //!
 //! These files hold secrets beside what is read here (environments), so no error quotes them.
 
+use std::collections::HashMap;
+
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -134,35 +136,43 @@ struct Metadata {
     pod_id: Option<String>,
 }
 
-/// A container of Podman's or CRI-O's as its storage has it, without what its bundle says.
-pub(super) fn stored(id: &str, list: &[u8]) -> Result<Option<Container>, String> {
+/// A list's containers by their ids; of one that stands there twice, the first.
+pub(super) fn stored(list: &[u8]) -> Result<HashMap<String, Stored>, String> {
     let all: Vec<Stored> = parse(list)?;
-    let Some(one) = all.into_iter().find(|one| one.id == id) else {
-        return Ok(None);
-    };
-    let metadata: Metadata = parse(one.metadata.as_bytes())?;
-    let name = one.names.unwrap_or_default().into_iter().next();
-    let pod = match (&metadata.pod_id, &name) {
-        (Some(sandbox), Some(name)) => Some(crios_pod(sandbox, name)?),
-        (Some(_), None) => return Err("a container of a pod has no name".into()),
-        (None, _) => None,
-    };
-    Ok(Some(Container {
-        id: id.to_owned(),
-        engine: match pod {
-            Some(_) => Engine::Crio,
-            None => Engine::Podman,
-        },
-        name: match &pod {
-            Some(pod) => pod.container.clone(),
-            None => name,
-        },
-        image: metadata.image_name,
-        labels: None,
-        annotations: Texts::new(),
-        pod,
-        isolated: None,
-    }))
+    let mut by_id = HashMap::with_capacity(all.len());
+    for one in all {
+        by_id.entry(one.id.clone()).or_insert(one);
+    }
+    Ok(by_id)
+}
+
+impl Stored {
+    /// A container of Podman's or CRI-O's as its storage has it, without what its bundle says.
+    pub(super) fn container(&self) -> Result<Container, String> {
+        let metadata: Metadata = parse(self.metadata.as_bytes())?;
+        let name = self.names.iter().flatten().next();
+        let pod = match (&metadata.pod_id, name) {
+            (Some(sandbox), Some(name)) => Some(crios_pod(sandbox, name)?),
+            (Some(_), None) => return Err("a container of a pod has no name".into()),
+            (None, _) => None,
+        };
+        Ok(Container {
+            id: self.id.clone(),
+            engine: match pod {
+                Some(_) => Engine::Crio,
+                None => Engine::Podman,
+            },
+            name: match &pod {
+                Some(pod) => pod.container.clone(),
+                None => name.cloned(),
+            },
+            image: metadata.image_name,
+            labels: None,
+            annotations: Texts::new(),
+            pod,
+            isolated: None,
+        })
+    }
 }
 
 /// `k8s_CONTAINER_POD_NAMESPACE_UID_ATTEMPT`: no name of Kubernetes' has an underscore. The annotations

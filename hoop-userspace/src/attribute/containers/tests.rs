@@ -133,6 +133,74 @@ fn docker_without_labels_has_none_and_its_runtime_is_told() {
 }
 
 #[test]
+fn isolation_is_judged_by_the_process_its_cgroup_or_what_was_written() {
+    let site = Site::new();
+    let isolated = |cgroup: &str, process: Option<&Process>| {
+        let isolated = site.containers.isolated(&site.roots, cgroup, process);
+        isolated.map(|isolated| isolated.by)
+    };
+    let process = |executable: &str| Process {
+        executable: Some(executable.into()),
+        ..Process::default()
+    };
+    let (cgroup, psql) = (scope("docker-"), process("/usr/bin/psql"));
+    let (vm, gvisor) = (Isolation::VirtualMachine, Isolation::Gvisor);
+    // A word that cannot be had shows nothing; what runs there still does.
+    assert_eq!(isolated(&cgroup, Some(&psql)), None);
+    let sandbox = process("/usr/local/bin/runsc");
+    assert_eq!(isolated(&cgroup, Some(&sandbox)), Some(gvisor));
+    site.docker(json!(null), "runc");
+    assert_eq!(isolated(&cgroup, Some(&psql)), None);
+    site.docker(json!(null), "io.containerd.kata.v2");
+    assert_eq!(isolated(&cgroup, Some(&psql)), Some(vm));
+    assert_eq!(isolated(&cgroup, None), Some(vm));
+    let katas = "agents.slice/kata_0123";
+    assert_eq!(isolated(katas, Some(&psql)), Some(vm));
+}
+
+#[test]
+fn a_list_of_many_is_read_again_when_it_changes() {
+    let site = Site::new();
+    let other = ID.replace('0', "1");
+    let named = |names: &[(&str, &str)]| {
+        let list: Vec<_> = names
+            .iter()
+            .map(|(id, name)| json!({"id": id, "names": [name], "metadata": "{}"}))
+            .collect();
+        site.write(
+            "storage/overlay-containers/containers.json",
+            json!(list).to_string(),
+        );
+    };
+    for id in [ID, &other] {
+        let spec = format!("storage/overlay-containers/{id}/userdata/config.json");
+        site.write(&spec, "{}");
+    }
+    let name = |id: &str| {
+        let found = site.of(&format!("agents.slice/libpod-{id}.scope"));
+        found.map(|found| found.unwrap().name.clone())
+    };
+    named(&[(ID, "one"), (&other, "two")]);
+    assert_eq!(name(ID), Ok(Some("one".into())));
+    assert_eq!(name(&other), Ok(Some("two".into())));
+    named(&[(ID, "renamed")]);
+    assert_eq!(name(ID), Ok(Some("renamed".into())));
+    assert!(name(&other).is_err());
+    // Whoever can write it may say anything.
+    let list = site
+        .roots
+        .storage
+        .join("overlay-containers/containers.json");
+    fs::set_permissions(&list, fs::Permissions::from_mode(0o666)).unwrap();
+    assert!(
+        name(ID)
+            .unwrap_err()
+            .to_string()
+            .contains("others than root")
+    );
+}
+
+#[test]
 fn a_change_is_noticed_and_what_cannot_be_read_any_more_is_not_remembered() {
     let site = Site::new();
     site.docker(json!({"hoop.agent": "one"}), "runc");
@@ -364,7 +432,9 @@ proptest::proptest! {
             let _ = shapes::docker(ID, text, b"{}");
             let _ = shapes::containerd(ID, text);
             let _ = shapes::sandbox(text);
-            let _ = shapes::stored(ID, text);
+            for stored in shapes::stored(text).iter().flat_map(|list| list.values()) {
+                let _ = stored.container();
+            }
         }
     }
 }

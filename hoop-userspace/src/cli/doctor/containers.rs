@@ -3,7 +3,6 @@
 
 use super::finding::{Check, Finding};
 use super::host::{Host, of_agent};
-use crate::attribute::containers;
 use crate::config::Config;
 use crate::identify::{Choice, agent_for, covers};
 
@@ -42,9 +41,7 @@ pub fn check(host: &Host) -> Vec<Finding> {
 fn isolated(host: &Host) -> Vec<Finding> {
     let mut found = Vec::new();
     for cgroup in host.cgroups.values() {
-        let written = || host.container(cgroup).ok().flatten()?.isolated.clone();
-        let isolated = containers::of_cgroup(&host.mount, cgroup).or_else(written);
-        let Some(isolated) = isolated else {
+        let Some(isolated) = host.isolated(cgroup) else {
             continue;
         };
         let seen = format!(

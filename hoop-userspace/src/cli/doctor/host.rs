@@ -8,6 +8,7 @@ use nix::unistd::Uid;
 
 use super::finding::{Check, Finding};
 use super::processes::{self, Process};
+use crate::attribute::containers::Isolated;
 use crate::attribute::{Containers, Looked, cgroup2_mount};
 use crate::config::{self, Agent, Bundle, Config, credentials};
 use crate::identify::agent_for;
@@ -123,9 +124,17 @@ impl Host {
 
     /// The container that a cgroup is of, as its runtime wrote it down.
     pub fn container(&self, cgroup: &str) -> Looked {
-        let default = config::Containers::default();
-        let roots = self.config.as_ref().map(|config| &config.containers);
-        self.containers.of(roots.unwrap_or(&default), cgroup)
+        self.containers.of(&self.runtimes(), cgroup)
+    }
+
+    /// Whether what runs in a cgroup is cut off from the kernel's hooks, as the daemon judges it.
+    pub fn isolated(&self, cgroup: &str) -> Option<Isolated> {
+        self.containers.isolated(&self.runtimes(), cgroup, None)
+    }
+
+    fn runtimes(&self) -> config::Containers {
+        let config = self.config.as_ref();
+        config.map_or_else(Default::default, |config| config.containers.clone())
     }
 
     /// The agent's cgroups that there are now.

@@ -27,8 +27,8 @@ use crate::keeper::people::{self, Peer};
 use crate::keeper::reload::fixed;
 use crate::keeper::{Parts, lock, retired};
 
-/// For the other build to say whether it could: its worker alone may take 20 s.
-const TRIED_WITHIN: Duration = Duration::from_secs(60);
+/// For the other build to say whether it could: its worker alone may take 40 s.
+const TRIED_WITHIN: Duration = Duration::from_secs(90);
 /// Bytes of its report.
 const MAX_REPORT: u64 = 64 << 10;
 
