@@ -228,9 +228,10 @@ fn another_build_takes_over_under_load_and_no_session_is_cut() {
         .filter_map(Value::as_u64)
         .collect();
     println!(
-        "{} connections in {} s, the slowest {} s; not served: {}",
+        "{} connections in {} s, {:.0} a second of 200; the slowest {} s; not served: {}",
         good.len(),
         load["seconds"],
+        good.len() as f64 / load["seconds"].as_f64().unwrap(),
         load["slowest"],
         load["bad"]
     );

@@ -1,7 +1,7 @@
 //! What runs outside of the machine: the issuer, and whoever an agent should not reach.
 
-use std::io::{BufRead, BufReader, Read};
-use std::net::{TcpListener, UdpSocket};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -84,10 +84,8 @@ impl Elsewhere {
         // Both end with the program.
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let mut first = [0_u8; 64];
-                drop(stream.set_read_timeout(Some(Duration::from_secs(2))));
-                let count = (&stream).read(&mut first).unwrap_or_default();
-                note(&seen, "tcp", first.get(..count).unwrap_or_default());
+                let seen = Arc::clone(&seen);
+                thread::spawn(move || hear(&stream, &seen));
             }
         });
         let seen = Arc::clone(&came);
@@ -106,6 +104,24 @@ impl Elsewhere {
             .lock()
             .map(|mut came| std::mem::take(&mut *came))
             .unwrap_or_default()
+    }
+}
+
+/// Notes what comes, and answers, so that whoever speaks knows that it was heard. A connection without a
+/// word counts as well.
+fn hear(mut stream: &TcpStream, seen: &Mutex<Vec<String>>) {
+    drop(stream.set_read_timeout(Some(Duration::from_secs(600))));
+    let mut bytes = [0_u8; 64];
+    let mut silent = true;
+    while let Ok(count @ 1..) = stream.read(&mut bytes) {
+        silent = false;
+        note(seen, "tcp", bytes.get(..count).unwrap_or_default());
+        if stream.write_all(b"heard").is_err() {
+            return;
+        }
+    }
+    if silent {
+        note(seen, "tcp", b"");
     }
 }
 

@@ -20,7 +20,7 @@ pub struct Site {
 
 /// As an agent of its own unit, with the operator's drop-in, in its own account.
 const UNIT: &str = "systemd-run --quiet --wait --pipe --collect --slice=agents.slice \
-    --setenv=HOME=/srv/agent --setenv=PGCONNECT_TIMEOUT=60";
+    --setenv=PGCONNECT_TIMEOUT=60";
 
 impl Site {
     pub fn make(disk: &Path, folder: &Path, kvm: bool) -> Result<Self> {
@@ -31,6 +31,7 @@ impl Site {
             ("loop.py", include_str!("inside/loop.py")),
             ("doors.py", include_str!("inside/doors.py")),
             ("session.sh", include_str!("inside/session.sh")),
+            ("older.py", include_str!("inside/older.py")),
         ] {
             machine.write(&format!("/srv/agent/{name}"), text)?;
         }

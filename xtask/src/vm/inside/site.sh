@@ -71,5 +71,19 @@ RestartSec=1
 [Install]
 WantedBy=multi-user.target
 EOF
+# Ways out that agents must not have.
+echo 0 2147483647 >/proc/sys/net/ipv4/ping_group_range
+mkdir -p /etc/cron.d
+cat >/etc/systemd/system/engine.socket <<EOF
+[Socket]
+ListenStream=/run/docker.sock
+SocketMode=0666
+[Install]
+WantedBy=sockets.target
+EOF
+cat >/etc/systemd/system/engine.service <<EOF
+[Service]
+ExecStart=/bin/sleep infinity
+EOF
 systemctl daemon-reload
-systemctl enable --now --quiet issuer.socket
+systemctl enable --now --quiet issuer.socket engine.socket
