@@ -5,6 +5,7 @@
 //! Debian's own root and kernel under QEMU, by plain emulation unless KVM is asked for.
 //! What is downloaded and made lies in the user's cache folder, so that it is made once.
 
+mod containers;
 mod doors;
 mod kernels;
 mod machine;

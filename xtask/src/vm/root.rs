@@ -1,4 +1,4 @@
-//! The root of the machine: a small Debian with systemd, sshd and a PostgreSQL server.
+//! The root of the machine: a small Debian with systemd, sshd, a PostgreSQL server and container engines.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use super::{cache, mirror, once};
 use crate::shell;
 
 /// Counts when what is below changes, so that nobody tests with a root of before.
-const RECIPE: u32 = 1;
+const RECIPE: u32 = 2;
 
 const RELEASE: &str = "bookworm";
 
@@ -27,6 +27,12 @@ const PACKAGES: &[&str] = &[
     "python3-minimal",
     "libpython3-stdlib",
     "postgresql",
+    // What containers are started with, and what is in them.
+    "docker.io",
+    "podman",
+    "netavark",
+    "iptables",
+    "busybox-static",
 ];
 
 /// A file of the root, and what it holds.
@@ -68,6 +74,10 @@ const FINISH: &str = r#"
 set -e
 passwd -d root >/dev/null
 systemctl --quiet enable systemd-networkd ssh
+systemctl --quiet disable docker.service docker.socket containerd.service
+for unit in podman.service podman.socket podman-auto-update.timer podman-restart.service; do
+    systemctl --quiet disable $unit || true
+done
 systemctl --quiet mask apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer \
     dpkg-db-backup.timer fstrim.timer systemd-networkd-wait-online.service
 ssh-keygen -A >/dev/null

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
+use super::containers;
 use super::doors;
 use super::machine::PATIENCE;
 use super::site::Site;
@@ -114,6 +115,7 @@ pub fn all(site: &mut Site, kernel: &str, package: &Path) -> Result<()> {
     log.step("doctor", site, || doctor(site))?;
     log.step("side doors", site, || doors::with(site, &without))?;
     log.step("LSM tier", site, || tier::with_daemon(&site.machine))?;
+    log.step("containers", site, || contained(site))?;
     log.step("the agent's unit restarts", site, || restart(site))?;
     log.step("the worker is killed", site, || kill_worker(site))?;
     log.step("the daemon is killed", site, || kill_daemon(site))?;
@@ -282,6 +284,17 @@ fn enforce(site: &Site) -> Result<String> {
         "recordings do not verify: {sessions}"
     );
     Ok("ssn is *******1120; DROP TABLE is refused with 42501; both are recorded".to_owned())
+}
+
+/// With the mappings of the guide about containers, and without them again.
+fn contained(site: &Site) -> Result<String> {
+    let text = governed(site, "enforce") + containers::AGENTS;
+    site.machine.write("/etc/hoop/hoop.toml", text)?;
+    site.machine.ok("hoop check && systemctl reload hoop")?;
+    let seen = containers::agents(site)?;
+    set_mode(site, "enforce")?;
+    site.until_work_is("as hoop_orders", PATIENCE)?;
+    Ok(seen)
 }
 
 fn governed(site: &Site, mode: &str) -> String {

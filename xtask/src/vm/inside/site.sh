@@ -28,7 +28,9 @@ cat >"$cluster/pg_hba.conf" <<EOF
 local all postgres peer
 local all all scram-sha-256
 host all agent 10.0.0.0/8 trust
+host all agent 172.16.0.0/12 trust
 host all hoop_orders 10.0.0.0/8 scram-sha-256
+host all hoop_orders 172.16.0.0/12 scram-sha-256
 EOF
 systemctl restart postgresql
 for try in $(seq 60); do

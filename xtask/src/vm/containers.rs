@@ -1,0 +1,85 @@
+//! Agents in containers of the engines that Debian has: Docker, Podman and containerd, each told by what its
+//! runtime wrote down.
+
+use anyhow::{Result, ensure};
+
+use super::site::Site;
+
+const SCRIPT: &str = include_str!("inside/containers.sh");
+
+/// Who else is an agent. Podman's other form is a unit with the container below it.
+pub const AGENTS: &str = r#"
+[[agent]]
+name = "docker-bot"
+cgroup = "agents.slice/docker-*.scope"
+container = { label = "hoop.agent=docker-bot" }
+issuer = "okta"
+client_id = "billing-bot"
+token = { file = "/etc/hoop/tokens/billing-bot" }
+
+[[agent]]
+name = "podman-bot"
+cgroup = "agents.slice/libpod-*.scope"
+container = { name = "podman-bot" }
+issuer = "okta"
+client_id = "billing-bot"
+token = { file = "/etc/hoop/tokens/billing-bot" }
+
+[[agent]]
+name = "quadlet-bot"
+cgroup = "agents.slice/quadlet-bot.service"
+issuer = "okta"
+client_id = "billing-bot"
+token = { file = "/etc/hoop/tokens/billing-bot" }
+
+[[agent]]
+name = "containerd-bot"
+cgroup = "agents.slice/nerdctl-*.scope"
+container = { annotation = "hoop.agent=containerd-bot" }
+issuer = "okta"
+client_id = "billing-bot"
+token = { file = "/etc/hoop/tokens/billing-bot" }
+"#;
+
+/// With [`AGENTS`] in the configuration that is in force.
+pub fn agents(site: &Site) -> Result<String> {
+    drop(site.elsewhere.came());
+    site.machine.write("/var/tmp/containers.sh", SCRIPT)?;
+    let part = |part: &str| {
+        let port = site.elsewhere.tcp;
+        site.machine
+            .ok(&format!("bash /var/tmp/containers.sh {part} {port}"))
+    };
+    part("prepare")?;
+    let mut said = String::new();
+    for engine in ["docker", "podman", "containerd"] {
+        said.push_str(&part(engine)?);
+    }
+    for name in ["labelled", "podman", "quadlet", "containerd"] {
+        let wanted = format!("{name}|Ada Byron|*******1120");
+        ensure!(said.lines().any(|line| line == wanted), "{name}: {said}");
+    }
+    let nobody = said.lines().find(|line| line.starts_with("unlabelled|"));
+    ensure!(
+        nobody.is_some_and(|line| line.contains("no agent is configured")),
+        "a container without the label: {said}"
+    );
+    let whoami = part("whoami")?;
+    ensure!(
+        whoami.contains("docker-bot") && whoami.contains("registry.example/team/bot:1"),
+        "hoop whoami: {whoami}"
+    );
+    let sessions = site.machine.ok("hoop sessions --last 1 --json")?;
+    for agent in ["docker-bot", "podman-bot", "quadlet-bot", "containerd-bot"] {
+        ensure!(
+            sessions.contains(agent),
+            "{agent} is not recorded: {sessions}"
+        );
+    }
+    let came = site.elsewhere.came();
+    ensure!(came.is_empty(), "outside received {came:?}");
+    Ok(format!(
+        "Docker by label, Podman by name and as a unit, containerd by annotation: ssn is *******1120; one without the label is nobody; {}",
+        whoami.trim().trim_end_matches(';')
+    ))
+}
