@@ -69,12 +69,10 @@ pub fn agents(site: &Site) -> Result<String> {
         whoami.contains("docker-bot") && whoami.contains("registry.example/team/bot:1"),
         "hoop whoami: {whoami}"
     );
-    let sessions = site.machine.ok("hoop sessions --last 1 --json")?;
     for agent in ["docker-bot", "podman-bot", "quadlet-bot", "containerd-bot"] {
-        ensure!(
-            sessions.contains(agent),
-            "{agent} is not recorded: {sessions}"
-        );
+        let listed = format!("hoop sessions --agent {agent} --last 1 --json");
+        let session = site.machine.ok(&listed)?;
+        ensure!(session.contains(agent), "{agent} is not recorded");
     }
     let came = site.elsewhere.came();
     ensure!(came.is_empty(), "outside received {came:?}");
