@@ -166,7 +166,10 @@ fn a_pin_that_was_taken_away_is_put_back() {
 fn the_mark_that_agents_wait_for_is_there_only_while_every_hook_is_attached() {
     let ground = Ground::new();
     let mark = ground.config.pins.join("attached");
-    let links = ground.config.pins.join(format!("v{}/links", hoop_common::LAYOUT));
+    let links = ground
+        .config
+        .pins
+        .join(format!("v{}/links", hoop_common::LAYOUT));
     // What the last hook would be pinned as is taken: the start fails with the others attached.
     let taken = links.join("hoop_egress");
     std::fs::create_dir_all(&taken).unwrap();
