@@ -350,6 +350,7 @@ fn installed_it_starts_nothing_and_removed_it_leaves_what_was_there_before() {
         root.hoop(&["trust", "postgres", "--home", &home, "--state", &state]);
         assert_ne!(fs::read_to_string(&file).expect("the list"), before);
     }
+    let bundle = bundle_of_a_kubeconfig(&root, &homes[1], before);
     let passwd =
         passwd + "bot:x:65534:65534::/home/bot:/bin/sh\nodd:x:65534:65534::/home/odd:/bin/sh\n";
     // An account with whose files hoop cannot deal, and never has: it keeps nobody from removing hoop.
@@ -407,12 +408,38 @@ fn installed_it_starts_nothing_and_removed_it_leaves_what_was_there_before() {
         assert_eq!(owner, 65534);
     }
     assert_eq!(fs::read_to_string(&hosts).expect("known hosts"), own);
+    assert_eq!(fs::read_to_string(&bundle).expect("the bundle"), before);
     assert!(!root.path("usr/bin/hoop").exists());
     assert!(state.join("ca.key").exists() && root.path("etc/hoop/hoop.toml").exists());
 
     root.dpkg(&["--purge", "hoop"]);
     assert!(!state.exists() && !root.path("etc/hoop").exists());
     purged_where_the_state_is_elsewhere(&Path::new(&package).with_file_name("control"), &package);
+}
+
+/// A bundle that a kubeconfig named when hoop's authority was put into it, and names no longer.
+fn bundle_of_a_kubeconfig(root: &Root, home: &Path, before: &str) -> PathBuf {
+    let (config, bundle) = (root.path("kubernetes.toml"), home.join(".kube/ca.crt"));
+    let text = format!(
+        "[worker]\nstate = {:?}\n[[resource]]\nname = \"prod\"\nprotocol = \"kubernetes\"\n\
+         hosts = [\"k8s.internal\"]\nlogin = {{ as_agent = true }}\n[policy]\nuse = [\"read-only\"]\n",
+        root.path("var/lib/hoop")
+    );
+    write(&config, text).expect("a configuration");
+    write(&bundle, before).expect("a bundle");
+    let kubeconfig = home.join(".kube/config");
+    let text = "clusters:\n- cluster:\n    certificate-authority: ca.crt\n    \
+        server: https://k8s.internal:443\n  name: prod\n";
+    write(&kubeconfig, text).expect("a kubeconfig");
+    for path in [&home.join(".kube"), &kubeconfig, &bundle] {
+        chown(path, Some(65534), Some(65534)).expect("an owner");
+    }
+    let (home, config) = (home.display().to_string(), config.display().to_string());
+    root.hoop(&["trust", "kubeconfig", "--home", &home, "--config", &config]);
+    let with = fs::read_to_string(&bundle).expect("the bundle");
+    assert!(with.len() > before.len(), "{with}");
+    write(&kubeconfig, "clusters: []\n").expect("another");
+    bundle
 }
 
 /// The script of the purge by itself, as on the host: it is told no other root, so its folders are named here.
