@@ -106,6 +106,19 @@ impl Root {
     }
 
     fn dpkg(&self, arguments: &[&str]) -> String {
+        let output = self.dpkg_ends(arguments);
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        said(output) + &errors
+    }
+
+    /// What it says, where it fails.
+    fn dpkg_refuses(&self, arguments: &[&str]) -> String {
+        let output = self.dpkg_ends(arguments);
+        assert!(!output.status.success());
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
+    fn dpkg_ends(&self, arguments: &[&str]) -> Output {
         let mut dpkg = Command::new("dpkg");
         dpkg.arg(format!("--root={}", self.0.path().display()));
         dpkg.args([
@@ -114,9 +127,7 @@ impl Root {
             "--log=/dev/null",
         ]);
         dpkg.args(arguments).env_remove("HOOP_CONFIG");
-        let output = dpkg.output().expect("dpkg");
-        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-        said(output) + &errors
+        dpkg.output().expect("dpkg")
     }
 
     fn hoop(&self, arguments: &[&str]) -> String {
@@ -158,7 +169,9 @@ fn it_holds_what_it_should_and_the_same_bytes_whoever_makes_it() {
         "usr/share/doc/hoop/examples/agent.service.d-hoop.conf",
         "usr/share/doc/hoop/examples/daemonset.yaml",
         "usr/share/doc/hoop/examples/hoop.toml",
-        "usr/share/doc/hoop/OPERATOR.md",
+        "usr/share/doc/hoop/README.md",
+        "usr/share/doc/hoop/docs/OPERATOR.md",
+        "usr/share/doc/hoop/docs/adr/README.md",
         "usr/share/doc/hoop/changelog.gz",
         "usr/share/doc/hoop/copyright",
         "usr/share/man/man1/hoop.1.gz",
@@ -209,6 +222,7 @@ fn it_holds_what_it_should_and_the_same_bytes_whoever_makes_it() {
             );
         }
     }
+    links_lead_somewhere(&out.join("usr/share/doc/hoop"));
     let control = fs::read_to_string(out.join("DEBIAN/control")).expect("control");
     assert!(control.contains("Depends: libc6 (>= 2."), "{control}");
     assert!(
@@ -231,6 +245,70 @@ fn it_holds_what_it_should_and_the_same_bytes_whoever_makes_it() {
         run(
             "sh",
             &["-n", &out.join("DEBIAN").join(script).display().to_string()],
+        );
+    }
+}
+
+/// Documents name each other, and what lies in the source alone by its path there.
+fn links_lead_somewhere(documents: &Path) {
+    let mut dead = Vec::new();
+    for folder in [
+        documents.to_path_buf(),
+        documents.join("docs"),
+        documents.join("docs/adr"),
+    ] {
+        for entry in fs::read_dir(&folder).expect("a folder").flatten() {
+            if entry.path().extension().is_none_or(|e| e != "md") {
+                continue;
+            }
+            let text = fs::read_to_string(entry.path()).expect("a text");
+            for rest in text.split("](").skip(1) {
+                let link = rest.split([')', '#']).next().unwrap_or_default();
+                let elsewhere = link.contains("://") || link.contains("hoop-userspace/");
+                if !link.is_empty() && !elsewhere && !folder.join(link).exists() {
+                    dead.push(format!("{}: {link}", entry.path().display()));
+                }
+            }
+        }
+    }
+    assert!(dead.is_empty(), "{dead:#?}");
+}
+
+/// What the operator's guide says that systemd says of the units, by the version that it names.
+#[test]
+fn units_are_as_exposed_as_the_guide_says() {
+    let version = run("systemd-analyze", &["--version"]);
+    if !version.starts_with("systemd 252") {
+        println!("another systemd counts otherwise: {version}");
+        return;
+    }
+    let units = repository().join("hoop-userspace/systemd");
+    let root = tempfile::tempdir().expect("a folder");
+    let system = root.path().join("etc/systemd/system");
+    let copy = |name: &str, to: &str| {
+        let text = fs::read(units.join(name)).expect("a unit");
+        write(&system.join(to), text).expect("a copy");
+    };
+    copy("hoop.service", "hoop.service");
+    copy("agent.service.d-hoop.conf", "bot.service.d/hoop.conf");
+    write(
+        &system.join("bot.service"),
+        "[Service]\nExecStart=/bin/true\n",
+    )
+    .expect("a unit");
+    let guide = fs::read_to_string(repository().join("docs/OPERATOR.md")).expect("the guide");
+    for (unit, said) in [
+        ("hoop.service", "gives"),
+        ("bot.service", "drop-in alone comes to"),
+    ] {
+        let root = format!("--root={}", root.path().display());
+        let arguments = ["security", "--no-pager", "--offline=true", &root, unit];
+        let measured = run("systemd-analyze", &arguments);
+        let (_, level) = measured.split_once("exposure level for ").expect("a level");
+        let level = level.split_whitespace().nth(1).expect("a number");
+        assert!(
+            guide.contains(&format!("{said} {level}")),
+            "{unit}: {level}"
         );
     }
 }
@@ -272,7 +350,13 @@ fn installed_it_starts_nothing_and_removed_it_leaves_what_was_there_before() {
         root.hoop(&["trust", "postgres", "--home", &home, "--state", &state]);
         assert_ne!(fs::read_to_string(&file).expect("the list"), before);
     }
-    let passwd = passwd + "bot:x:65534:65534::/home/bot:/bin/sh\n";
+    let bundle = bundle_of_a_kubeconfig(&root, &homes[1], before);
+    let passwd =
+        passwd + "bot:x:65534:65534::/home/bot:/bin/sh\nodd:x:65534:65534::/home/odd:/bin/sh\n";
+    // An account with whose files hoop cannot deal, and never has: it keeps nobody from removing hoop.
+    let odd = root.path("home/odd/.ssh/known_hosts");
+    write(&odd, [b'x', 0xff]).expect("known hosts");
+    chown(&root.path("home/odd"), Some(65534), Some(65534)).expect("an owner");
     fs::write(root.path("etc/passwd"), passwd).expect("an account");
     // As if it had helped itself: nothing is noted of it.
     let noted = state.join("keeper/trusted");
@@ -281,9 +365,11 @@ fn installed_it_starts_nothing_and_removed_it_leaves_what_was_there_before() {
         text.contains("/home/bot") && text.contains("/srv/other"),
         "{text}"
     );
+    // As notes name places from within.
     let others: String = text
         .split_inclusive('\n')
         .filter(|l| !l.contains("/home/bot"))
+        .map(|line| line.replace(&root.path("").display().to_string(), "/"))
         .collect();
     fs::write(&noted, others).expect("notes");
     let hosts = root.path("etc/ssh/ssh_known_hosts");
@@ -301,7 +387,19 @@ fn installed_it_starts_nothing_and_removed_it_leaves_what_was_there_before() {
             .contains("hoop-trust")
     );
 
+    // What was noted and cannot be restored does: its list is a link by now.
+    let list = root.path("srv/other/.postgresql/root.crt");
+    let aside = list.with_extension("aside");
+    fs::rename(&list, &aside).expect("aside");
+    std::os::unix::fs::symlink(&aside, &list).expect("a link");
+    let refused = root.dpkg_refuses(&["--remove", "hoop"]);
+    assert!(
+        refused.contains("root.crt") && refused.contains("is a link"),
+        "{refused}"
+    );
+    fs::rename(&aside, &list).expect("back");
     let output = root.dpkg(&["--remove", "hoop"]);
+    assert!(output.contains("known_hosts is left as it is"), "{output}");
     assert!(output.contains("bot.service.d/hoop.conf"), "{output}");
     for home in &homes {
         let file = home.join(".postgresql/root.crt");
@@ -310,11 +408,67 @@ fn installed_it_starts_nothing_and_removed_it_leaves_what_was_there_before() {
         assert_eq!(owner, 65534);
     }
     assert_eq!(fs::read_to_string(&hosts).expect("known hosts"), own);
+    assert_eq!(fs::read_to_string(&bundle).expect("the bundle"), before);
     assert!(!root.path("usr/bin/hoop").exists());
     assert!(state.join("ca.key").exists() && root.path("etc/hoop/hoop.toml").exists());
 
     root.dpkg(&["--purge", "hoop"]);
     assert!(!state.exists() && !root.path("etc/hoop").exists());
+    purged_where_the_state_is_elsewhere(&Path::new(&package).with_file_name("control"), &package);
+}
+
+/// A bundle that a kubeconfig named when hoop's authority was put into it, and names no longer.
+fn bundle_of_a_kubeconfig(root: &Root, home: &Path, before: &str) -> PathBuf {
+    let (config, bundle) = (root.path("kubernetes.toml"), home.join(".kube/ca.crt"));
+    let text = format!(
+        "[worker]\nstate = {:?}\n[[resource]]\nname = \"prod\"\nprotocol = \"kubernetes\"\n\
+         hosts = [\"k8s.internal\"]\nlogin = {{ as_agent = true }}\n[policy]\nuse = [\"read-only\"]\n",
+        root.path("var/lib/hoop")
+    );
+    write(&config, text).expect("a configuration");
+    write(&bundle, before).expect("a bundle");
+    let kubeconfig = home.join(".kube/config");
+    let text = "clusters:\n- cluster:\n    certificate-authority: ca.crt\n    \
+        server: https://k8s.internal:443\n  name: prod\n";
+    write(&kubeconfig, text).expect("a kubeconfig");
+    for path in [&home.join(".kube"), &kubeconfig, &bundle] {
+        chown(path, Some(65534), Some(65534)).expect("an owner");
+    }
+    let (home, config) = (home.display().to_string(), config.display().to_string());
+    root.hoop(&["trust", "kubeconfig", "--home", &home, "--config", &config]);
+    let with = fs::read_to_string(&bundle).expect("the bundle");
+    assert!(with.len() > before.len(), "{with}");
+    write(&kubeconfig, "clusters: []\n").expect("another");
+    bundle
+}
+
+/// The script of the purge by itself, as on the host: it is told no other root, so its folders are named here.
+fn purged_where_the_state_is_elsewhere(control: &Path, package: &str) {
+    run("dpkg-deb", &["-e", package, &control.display().to_string()]);
+    let script = fs::read_to_string(control.join("postrm")).expect("the script");
+    let root = tempfile::tempdir().expect("a folder");
+    let (state, real) = (root.path().join("state"), root.path().join("real"));
+    write(&real.join("recordings/one"), "x").expect("a recording");
+    std::os::unix::fs::symlink(&real, &state).expect("a link");
+    let script = script
+        .replace("$root/var/lib/hoop", &state.display().to_string())
+        .replace(
+            "$root/etc/hoop\"",
+            &format!("{}\"", root.path().join("etc").display()),
+        )
+        .replace(
+            "$root/run/hoop",
+            &root.path().join("run").display().to_string(),
+        );
+    for _ in 0..2 {
+        let mut purge = Command::new("sh");
+        purge
+            .args(["-c", &script, "postrm", "purge"])
+            .env_remove("DPKG_ROOT");
+        said(purge.output().expect("sh"));
+    }
+    assert!(!state.is_symlink());
+    assert_eq!(fs::read_dir(&real).expect("it stays").count(), 0);
 }
 
 /// The CA, as the daemon makes it when it first starts.

@@ -266,7 +266,7 @@ impl Drop for Ground {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_timeout(Duration::from_secs(2));
         }
-        let unloaded = Capture::unload(&self.config);
+        let unloaded = Capture::unload(&self.config.pins);
         remove(&self.cgroup);
         if !std::thread::panicking() {
             unloaded.unwrap();
@@ -304,15 +304,7 @@ fn sweep_leftovers() {
                 continue;
             }
             if entry.path().starts_with(BPFFS) {
-                let pins = entry.path();
-                let config = config::Capture {
-                    attach: name,
-                    resolvers: vec![],
-                    port: 0,
-                    pins,
-                    lsm: config::LsmTier::default(),
-                };
-                Capture::unload(&config).ok();
+                Capture::unload(&entry.path()).ok();
             } else {
                 remove(&entry.path());
             }

@@ -163,11 +163,46 @@ fn a_pin_that_was_taken_away_is_put_back() {
 }
 
 #[test]
+fn the_mark_that_agents_wait_for_is_there_only_while_every_hook_is_attached() {
+    let ground = Ground::new();
+    let mark = ground.config.pins.join("attached");
+    let links = ground
+        .config
+        .pins
+        .join(format!("v{}/links", hoop_common::LAYOUT));
+    // What the last hook would be pinned as is taken: the start fails with the others attached.
+    let taken = links.join("hoop_egress");
+    std::fs::create_dir_all(&taken).unwrap();
+    assert!(Capture::load(&ground.config).is_err());
+    assert!(links.join("hoop_connect4").exists() && !mark.exists());
+    std::fs::remove_dir(&taken).unwrap();
+    let capture = Capture::load(&ground.config).unwrap();
+    assert!(mark.exists());
+    // The slice goes: the mark goes with the first look, and comes back with the hooks.
+    std::fs::remove_dir(&ground.cgroup).unwrap();
+    assert!(capture.repair().is_err());
+    assert!(!mark.exists());
+    std::fs::create_dir(&ground.cgroup).unwrap();
+    capture.repair().unwrap();
+    assert!(mark.exists());
+    // With no daemon to look, the next one's failed start takes it away.
+    drop(capture);
+    std::fs::remove_dir(&ground.cgroup).unwrap();
+    std::fs::create_dir(&ground.cgroup).unwrap();
+    std::fs::remove_file(links.join("hoop_egress")).unwrap();
+    std::fs::create_dir(&taken).unwrap();
+    assert!(Capture::load(&ground.config).is_err());
+    assert!(!mark.exists());
+    std::fs::remove_dir(&taken).unwrap();
+}
+
+#[test]
 fn unloading_ends_governance() {
     let ground = Ground::new();
     let daemon = ground.daemon(Mode::Enforce);
     daemon.die(&ground);
-    Capture::unload(&ground.config).unwrap();
+    assert!(Capture::unload(&ground.config.pins).unwrap());
+    assert!(!Capture::unload(&ground.config.pins).unwrap());
     let real = TcpListener::bind("127.0.0.2:0").unwrap();
     let port = real.local_addr().unwrap().port();
     let direct = format!("s = socket.socket(); s.connect(('127.0.0.2', {port})); print('direct')");

@@ -94,6 +94,10 @@ impl Capture {
         probe::kernel()?;
         let pins = pins::Pins::at(&config.pins);
         pins.make()?;
+        // What an earlier daemon left may be of a slice that was removed since.
+        if !is_whole(&links::pinned_health(&pins.links(), Some(&opened))) {
+            pins.unmark()?;
+        }
         let fields = lsm::ready(config.lsm.wish);
         let maps = pins.maps();
         let mut object = object::load(object::Maps::Kept(&maps), fields.as_ref().ok())?;
@@ -124,6 +128,7 @@ impl Capture {
             }
         }
         pins.remove_others()?;
+        pins.mark()?;
         let flows = map(&mut object, "FLOWS")?;
         let path = pins.maps().join("FLOWS");
         let raw_flows = MapData::from_pin(&path).map_err(|source| CaptureError::Maps {
@@ -197,9 +202,10 @@ impl Capture {
         pins::under_bpffs(pins)
     }
 
-    /// Removes all links and maps that any version pinned: governance ends.
-    pub fn unload(config: &config::Capture) -> Result<(), CaptureError> {
-        pins::Pins::at(&config.pins).remove_all()
+    /// Removes all links and maps that any version pinned there: governance ends. Says whether there
+    /// were any.
+    pub fn unload(pins: &Path) -> Result<bool, CaptureError> {
+        pins::Pins::at(pins).remove_all()
     }
 
     /// What is pinned, whether or not a daemon runs.
@@ -381,11 +387,16 @@ impl Capture {
     /// Attaches anew whatever is not attached to the slice as it is now (it was removed and made
     /// again, or a pin was taken away). Returns how many hooks that were.
     pub fn repair(&self) -> Result<usize, CaptureError> {
+        if !is_whole(&self.health()) {
+            self.pins.unmark()?;
+        }
         let slice = links::Slice::open(&self.slice)?;
         self.pins.make()?;
         let mut inner = self.inner();
         let Inner { object, links, .. } = &mut *inner;
-        links.repair(object, &slice)
+        let repaired = links.repair(object, &slice)?;
+        self.pins.mark()?;
+        Ok(repaired)
     }
 
     /// Whether the LSM tier is on: all of its hooks are where they should be. If it was off at the
@@ -411,6 +422,11 @@ impl Capture {
         // What a panicking thread left behind are whole entries of kernel maps.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether every hook is where it should be.
+fn is_whole(health: &[HookHealth]) -> bool {
+    health.iter().all(|hook| hook.healthy)
 }
 
 /// Attaches the tier's programs, which are loaded.

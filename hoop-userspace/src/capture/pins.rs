@@ -2,6 +2,9 @@
 //!
 //! Pins are what keeps enforcement in place while no daemon runs. The version in the path changes
 //! with the layout of the maps, so that an upgrade never reopens maps of another layout.
+//!
+//! `<pins>/attached` is there from the last link on and as long as all of them are: units of agents
+//! ask for it before they start (`AssertPathExists=`), which the folders alone would not answer.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,6 +12,7 @@ use std::path::{Path, PathBuf};
 use super::{CaptureError, sys};
 
 const BPFFS: &str = "/sys/fs/bpf";
+const MARK: &str = "attached";
 
 /// The folders of one version.
 #[derive(Clone, Debug)]
@@ -55,6 +59,23 @@ impl Pins {
         Ok(())
     }
 
+    /// Says to whoever looks that every hook is attached.
+    pub fn mark(&self) -> Result<(), CaptureError> {
+        let path = self.root.join(MARK);
+        match std::fs::create_dir(&path) {
+            Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
+                Err(CaptureError::Pins { path, source })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes that back.
+    pub fn unmark(&self) -> Result<(), CaptureError> {
+        let path = self.root.join(MARK);
+        removed(&path, std::fs::remove_dir(&path))
+    }
+
     /// Removes what other versions have pinned; to be called once this one is attached.
     pub fn remove_others(&self) -> Result<(), CaptureError> {
         for version in versions(&self.root) {
@@ -65,18 +86,17 @@ impl Pins {
         Ok(())
     }
 
-    /// Removes all pins of all versions, and thereby all links: enforcement ends.
-    pub fn remove_all(&self) -> Result<(), CaptureError> {
-        for version in versions(&self.root) {
-            remove(&version)?;
+    /// Removes all pins of all versions, and thereby all links: enforcement ends. Says whether there
+    /// was anything.
+    pub fn remove_all(&self) -> Result<bool, CaptureError> {
+        // First of all: nobody may start on the word of a mark whose links are going.
+        self.unmark()?;
+        let versions = versions(&self.root);
+        for version in &versions {
+            remove(version)?;
         }
-        match std::fs::remove_dir(&self.root) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(CaptureError::Pins {
-                path: self.root.clone(),
-                source,
-            }),
-            _ => Ok(()),
-        }
+        removed(&self.root, std::fs::remove_dir(&self.root))?;
+        Ok(!versions.is_empty())
     }
 }
 
@@ -112,13 +132,6 @@ fn versions(root: &Path) -> Vec<PathBuf> {
 }
 
 fn remove(version: &Path) -> Result<(), CaptureError> {
-    let removed = |path: &Path, result: io::Result<()>| match result {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(CaptureError::Pins {
-            path: path.to_owned(),
-            source,
-        }),
-        _ => Ok(()),
-    };
     // Links first: programs without their maps would still run, maps without links do nothing.
     for folder in ["links", "maps"].map(|name| version.join(name)) {
         for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
@@ -128,4 +141,15 @@ fn remove(version: &Path) -> Result<(), CaptureError> {
         removed(&folder, std::fs::remove_dir(&folder))?;
     }
     removed(version, std::fs::remove_dir(version))
+}
+
+/// What is gone already is as it should be.
+fn removed(path: &Path, result: io::Result<()>) -> Result<(), CaptureError> {
+    match result {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(CaptureError::Pins {
+            path: path.to_owned(),
+            source,
+        }),
+        _ => Ok(()),
+    }
 }

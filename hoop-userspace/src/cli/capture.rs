@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 
+use super::written::Written;
 use crate::capture::{Capture, HookHealth};
 use crate::config;
 
@@ -19,6 +20,9 @@ pub struct Args {
 enum What {
     /// Attach the programs to a cgroup; without a daemon they refuse every connection of it
     Load {
+        /// The cgroup, below the cgroup2 mount; never the root
+        #[arg(long)]
+        cgroup: String,
         #[command(flatten)]
         place: Place,
         /// A resolver whose port 53 stays reachable; may be given several times
@@ -27,13 +31,22 @@ enum What {
     },
     /// Remove every link and map that is pinned: governance ends
     Unload {
+        /// Not needed: what is pinned says where it is attached
+        #[arg(long, hide = true)]
+        cgroup: Option<String>,
         #[command(flatten)]
         place: Place,
     },
-    /// Say of each hook whether it is attached to the cgroup as it is now
+    /// Say of each hook whether it is attached to the cgroup as it is now; fail if one is not
     Status {
+        /// The cgroup, where it is not the configuration's
+        #[arg(long)]
+        cgroup: Option<String>,
         #[command(flatten)]
         place: Place,
+        /// Only name hooks that are not attached
+        #[arg(long, conflicts_with = "json")]
+        quiet: bool,
         /// Print one JSON object per hook
         #[arg(long)]
         json: bool,
@@ -42,60 +55,93 @@ enum What {
 
 #[derive(clap::Args)]
 struct Place {
-    /// The cgroup, below the cgroup2 mount; never the root
-    #[arg(long)]
-    cgroup: String,
-    /// Where links and maps are pinned
-    #[arg(long, default_value = "/sys/fs/bpf/hoop")]
-    pins: PathBuf,
+    /// Where links and maps are pinned, where it is not as the configuration says
+    #[arg(long, value_name = "DIR")]
+    pins: Option<PathBuf>,
+    /// The configuration file
+    #[arg(long, value_name = "FILE", env = "HOOP_CONFIG", default_value = super::DEFAULT_CONFIG)]
+    config: PathBuf,
 }
 
 impl Place {
-    fn config(self, resolvers: Vec<IpAddr>) -> config::Capture {
-        let Self { cgroup, pins } = self;
-        config::Capture {
-            attach: cgroup,
-            resolvers,
-            port: 0,
-            pins,
-            lsm: config::LsmTier::default(),
+    fn pins(&self) -> Result<PathBuf> {
+        match &self.pins {
+            Some(pins) => Ok(pins.clone()),
+            None => Ok(self.written()?.pins),
         }
+    }
+
+    /// What the configuration says.
+    fn written(&self) -> Result<Written> {
+        Written::read(&self.config)
+            .context("where the programs are pinned is not known; say it with --pins")
+    }
+}
+
+fn at(attach: String, pins: PathBuf, resolvers: Vec<IpAddr>) -> config::Capture {
+    config::Capture {
+        attach,
+        resolvers,
+        port: 0,
+        pins,
+        lsm: config::LsmTier::default(),
     }
 }
 
 /// 1 if any hook is not where it should be.
 pub fn run(args: Args) -> Result<ExitCode> {
     match args.what {
-        What::Load { place, resolvers } => {
-            let config = place.config(resolvers);
+        What::Load {
+            cgroup,
+            place,
+            resolvers,
+        } => {
+            let config = at(cgroup, place.pins()?, resolvers);
             let capture = Capture::load(&config).context("cannot load the kernel programs")?;
-            let shown = show(&capture.health(), false);
+            let shown = show(&capture.health(), line);
             println!("LSM tier           {}", capture.lsm().text());
             Ok(shown)
         }
-        What::Unload { place } => {
-            Capture::unload(&place.config(Vec::new())).context("cannot unload")?;
+        What::Unload { cgroup: _, place } => {
+            let pins = place.pins()?;
+            if Capture::unload(&pins).context("cannot unload")? {
+                let pins = pins.display();
+                println!("{pins} is removed: agents that go on running are governed no longer");
+            }
             Ok(ExitCode::SUCCESS)
         }
-        What::Status { place, json } => {
-            let config = place.config(Vec::new());
-            let shown = show(&Capture::pinned_health(&config)?, json);
-            if !json {
-                let lsm = Capture::pinned_lsm(&config)?;
-                println!("LSM tier           {}", lsm.text());
+        What::Status {
+            cgroup,
+            place,
+            quiet,
+            json,
+        } => {
+            let cgroup = match cgroup {
+                Some(cgroup) => cgroup,
+                None => place.written()?.attach,
+            };
+            let config = at(cgroup, place.pins()?, Vec::new());
+            let health = Capture::pinned_health(&config)?;
+            if quiet {
+                let unwell: Vec<_> = health.into_iter().filter(|hook| !hook.healthy).collect();
+                return Ok(show(&unwell, line));
             }
+            if json {
+                return Ok(show(&health, |hook| serde_json::json!(hook).to_string()));
+            }
+            let shown = show(&health, line);
+            println!(
+                "LSM tier           {}",
+                Capture::pinned_lsm(&config)?.text()
+            );
             Ok(shown)
         }
     }
 }
 
-fn show(health: &[HookHealth], json: bool) -> ExitCode {
+fn show(health: &[HookHealth], line: impl Fn(&HookHealth) -> String) -> ExitCode {
     for hook in health {
-        if json {
-            println!("{}", serde_json::json!(hook));
-        } else {
-            println!("{}", line(hook));
-        }
+        println!("{}", line(hook));
     }
     if health.iter().all(|hook| hook.healthy) {
         ExitCode::SUCCESS

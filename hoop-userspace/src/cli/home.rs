@@ -1,9 +1,13 @@
-//! A file in somebody's home, touched with the owner's rights and through no symbolic link.
+//! A file that belongs to an account, touched with that account's rights and through no symbolic link.
+//!
+//! Whoever owns a folder decides what lies in it: root that follows a link there, or looks before it
+//! opens, does what the owner wants. So the folder's owner does it, by one open descriptor.
 
-use std::fs::{File, Permissions};
-use std::io::{Read, Write};
+use std::ffi::{OsStr, OsString};
+use std::fs::{File, Metadata, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -14,14 +18,37 @@ use nix::unistd::{Gid, Uid, UnlinkatFlags, geteuid, setgid, setgroups, setuid, u
 
 /// A larger one is not what it should be.
 const MAX_FILE: u64 = 4 << 20;
+/// Behind the whole name: what a file is made under before it takes its place.
+const FRESH: &str = ".hoop-new";
 
 /// Which file, below the home.
 #[derive(Clone, Copy, Debug)]
 pub struct HomeFile {
     pub folder: &'static str,
     pub name: &'static str,
-    /// What it is made under before it takes its place.
-    pub new_name: &'static str,
+}
+
+/// A file by its name in a folder that is held open.
+pub struct Place {
+    folder: OwnedFd,
+    name: OsString,
+}
+
+/// What a file keeps when it is replaced.
+#[derive(Clone, Copy, Debug)]
+pub struct Kept {
+    mode: u32,
+    /// Of a file that was there.
+    owner: Option<(u32, u32)>,
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self {
+            mode: 0o644,
+            owner: None,
+        }
+    }
 }
 
 impl HomeFile {
@@ -30,7 +57,7 @@ impl HomeFile {
     }
 
     /// Opens the folder; `None` if it does not exist and is not to be made.
-    pub fn open_folder(&self, home: &Path, make: bool) -> Result<Option<OwnedFd>> {
+    pub fn open(&self, home: &Path, make: bool) -> Result<Option<Place>> {
         let folder = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let home_fd = open(home, folder, Mode::empty())
             .with_context(|| format!("cannot open {}", home.display()))?;
@@ -45,7 +72,10 @@ impl HomeFile {
         }
         let flags = folder | OFlag::O_NOFOLLOW;
         match openat(&home_fd, self.folder, flags, Mode::empty()) {
-            Ok(found) => Ok(Some(found)),
+            Ok(folder) => Ok(Some(Place {
+                folder,
+                name: self.name.into(),
+            })),
             Err(Errno::ENOENT) => Ok(None),
             Err(Errno::ELOOP | Errno::ENOTDIR) => {
                 bail!(
@@ -59,14 +89,37 @@ impl HomeFile {
             }
         }
     }
+}
 
-    /// The file's text, empty if there is none, and the mode to keep.
-    pub fn read(&self, folder: &OwnedFd) -> Result<(String, Mode)> {
+impl Place {
+    /// The file at a path; `None` if its folder does not exist. Root becomes, for the rest of this
+    /// process, whoever may change what the path leads to.
+    pub fn at(path: &Path) -> Result<Option<Self>> {
+        let path = std::path::absolute(path)?;
+        let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+            bail!("{} is no file's path", path.display());
+        };
+        if let (true, Some((uid, gid))) = (geteuid().is_root(), owner_above(folder)) {
+            become_account(uid, gid)?;
+        }
+        let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        match open(folder, flags, Mode::empty()) {
+            Ok(folder) => Ok(Some(Self {
+                folder,
+                name: name.to_owned(),
+            })),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("cannot open {}", folder.display())),
+        }
+    }
+
+    /// The file's text, and what of it is to be kept; `None` if there is no file.
+    pub fn read(&self) -> Result<Option<(String, Kept)>> {
         // Non-blocking: a pipe that lies there in its place must not hold us.
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-        let file = match openat(folder, self.name, flags, Mode::empty()) {
+        let file = match openat(&self.folder, self.name.as_os_str(), flags, Mode::empty()) {
             Ok(file) => File::from(file),
-            Err(Errno::ENOENT) => return Ok((String::new(), Mode::from_bits_truncate(0o644))),
+            Err(Errno::ENOENT) => return Ok(None),
             Err(Errno::ELOOP) => bail!("it is a link; hoop follows none"),
             Err(error) => return Err(error.into()),
         };
@@ -76,28 +129,64 @@ impl HomeFile {
         }
         let mut text = String::new();
         file.take(MAX_FILE).read_to_string(&mut text)?;
-        Ok((text, Mode::from_bits_truncate(facts.mode() & 0o777)))
+        let kept = Kept {
+            mode: facts.mode() & 0o777,
+            owner: Some((facts.uid(), facts.gid())),
+        };
+        Ok(Some((text, kept)))
     }
 
     /// Replaces the file whole, or removes it where nothing is left: libpq fails on an empty one.
-    pub fn write(&self, folder: &OwnedFd, text: &str, mode: Mode) -> Result<()> {
+    pub fn write(&self, text: &str, kept: Kept) -> Result<()> {
         if text.trim().is_empty() {
-            return match unlinkat(folder, self.name, UnlinkatFlags::NoRemoveDir) {
-                Err(error) if error != Errno::ENOENT => Err(error.into()),
-                _ => Ok(()),
-            };
+            return self.unlink(&self.name);
         }
-        let _ = unlinkat(folder, self.new_name, UnlinkatFlags::NoRemoveDir);
+        let mut fresh = self.name.clone();
+        fresh.push(FRESH);
+        // One that a crash left behind.
+        self.unlink(&fresh)?;
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW;
-        let made = openat(folder, self.new_name, flags | OFlag::O_CLOEXEC, mode)?;
+        let flags = flags | OFlag::O_CLOEXEC;
+        let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+        let made = openat(&self.folder, fresh.as_os_str(), flags, mode)?;
         let mut file = File::from(made);
         file.write_all(text.as_bytes())?;
+        if let Some((uid, gid)) = kept.owner {
+            match fchown(&file, Some(uid), Some(gid)) {
+                // The folder's owner may not give it away. It could have put its own there before.
+                Err(error)
+                    if error.kind() == io::ErrorKind::PermissionDenied && !geteuid().is_root() => {}
+                given => given?,
+            }
+        }
         // Not left to the umask: the mode that the owner chose stays.
-        file.set_permissions(Permissions::from_mode(mode.bits()))?;
+        file.set_permissions(Permissions::from_mode(kept.mode))?;
         file.sync_all()?;
-        renameat(folder.as_fd(), self.new_name, folder.as_fd(), self.name)?;
+        let (folder, name) = (self.folder.as_fd(), self.name.as_os_str());
+        renameat(folder, fresh.as_os_str(), folder, name)?;
         Ok(())
     }
+
+    fn unlink(&self, name: &OsStr) -> Result<()> {
+        match unlinkat(&self.folder, name, UnlinkatFlags::NoRemoveDir) {
+            Err(error) if error != Errno::ENOENT => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// At most so much of a regular file's text, wherever a link leads, and without waiting for a pipe or a
+/// device in its place.
+pub fn read_regular(path: &Path) -> Option<String> {
+    let mut options = OpenOptions::new();
+    let opened = options
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC);
+    let file = opened.open(path).ok()?;
+    file.metadata().ok().filter(Metadata::is_file)?;
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE).read_to_end(&mut bytes).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// For the rest of this process: whatever links and mounts an account put into its home, they lead
@@ -115,7 +204,94 @@ pub fn become_owner(home: &Path) -> Result<()> {
             home.display()
         );
     }
+    become_account(facts.uid(), facts.gid())
+}
+
+fn become_account(uid: u32, gid: u32) -> Result<()> {
     setgroups(&[]).context("cannot leave root's groups")?;
-    setgid(Gid::from_raw(facts.gid())).context("cannot take the owner's group")?;
-    setuid(owner).context("cannot become the owner")
+    setgid(Gid::from_raw(gid)).context("cannot take the owner's group")?;
+    setuid(Uid::from_raw(uid)).context("cannot become the owner")
+}
+
+/// The nearest account but root that a folder belongs to, or one above it, or a link on the way: it
+/// decides where the path leads. `None` if all of it is root's.
+fn owner_above(folder: &Path) -> Option<(u32, u32)> {
+    let real = std::fs::canonicalize(folder).unwrap_or_default();
+    let steps = folder.ancestors().chain(real.ancestors());
+    let facts = steps.flat_map(|step| [std::fs::symlink_metadata(step), std::fs::metadata(step)]);
+    let mut others = facts.flatten().filter(|facts| facts.uid() != 0);
+    others.next().map(|facts| (facts.uid(), facts.gid()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{chown, symlink};
+
+    use super::*;
+
+    #[test]
+    fn whoever_decides_where_a_path_leads_is_the_one_to_go_there() {
+        let root = tempfile::tempdir().unwrap();
+        // Where tests run in somebody's folder, all of it is that account's already.
+        if owner_above(root.path()).is_some() {
+            return;
+        }
+        let (home, below) = (root.path().join("home"), root.path().join("home/roots"));
+        std::fs::create_dir_all(&below).unwrap();
+        assert_eq!(owner_above(&below), None);
+        chown(&home, Some(65534), Some(65533)).unwrap();
+        assert_eq!(owner_above(&home), Some((65534, 65533)));
+        assert_eq!(owner_above(&below), Some((65534, 65533)));
+        let link = root.path().join("link");
+        symlink(&below, &link).unwrap();
+        assert_eq!(owner_above(&link), Some((65534, 65533)));
+        let theirs = home.join("theirs");
+        symlink("/etc", &theirs).unwrap();
+        assert_eq!(owner_above(&theirs), Some((65534, 65533)));
+    }
+
+    #[test]
+    fn a_file_keeps_mode_and_owner_and_what_a_crash_left_is_no_hindrance() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ca.crt");
+        std::fs::write(&path, "one\n").unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+        let owner = match geteuid().is_root() {
+            true => (65534, 65533),
+            false => (geteuid().as_raw(), nix::unistd::getegid().as_raw()),
+        };
+        chown(&path, Some(owner.0), Some(owner.1)).unwrap();
+        std::fs::write(folder.path().join("ca.crt.hoop-new"), "left").unwrap();
+        std::fs::write(folder.path().join("ca.pem.hoop-new"), "another's").unwrap();
+        let place = Place {
+            folder: OwnedFd::from(File::open(folder.path()).unwrap()),
+            name: "ca.crt".into(),
+        };
+        let (text, kept) = place.read().unwrap().unwrap();
+        place.write(&format!("{text}two\n"), kept).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "one\ntwo\n");
+        let facts = std::fs::metadata(&path).unwrap();
+        assert_eq!(facts.mode() & 0o777, 0o640);
+        assert_eq!((facts.uid(), facts.gid()), owner);
+        assert!(!folder.path().join("ca.crt.hoop-new").exists());
+        assert!(folder.path().join("ca.pem.hoop-new").exists());
+        std::fs::remove_file(&path).unwrap();
+        symlink("/etc/passwd", &path).unwrap();
+        let error = place.read().unwrap_err();
+        assert!(error.to_string().contains("is a link"), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, Mode::S_IRWXU).unwrap();
+        assert_eq!(read_regular(&pipe), None);
+        assert_eq!(read_regular(Path::new("/dev/zero")), None);
+        let place = Place {
+            folder: OwnedFd::from(File::open(folder.path()).unwrap()),
+            name: "pipe".into(),
+        };
+        assert!(place.read().is_err());
+    }
 }

@@ -38,6 +38,7 @@ mod upgrade;
 mod verify;
 mod whoami;
 mod worker;
+mod written;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -22,7 +22,6 @@ const DEFAULT_CONFIG: &str = "/etc/hoop/hoop.toml";
 const FILE: HomeFile = HomeFile {
     folder: ".postgresql",
     name: "root.crt",
-    new_name: "root.crt.hoop-new",
 };
 
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
@@ -148,24 +147,25 @@ fn change(args: &Postgres) -> Result<()> {
     }
     become_owner(&args.home)?;
     let shown = FILE.shown(&args.home);
-    let Some(folder) = FILE.open_folder(&args.home, !args.remove)? else {
+    let Some(place) = FILE.open(&args.home, !args.remove)? else {
         println!("{} does not exist: nothing to remove", shown.display());
         return Ok(());
     };
-    let (before, mode) = FILE
-        .read(&folder)
-        .with_context(|| format!("cannot read {}", shown.display()))?;
-    let kept = without(&before, &ours);
+    let read = place.read();
+    let read = read.with_context(|| format!("cannot read {}", shown.display()))?;
+    let (before, kept) = read.unwrap_or_default();
+    let others = without(&before, &ours);
     let after = if args.remove {
-        kept
+        others
     } else {
-        appended(kept, &pem)
+        appended(others, &pem)
     };
     if after == before {
         println!("{} is as it should be already", shown.display());
         return Ok(());
     }
-    FILE.write(&folder, &after, mode)
+    place
+        .write(&after, kept)
         .with_context(|| format!("cannot write {}", shown.display()))?;
     let what = if args.remove {
         "no longer trusts hoop"

@@ -11,9 +11,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use url::Url;
 
-use super::home::{HomeFile, become_owner};
+use super::home::{HomeFile, Place, become_owner, read_regular};
 use super::trust::{Ours, appended, without};
-use super::trust_undo::{self, Given};
+use super::trust_undo::{Given, Notes};
 use crate::config::{Bundle, Config, Host, Resource};
 use crate::terminate::authority::CERTIFICATE_FILE;
 use crate::wire::tls::host_name;
@@ -22,7 +22,6 @@ const DEFAULT_CONFIG: &str = "/etc/hoop/hoop.toml";
 const FILE: HomeFile = HomeFile {
     folder: ".kube",
     name: "config",
-    new_name: "config.hoop-new",
 };
 
 #[derive(clap::Args)]
@@ -70,17 +69,18 @@ pub fn run(args: &Args) -> Result<()> {
         pem,
         remove: args.remove,
     };
-    let note = |given, place: &Path| match args.remove {
-        true => Ok(()),
-        false => trust_undo::note(state, given, place),
+    // Opened while this is root: which bundles a kubeconfig names is known later.
+    let mut notes = match args.remove {
+        true => Notes::none(),
+        false => Notes::open(state)?,
     };
     match (&args.home, &args.ca_file) {
         (Some(home), _) => {
-            note(Given::Kubeconfig, home)?;
-            in_home(home, config.as_ref(), &ca)
+            notes.add(Given::Kubeconfig, home)?;
+            in_home(home, config.as_ref(), &ca, &mut notes)
         }
         (None, Some(file)) => {
-            note(Given::CaFile, file)?;
+            notes.add(Given::CaFile, file)?;
             in_file(file, &ca)
         }
         (None, None) => bail!("give --home or --ca-file"),
@@ -105,27 +105,28 @@ impl Ca {
 
     /// Whether it is in that file, as far as one can tell.
     fn is_in(&self, path: &Path) -> bool {
-        let bundle = std::fs::read_to_string(path);
-        bundle.is_ok_and(|bundle| without(&bundle, &self.ours) != bundle)
+        let bundle = read_regular(path);
+        bundle.is_some_and(|bundle| without(&bundle, &self.ours) != bundle)
     }
 }
 
 /// Without a configuration every cluster's entry is looked at, to take the CA out.
-fn in_home(home: &Path, config: Option<&Config>, ca: &Ca) -> Result<()> {
+fn in_home(home: &Path, config: Option<&Config>, ca: &Ca, notes: &mut Notes) -> Result<()> {
     become_owner(home)?;
     let shown = FILE.shown(home);
-    let Some(folder) = FILE.open_folder(home, false)? else {
+    let Some(place) = FILE.open(home, false)? else {
         bail!("{} does not exist", shown.display());
     };
-    let read = FILE.read(&folder);
-    let (before, mode) = read.with_context(|| format!("cannot read {}", shown.display()))?;
+    let read = place.read();
+    let read = read.with_context(|| format!("cannot read {}", shown.display()))?;
+    let (before, kept) = read.unwrap_or_default();
     let edited = edited(&before, config, ca)
         .with_context(|| format!("{} is left as it is", shown.display()))?;
     for note in &edited.notes {
         println!("{note}");
     }
     if edited.text != before {
-        let written = FILE.write(&folder, &edited.text, mode);
+        let written = place.write(&edited.text, kept);
         written.with_context(|| format!("cannot write {}", shown.display()))?;
     }
     for file in &edited.files {
@@ -136,6 +137,7 @@ fn in_home(home: &Path, config: Option<&Config>, ca: &Ca) -> Result<()> {
         if config.is_none() && !ca.is_in(&path) {
             continue;
         }
+        notes.add(Given::CaFile, &path)?;
         in_file(&path, ca)?;
     }
     Ok(())
@@ -143,38 +145,22 @@ fn in_home(home: &Path, config: Option<&Config>, ca: &Ca) -> Result<()> {
 
 /// A bundle in a file of its own. Written in its place: whoever reads it sees the old or the new one.
 fn in_file(path: &Path, ca: &Ca) -> Result<()> {
-    use std::io::Write;
-    use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
-    let facts = std::fs::symlink_metadata(path)
-        .with_context(|| format!("cannot open {}", path.display()))?;
-    if !facts.is_file() || facts.len() > 4 << 20 {
-        bail!(
-            "{} is a link or no file of certificates; hoop follows no link",
-            path.display()
-        );
-    }
-    let before =
-        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let read = match Place::at(path)? {
+        Some(place) => place.read().map(|read| read.map(|read| (place, read))),
+        None => Ok(None),
+    };
+    let Some((place, (before, kept))) =
+        read.with_context(|| format!("cannot read {}", path.display()))?
+    else {
+        bail!("{} does not exist", path.display());
+    };
     let after = ca.changed(&before);
     if after == before {
         println!("{} is as it should be already", path.display());
         return Ok(());
     }
-    let new = path.with_extension("hoop-new");
-    let write = || -> std::io::Result<()> {
-        let mut file = std::fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW)
-            .open(&new)?;
-        file.write_all(after.as_bytes())?;
-        file.set_permissions(std::fs::Permissions::from_mode(facts.mode() & 0o777))?;
-        std::os::unix::fs::fchown(&file, Some(facts.uid()), Some(facts.gid()))?;
-        file.sync_all()?;
-        std::fs::rename(&new, path)
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))?;
+    let written = place.write(&after, kept);
+    written.with_context(|| format!("cannot write {}", path.display()))?;
     println!("{}", said(path.display(), ca.remove));
     Ok(())
 }
@@ -345,7 +331,7 @@ pub(super) fn trusts(text: &str, folder: &Path, resource: &Resource, ours: &Ours
         let bundle = match (entry.data, entry.file) {
             _ if entry.insecure => continue,
             (Some((_, data)), _) => String::from_utf8(BASE64.decode(data).ok()?).ok()?,
-            (None, Some(file)) => std::fs::read_to_string(folder.join(file)).unwrap_or_default(),
+            (None, Some(file)) => read_regular(&folder.join(file)).unwrap_or_default(),
             (None, None) => return None,
         };
         met = Some(met.unwrap_or(true) && ours.stand_in(&bundle));

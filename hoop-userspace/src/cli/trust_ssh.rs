@@ -10,18 +10,16 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use ipnet::IpNet;
 
-use super::home::{HomeFile, become_owner};
+use super::home::{HomeFile, Place, become_owner};
 use super::trust_undo::{self, Given};
 use crate::config::{Bundle, Config, Host, Resource};
 use crate::terminate::ssh::keys::{HOST_AUTHORITY, HOST_KEY};
-use crate::whole;
 
 const DEFAULT_CONFIG: &str = "/etc/hoop/hoop.toml";
 const SYSTEM: &str = "/etc/ssh/ssh_known_hosts";
 const FILE: HomeFile = HomeFile {
     folder: ".ssh",
     name: "known_hosts",
-    new_name: "known_hosts.hoop-new",
 };
 /// Ends the lines that hoop writes, or comments that name the key in them; by it those from before a
 /// lost state directory are found too.
@@ -71,36 +69,30 @@ pub fn run(args: &Args) -> Result<()> {
 
 fn in_home(home: &Path, ours: &str) -> Result<()> {
     become_owner(home)?;
-    let shown = FILE.shown(home);
-    let Some(folder) = FILE.open_folder(home, !ours.is_empty())? else {
-        println!("{} does not exist: nothing to remove", shown.display());
-        return Ok(());
-    };
-    let read = FILE.read(&folder);
-    let (before, mode) = read.with_context(|| format!("cannot read {}", shown.display()))?;
-    let after = changed(&before, ours);
-    if after != before {
-        let written = FILE.write(&folder, &after, mode);
-        written.with_context(|| format!("cannot write {}", shown.display()))?;
-    }
-    say(&shown, ours);
-    Ok(())
+    put(FILE.open(home, !ours.is_empty())?, &FILE.shown(home), ours)
 }
 
 fn in_system(path: &Path, ours: &str) -> Result<()> {
-    let before = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    put(Place::at(path)?, path, ours)
+}
+
+fn put(place: Option<Place>, shown: &Path, ours: &str) -> Result<()> {
+    let Some(place) = place else {
+        if !ours.is_empty() {
+            bail!("the folder of {} does not exist", shown.display());
+        }
+        println!("{} does not exist: nothing to remove", shown.display());
+        return Ok(());
     };
+    let read = place.read();
+    let read = read.with_context(|| format!("cannot read {}", shown.display()))?;
+    let (before, kept) = read.unwrap_or_default();
     let after = changed(&before, ours);
-    if after.is_empty() && !before.is_empty() {
-        std::fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;
-    } else if after != before {
-        whole::write(path, after.as_bytes(), 0o644)
-            .with_context(|| format!("cannot write {}", path.display()))?;
+    if after != before {
+        let written = place.write(&after, kept);
+        written.with_context(|| format!("cannot write {}", shown.display()))?;
     }
-    say(path, ours);
+    say(shown, ours);
     Ok(())
 }
 
@@ -275,5 +267,30 @@ mod tests {
         assert_eq!(written, "x hoop-trust\n");
         in_home(home.path(), "").unwrap();
         assert!(!home.path().join(".ssh/known_hosts").exists());
+    }
+
+    #[test]
+    fn the_systems_file_is_no_link_and_keeps_its_mode() {
+        use std::os::unix::fs::PermissionsExt;
+        let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let path = folder.path().join("ssh_known_hosts");
+        let victim = elsewhere.path().join("victim");
+        std::fs::write(&victim, "secret\n").unwrap();
+        symlink(&victim, &path).unwrap();
+        let error = in_system(&path, "x hoop-trust\n").unwrap_err();
+        assert!(format!("{error:#}").contains("is a link"), "{error:#}");
+        assert!(path.is_symlink());
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "mine\n").unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
+        in_system(&path, "x hoop-trust\n").unwrap();
+        assert_eq!(
+            std::fs::read_to_string(&path).unwrap(),
+            "mine\nx hoop-trust\n"
+        );
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        in_system(&path, "").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine\n");
     }
 }

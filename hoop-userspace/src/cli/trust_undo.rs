@@ -1,28 +1,34 @@
 //! `hoop trust undo`: takes back everything that `hoop trust` gave, wherever that was.
 //!
-//! Where root gave it is noted in the state folder; accounts that helped themselves are found among
-//! those of /etc/passwd. Each file is changed by a process of its own, which becomes the file's owner
+//! Where root gave it is noted in the state folder, and that must succeed; accounts that helped themselves
+//! are found among those of /etc/passwd, most of which never heard of hoop. Each file is changed by a process of its own, which becomes the file's owner
 //! first and for good.
 
-use std::collections::BTreeSet;
-use std::io::{Read, Write};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::unistd::geteuid;
 
-use crate::config::Bundle;
+use super::written::Written;
 use crate::keeper::folders;
 use crate::terminate::authority::CERTIFICATE_FILE;
 
 /// Below the keeper's folder: `WHAT<tab>PATH` lines.
 const NOTES: &str = "trusted";
 const MAX_NOTES: u64 = 4 << 20;
-const STATE: &str = "/var/lib/hoop";
 /// The system's file of SSH, always looked at.
 const SYSTEM: &str = "/etc/ssh/ssh_known_hosts";
+/// For a file system to say whether a file is there.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
+/// For one process to change one file.
+const TAKEN_BACK_WITHIN: Duration = Duration::from_secs(30);
+const LOOKED_EVERY: Duration = Duration::from_millis(5);
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -87,87 +93,189 @@ impl Given {
     }
 }
 
-/// Notes where root is about to give something. An account that gives itself something notes nothing:
-/// it is found by its home.
-pub fn note(state: &Path, given: Given, place: &Path) -> Result<()> {
-    if !geteuid().is_root() {
-        return Ok(());
-    }
-    let folder = state.join(folders::KEEPER);
-    let place = std::path::absolute(place)?;
-    if read(&folder).contains(&(given, place.clone())) {
-        return Ok(());
-    }
-    let path = folder.join(NOTES);
-    let noted = std::fs::create_dir_all(&folder).and_then(|()| {
-        let mut file = std::fs::File::options()
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW)
-            .open(&path)?;
-        writeln!(file, "{}\t{}", given.name(), place.display())?;
-        file.sync_all()
-    });
-    noted.with_context(|| format!("cannot note it in {}", path.display()))
+/// What is noted, open to be added to. An account that gives itself something notes nothing: it is found
+/// by its home.
+pub struct Notes {
+    path: PathBuf,
+    known: BTreeSet<(Given, PathBuf)>,
+    /// Root's alone; it stays open where root becomes another account.
+    file: Option<File>,
 }
 
-fn read(folder: &Path) -> BTreeSet<(Given, PathBuf)> {
-    let file = std::fs::File::options()
+impl Notes {
+    /// To be opened while this is root, and before anything is given.
+    pub fn open(state: &Path) -> Result<Self> {
+        if !geteuid().is_root() {
+            return Ok(Self::none());
+        }
+        let folder = state.join(folders::KEEPER);
+        let path = folder.join(NOTES);
+        let opened = std::fs::create_dir_all(&folder).and_then(|()| {
+            File::options()
+                .append(true)
+                .create(true)
+                .mode(0o600)
+                .custom_flags(libc::O_NOFOLLOW)
+                .open(&path)
+        });
+        let file = opened.with_context(|| format!("cannot note it in {}", path.display()))?;
+        Ok(Self {
+            known: read(&folder)?,
+            file: Some(file),
+            path,
+        })
+    }
+
+    /// That take nothing.
+    pub fn none() -> Self {
+        Self {
+            path: PathBuf::new(),
+            known: BTreeSet::new(),
+            file: None,
+        }
+    }
+
+    /// Notes where something is about to be given.
+    pub fn add(&mut self, given: Given, place: &Path) -> Result<()> {
+        let Some(file) = &mut self.file else {
+            return Ok(());
+        };
+        let place = std::path::absolute(place)?;
+        if self.known.contains(&(given, place.clone())) {
+            return Ok(());
+        }
+        let shown = place.to_str().filter(|place| !place.contains('\n'));
+        let shown = shown.with_context(|| format!("{place:?} cannot be noted"))?;
+        writeln!(file, "{}\t{shown}", given.name())
+            .and_then(|()| file.sync_all())
+            .with_context(|| format!("cannot note it in {}", self.path.display()))?;
+        self.known.insert((given, place));
+        Ok(())
+    }
+}
+
+/// Notes one place where root is about to give something.
+pub fn note(state: &Path, given: Given, place: &Path) -> Result<()> {
+    Notes::open(state)?.add(given, place)
+}
+
+/// Fails where it cannot tell what was noted.
+fn read(folder: &Path) -> Result<BTreeSet<(Given, PathBuf)>> {
+    let path = folder.join(NOTES);
+    let opened = File::options()
         .read(true)
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-        .open(folder.join(NOTES));
+        .open(&path);
     let mut text = String::new();
-    // What cannot be read names nothing; the accounts' homes are looked at all the same.
-    let _ = file.and_then(|file| file.take(MAX_NOTES).read_to_string(&mut text));
+    let read = match opened {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(BTreeSet::new()),
+        opened => opened.and_then(|file| file.take(MAX_NOTES).read_to_string(&mut text)),
+    };
+    let read = read.with_context(|| format!("cannot read {}", path.display()))?;
+    ensure!((read as u64) < MAX_NOTES, "{} is too long", path.display());
     let line = |line: &str| {
         let (name, place) = line.split_once('\t')?;
         let given = Given::ALL.into_iter().find(|g| g.name() == name)?;
         Some((given, PathBuf::from(place)))
     };
-    text.lines().filter_map(line).collect()
+    Ok(text.lines().filter_map(line).collect())
 }
 
-/// 1 if anything could not be taken back.
+/// Why a place is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whence {
+    /// Root gave something there: it must be taken back.
+    Noted,
+    /// Its account may have helped itself. What lies there may have nothing to do with hoop, and is left
+    /// as it is where hoop cannot change it.
+    Guessed,
+}
+
+/// 1 if anything that was noted could not be taken back.
 pub fn run(args: &Args) -> Result<ExitCode> {
     let within = |path: &Path| match &args.root {
         Some(root) => root.join(path.strip_prefix("/").unwrap_or(path)),
         None => path.to_owned(),
     };
-    let config = within(&args.config);
     let state = match &args.state {
         Some(state) => state.clone(),
-        None => within(&match Bundle::without_secrets(&config) {
-            Ok(config) => config.worker.state,
-            Err(_) => PathBuf::from(STATE),
-        }),
-    };
-    let mut all = read(&state.join(folders::KEEPER));
-    for home in homes(&within(Path::new("/etc/passwd"))) {
-        let home = within(&home);
-        all.insert((Given::Postgres, home.clone()));
-        all.insert((Given::Kubeconfig, home.clone()));
-        all.insert((Given::Ssh, home));
-    }
-    all.insert((Given::SshSystem, within(Path::new(SYSTEM))));
-    // Without the CA's certificate nobody was given one, or nobody can tell which it was.
-    let known = state.join(CERTIFICATE_FILE).exists();
-    let mut failed = false;
-    for (given, place) in all {
-        let there = std::fs::symlink_metadata(given.file(&place)).is_ok();
-        if !there || given.is_of_the_ca() && !known {
-            continue;
+        None => {
+            let written = Written::read(&within(&args.config));
+            within(
+                &written
+                    .context("which state directory it is is not known; give it with --state")?
+                    .state,
+            )
         }
-        failed |= !take_back(given, &place, &state)?;
+    };
+    let guessed = |given| move |place| ((given, place), Whence::Guessed);
+    let mut all = BTreeMap::new();
+    for home in homes(&within(Path::new("/etc/passwd")))? {
+        for given in [Given::Postgres, Given::Kubeconfig, Given::Ssh] {
+            all.extend([guessed(given)(within(&home))]);
+        }
     }
-    Ok(match failed {
+    all.extend([guessed(Given::SshSystem)(within(Path::new(SYSTEM)))]);
+    for (given, place) in read(&state.join(folders::KEEPER))? {
+        all.insert((given, within(&place)), Whence::Noted);
+    }
+    let authority = state.join(CERTIFICATE_FILE);
+    let known = is_there(&authority)?;
+    let mut left = false;
+    for ((given, place), whence) in all {
+        let file = given.file(&place);
+        let done = match is_there(&file) {
+            Ok(false) => continue,
+            Ok(true) if known || !given.is_of_the_ca() => take_back(given, &place, &state),
+            // Nobody was given one, as far as one can tell.
+            Ok(true) if whence == Whence::Guessed => continue,
+            Ok(true) => Err(anyhow!(
+                "{} is gone, so which certificate was hoop's cannot be told",
+                authority.display()
+            )),
+            Err(error) => Err(error),
+        };
+        let Err(error) = done else { continue };
+        let file = file.display();
+        match whence {
+            Whence::Noted => {
+                left = true;
+                eprintln!(
+                    "hoop: {file}: {error:#}. If nothing of hoop's is left there, take its line out of {}",
+                    state.join(folders::KEEPER).join(NOTES).display()
+                );
+            }
+            Whence::Guessed => {
+                eprintln!("hoop: {file} is left as it is; root gave nothing there: {error:#}");
+            }
+        }
+    }
+    Ok(match left {
         true => ExitCode::FAILURE,
         false => ExitCode::SUCCESS,
     })
 }
 
-/// Whether it was; the process says what it does.
-fn take_back(given: Given, place: &Path, state: &Path) -> Result<bool> {
+/// Whether there is anything of that name; fails where that cannot be told. What an account mounted in its
+/// home may never answer.
+fn is_there(path: &Path) -> Result<bool> {
+    let (tell, told) = std::sync::mpsc::channel();
+    let looked = path.to_owned();
+    std::thread::spawn(move || tell.send(std::fs::symlink_metadata(looked).map(|_| ())));
+    match told.recv_timeout(ANSWERED_WITHIN) {
+        Ok(Ok(())) => Ok(true),
+        Ok(Err(error))
+            if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+        {
+            Ok(false)
+        }
+        Ok(Err(error)) => Err(error).with_context(|| format!("cannot look at {}", path.display())),
+        Err(_) => bail!("{} did not answer", path.display()),
+    }
+}
+
+/// By a process of its own, which says what it does.
+fn take_back(given: Given, place: &Path, state: &Path) -> Result<()> {
     let program = std::env::current_exe().context("cannot tell which program this is")?;
     let mut command = Command::new(program);
     command.arg("trust");
@@ -182,16 +290,37 @@ fn take_back(given: Given, place: &Path, state: &Path) -> Result<bool> {
     if given.is_of_the_ca() {
         command.arg("--state").arg(state);
     }
-    let status = command.status().context("cannot start hoop itself")?;
-    Ok(status.success())
+    finished(command, TAKEN_BACK_WITHIN)
+}
+
+/// Fails if the program does, or does not come to an end: what it reads is an account's own.
+fn finished(mut command: Command, within: Duration) -> Result<()> {
+    let mut child = command.spawn().context("cannot start hoop itself")?;
+    let until = Instant::now() + within;
+    loop {
+        if let Some(status) = child.try_wait().context("cannot wait for it")? {
+            ensure!(status.success(), "it could not be taken back");
+            return Ok(());
+        }
+        if Instant::now() >= until {
+            // Not waited for: one that hangs in a file system ends when that answers.
+            child.kill().context("cannot end what hangs")?;
+            bail!("it did not come to an end within {} s", within.as_secs());
+        }
+        std::thread::sleep(LOOKED_EVERY);
+    }
 }
 
 /// Folders that accounts live in.
-fn homes(passwd: &Path) -> BTreeSet<PathBuf> {
-    let text = std::fs::read_to_string(passwd).unwrap_or_default();
+fn homes(passwd: &Path) -> Result<BTreeSet<PathBuf>> {
+    let bytes = match std::fs::read(passwd) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+        bytes => bytes.with_context(|| format!("cannot read {}", passwd.display()))?,
+    };
+    let text = String::from_utf8_lossy(&bytes);
     let home = |line: &str| line.split(':').nth(5).map(PathBuf::from);
     let real = |home: &PathBuf| home.is_absolute() && home != Path::new("/");
-    text.lines().filter_map(home).filter(real).collect()
+    Ok(text.lines().filter_map(home).filter(real).collect())
 }
 
 #[cfg(test)]
@@ -206,7 +335,7 @@ mod tests {
             note(state.path(), Given::Postgres, home).unwrap();
         }
         note(state.path(), Given::SshSystem, Path::new("/etc/x")).unwrap();
-        let noted = read(&state.path().join(folders::KEEPER));
+        let noted = read(&state.path().join(folders::KEEPER)).unwrap();
         let expected = match geteuid().is_root() {
             true => vec![
                 (Given::Postgres, home.to_owned()),
@@ -223,10 +352,10 @@ mod tests {
         let elsewhere = state.path().join("elsewhere");
         std::fs::write(&elsewhere, "ssh\t/home/a\n").unwrap();
         std::os::unix::fs::symlink(&elsewhere, state.path().join(NOTES)).unwrap();
-        assert!(read(state.path()).is_empty());
+        assert!(read(state.path()).is_err());
         std::fs::remove_file(state.path().join(NOTES)).unwrap();
         std::fs::write(state.path().join(NOTES), "ssh\t/home/a\nnonsense\nx\ty\n").unwrap();
-        let noted: Vec<_> = read(state.path()).into_iter().collect();
+        let noted: Vec<_> = read(state.path()).unwrap().into_iter().collect();
         assert_eq!(noted, [(Given::Ssh, PathBuf::from("/home/a"))]);
     }
 
@@ -236,7 +365,70 @@ mod tests {
         let path = folder.path().join("passwd");
         let text = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/x\nodd\nbot:x:1:1::/home/bot:/x\n";
         std::fs::write(&path, text).unwrap();
-        let found: Vec<_> = homes(&path).into_iter().collect();
+        let found: Vec<_> = homes(&path).unwrap().into_iter().collect();
         assert_eq!(found, [Path::new("/home/bot"), Path::new("/root")]);
+    }
+
+    #[test]
+    fn only_what_is_not_there_counts_as_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        assert!(!is_there(&file).unwrap());
+        std::os::unix::fs::symlink("nowhere", &file).unwrap();
+        assert!(is_there(&file).unwrap());
+        std::fs::write(folder.path().join("plain"), "").unwrap();
+        assert!(!is_there(&folder.path().join("plain/below")).unwrap());
+        let long = folder.path().join("x".repeat(300));
+        assert!(is_there(&long).is_err());
+    }
+
+    #[test]
+    fn what_hangs_is_ended_and_what_fails_has_failed() {
+        let sleep = || {
+            let mut sleep = Command::new("sleep");
+            sleep.arg("60");
+            sleep
+        };
+        let started = Instant::now();
+        assert!(finished(sleep(), Duration::from_millis(50)).is_err());
+        assert!(started.elapsed() < Duration::from_secs(30));
+        assert!(finished(Command::new("false"), Duration::from_secs(30)).is_err());
+        finished(Command::new("true"), Duration::from_secs(30)).unwrap();
+    }
+
+    #[test]
+    fn what_was_noted_and_cannot_be_taken_back_is_no_success() {
+        let root = tempfile::tempdir().unwrap();
+        let undo = || {
+            let args = Args {
+                config: "/etc/hoop/hoop.toml".into(),
+                state: None,
+                root: Some(root.path().to_owned()),
+            };
+            run(&args).map(|code| format!("{code:?}"))
+        };
+        let put = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        let fine = format!("{:?}", ExitCode::SUCCESS);
+        // A home that hoop never touched: without hoop's authority, nothing of hoop's is in it.
+        put("etc/passwd", "bot:x:1:1::/home/bot:/x\n");
+        put("home/bot/.postgresql/root.crt", "theirs\n");
+        assert_eq!(undo().unwrap(), fine);
+        // Noted, it is another matter; and places are those below the root.
+        put("var/lib/hoop/keeper/trusted", "ca-file\t/srv/ca.crt\n");
+        assert_eq!(undo().unwrap(), fine);
+        put("srv/ca.crt", "ours\n");
+        assert_ne!(undo().unwrap(), fine);
+        // Elsewhere, as the configuration says, whatever else is wrong with it.
+        put(
+            "etc/hoop/hoop.toml",
+            "odd = 1\n[worker]\nstate = \"/srv/hoop\"\n",
+        );
+        assert_eq!(undo().unwrap(), fine);
+        put("etc/hoop/hoop.toml", "[worker\n");
+        assert!(undo().is_err());
     }
 }

@@ -72,6 +72,12 @@ impl Watcher {
     /// children are read.
     pub fn scan(&self) -> Found {
         let mut found = Found::new();
+        // A slice that is removed and made again is seen from above alone. Where that cannot be
+        // watched, it is rescanned.
+        if let Some(above) = self.mount.join(&self.slice).parent() {
+            let flags = WatchFlags::CREATE | WatchFlags::MOVE | WatchFlags::ONLYDIR;
+            let _ = inotify::add_watch(&self.inotify, above, flags);
+        }
         let mut open = VecDeque::from([(self.slice.clone(), 0)]);
         while let Some((below, depth)) = open.pop_front() {
             let path = self.mount.join(&below);
@@ -178,6 +184,14 @@ mod tests {
         std::fs::remove_dir(slice.join("a/b/c")).unwrap();
         watcher.changed().await;
         assert_eq!(watcher.scan().len(), 3);
+        // The slice itself, removed and made again.
+        std::fs::remove_dir_all(&slice).unwrap();
+        watcher.changed().await;
+        assert_eq!(watcher.scan().len(), 0);
+        std::fs::create_dir(&slice).unwrap();
+        let noticed = tokio::time::timeout(Duration::from_secs(2), watcher.changed());
+        noticed.await.unwrap();
+        assert_eq!(paths(watcher.scan()), ["agents.slice"]);
     }
 
     #[tokio::test]

@@ -47,6 +47,8 @@ pub struct Governor {
     setting: Mutex<()>,
     /// A reload: modes must be set anew.
     changed: Notify,
+    /// The slice is another cgroup than before: the hooks are looked at without waiting.
+    moved: Notify,
     /// Connections from network namespaces that nobody listens in yet.
     foreign: mpsc::Sender<Origin>,
     stopping: watch::Sender<bool>,
@@ -83,6 +85,7 @@ impl Governor {
             nursery: Nursery::default(),
             setting: Mutex::default(),
             changed: Notify::new(),
+            moved: Notify::new(),
             stopping: watch::Sender::new(false),
             doors: OnceLock::new(),
         });
@@ -214,6 +217,13 @@ impl Governor {
             .for_each(|cgroup| remove_if_left(mount, cgroup));
         let config = self.parts.config();
         let before = std::mem::replace(&mut *lock(&self.found), found.clone());
+        let slice = |found: &Found| {
+            let mut slices = found.iter().filter(|(_, c)| **c == config.capture.attach);
+            slices.next().map(|(id, _)| *id)
+        };
+        if slice(&before) != slice(&found) {
+            self.moved.notify_one();
+        }
         if before == found {
             // What is written down of a container may have changed, or be readable by now.
             if config.agents.iter().any(|agent| agent.pick.is_some()) {
@@ -400,7 +410,10 @@ impl Governor {
         let mut tick = tokio::time::interval(HEALTH);
         let mut lost: BTreeSet<&'static str> = BTreeSet::new();
         loop {
-            tick.tick().await;
+            tokio::select! {
+                _ = tick.tick() => {}
+                () = self.moved.notified() => {}
+            }
             let unwell: Vec<_> = self
                 .capture
                 .health()

@@ -4,6 +4,7 @@
 //! end of its sessions and a second's wait. Workers from before an upgrade are [`super::retired`];
 //! whoever asks for sessions, or steers one, need not know which worker has it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const GROWN_UP: Duration = Duration::from_secs(10);
 /// What a drained worker has beyond its deadline.
 pub const GRACE: Duration = Duration::from_secs(5);
+/// What is kept for the next worker while there is none; of more, the oldest goes unanswered.
+const HELD: usize = 64;
 /// For a worker to answer.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(3);
 
@@ -73,6 +76,7 @@ pub fn start(recipe: Recipe, ears: Ears) -> Worker {
         recipe,
         tell,
         asked,
+        held: VecDeque::new(),
         current: None,
         ears,
     };
@@ -279,6 +283,8 @@ struct Supervisor {
     recipe: Recipe,
     tell: watch::Sender<WorkerNow>,
     asked: mpsc::Receiver<Wish>,
+    /// What was asked while there was no worker.
+    held: VecDeque<Wish>,
     /// What every new worker gets.
     current: Option<Arc<Candidate>>,
     ears: Ears,
@@ -322,7 +328,34 @@ impl Supervisor {
             } else {
                 (pause * 2).min(LONGEST_PAUSE)
             };
-            tokio::time::sleep(pause).await;
+            if let Some(ended) = self.rest(pause).await {
+                if let Ended::Drained(reply) = ended {
+                    let _ = reply.send(());
+                }
+                return;
+            }
+        }
+    }
+
+    /// The pause between two workers. Says if nobody wants another one by then: whoever drains does not
+    /// wait for a worker that may never come.
+    async fn rest(&mut self, pause: Duration) -> Option<Ended> {
+        let over = tokio::time::sleep(pause);
+        tokio::pin!(over);
+        loop {
+            tokio::select! {
+                () = &mut over => return None,
+                wish = self.asked.recv() => match wish {
+                    None => return Some(Ended::Unwanted),
+                    Some(Wish::Drain(_, reply)) => return Some(Ended::Drained(reply)),
+                    Some(wish) => {
+                        if self.held.len() == HELD {
+                            self.held.pop_front();
+                        }
+                        self.held.push_back(wish);
+                    }
+                },
+            }
         }
     }
 
@@ -372,7 +405,7 @@ impl Supervisor {
                         };
                     }
                 },
-                wish = self.asked.recv() => match wish {
+                wish = next(&mut self.held, &mut self.asked) => match wish {
                     None => return Ended::Unwanted,
                     Some(Wish::Drain(within, reply)) => {
                         talk.drain(within).await;
@@ -417,6 +450,14 @@ impl Supervisor {
     }
 }
 
+/// What was asked first. Nothing is lost where this is dropped.
+async fn next(held: &mut VecDeque<Wish>, asked: &mut mpsc::Receiver<Wish>) -> Option<Wish> {
+    match held.pop_front() {
+        Some(wish) => Some(wish),
+        None => asked.recv().await,
+    }
+}
+
 /// A worker that does not end by itself is ended, if it is still the same.
 async fn kill_after(pid: Option<u32>, within: Duration, now: watch::Receiver<WorkerNow>) {
     tokio::time::sleep(within).await;
@@ -426,5 +467,57 @@ async fn kill_after(pid: Option<u32>, within: Duration, now: watch::Receiver<Wor
     if let Some(pid) = same {
         let pid = nix::unistd::Pid::from_raw(pid);
         let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keeper::gate::Gate;
+    use crate::keeper::journal::{Book, Journal};
+    use crate::keeper::suspended::Suspended;
+
+    struct Nowhere;
+
+    impl Book for Nowhere {
+        fn append(&mut self, _: &Entry) -> Result<(), String> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn where_no_worker_can_be_started_nobody_waits_for_one_to_drain() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Arc::new(Journal::new(Nowhere));
+        let suspended = Suspended::open(folder.path(), journal.clone()).unwrap();
+        let ears = Ears {
+            wants: mpsc::channel(1).0,
+            sockets: mpsc::channel(1).0,
+            desk: mpsc::channel(1).0,
+            deliveries: mpsc::channel(1).0,
+            journal,
+            suspended: Arc::new(suspended),
+            gate: Gate::default(),
+            retired: Retired::default(),
+        };
+        // This program is none that can be a worker: it ends at once, again and again.
+        let recipe = Recipe {
+            user: "nobody".into(),
+            arguments: Vec::new(),
+            restarts: 0,
+        };
+        let worker = start(recipe, ears);
+        let asked = worker.clone();
+        let listed = tokio::spawn(async move { asked.sessions().await });
+        while worker.now().restarts < 5 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        // The pause is more than a second by now.
+        let drained = tokio::time::timeout(
+            Duration::from_millis(500),
+            worker.drain(Duration::from_secs(30)),
+        );
+        drained.await.unwrap();
+        assert!(listed.await.unwrap().is_empty());
     }
 }

@@ -35,16 +35,12 @@ pub fn stage(
     for unit in files(&root.join("hoop-userspace/systemd"))? {
         put(&unit, &tree.join(unit_place(&name(&unit))), 0o644)?;
     }
-    for document in files(&root.join("docs"))? {
-        put(
-            &document,
-            &tree.join(DOCUMENTS).join(name(&document)),
-            0o644,
-        )?;
-    }
-    for document in files(&root.join("docs/adr"))? {
-        let to = tree.join(DOCUMENTS).join("adr").join(name(&document));
-        put(&document, &to, 0o644)?;
+    // As they lie in the source: they refer to each other.
+    for folder in ["docs", "docs/adr", "docs/hosts"] {
+        for document in files(&root.join(folder))? {
+            let to = tree.join(DOCUMENTS).join(folder).join(name(&document));
+            put(&document, &to, 0o644)?;
+        }
     }
     for document in ["README.md", "CHANGELOG.md"] {
         let to = tree.join(DOCUMENTS).join(document);
