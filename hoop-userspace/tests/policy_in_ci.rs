@@ -109,6 +109,12 @@ use = ["no-destroy"]
             ];
             hoop(site.path(), &[&arguments, more].concat())
         };
+        let (code, _, error) = replay(&[]);
+        assert_eq!(code, Some(2));
+        assert!(error.contains("--use"), "{error}");
+        let moot = "@id(\"moot\") permit (principal == Agent::\"past-bot\", action == Action::\"sql:read\", resource)\n\
+        when { false };";
+        std::fs::write(site.path().join("next/stop.cedar"), moot).unwrap();
         // The packs stay: nothing changes.
         let (code, out, error) = replay(&[]);
         assert_eq!((code, error.as_str()), (Some(0), ""), "{out}");
@@ -131,8 +137,12 @@ use = ["no-destroy"]
         let id = lines[0]["example"]["session"].as_str().unwrap();
         let told = ["replay", id, "--directory", "state/recordings"];
         assert_eq!(hoop(site.path(), &told).0, Some(0));
-        let (code, ..) = replay(&["--agent", "nobody"]);
-        assert_eq!(code, Some(0));
+        let (code, _, error) = replay(&["--agent", "nobody"]);
+        assert_eq!(code, Some(2));
+        assert!(error.contains("the agent \"nobody\""), "{error}");
+        let (code, _, error) = replay(&["--since", "0s"]);
+        assert_eq!(code, Some(2));
+        assert!(error.contains("nothing was decided"), "{error}");
         std::fs::write(site.path().join("next/stop.cedar"), "permit (").unwrap();
         assert_eq!(replay(&[]).0, Some(2));
         std::fs::remove_file(site.path().join("next/stop.cedar")).unwrap();
@@ -155,6 +165,9 @@ use = ["no-destroy"]
                 .unwrap()
                 .contains("forbids it")
         );
+        let (code, _, error) = hoop(site.path(), &[&report[..], &["--agent", "past"]].concat());
+        assert_eq!(code, Some(1));
+        assert!(error.contains("the agent \"past\""), "{error}");
         let (_, out, _) = hoop(site.path(), &report[..3]);
         assert!(out.contains("4 refused, 0 would be refused"), "{out}");
     }

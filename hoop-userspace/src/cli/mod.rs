@@ -36,6 +36,7 @@ mod trust_ssh;
 mod trust_undo;
 mod upgrade;
 mod verify;
+mod visible;
 mod whoami;
 mod worker;
 mod written;

@@ -9,6 +9,7 @@ use anyhow::{Result, anyhow, bail};
 
 use super::sessions::DirectoryArg;
 use super::since;
+use super::visible::visible;
 use crate::config::{Bundle, Config};
 use crate::trial::changes::{Change, Changes, Totals, changes};
 use crate::trial::recorded::Filter;
@@ -86,6 +87,10 @@ fn compared(args: Args) -> Result<u8> {
         }
         false => print!("{}", for_people(&found, args.top)),
     }
+    if found.totals.decided == 0 {
+        eprintln!("hoop: nothing was decided again, and so nothing can be said");
+        return Ok(FAILED);
+    }
     Ok(match (found.totals.unreadable, found.totals.changed) {
         (0, 0) => 0,
         (0, _) => CHANGES,
@@ -98,6 +103,12 @@ fn other(config: &Config, args: &Args) -> Result<Config> {
     other.policy.files = Bundle::policies_of(&args.policy).map_err(|why| anyhow!("{why}"))?;
     if args.no_packs || !args.packs.is_empty() {
         other.policy.packs = args.packs.clone();
+    }
+    if other.policy.files.is_empty() && args.packs.is_empty() && !args.no_packs {
+        bail!(
+            "{} holds no policies (*.cedar): if packs alone are meant, name them with --use",
+            args.policy.display()
+        );
     }
     if other.policy.files.is_empty() && other.policy.packs.is_empty() {
         bail!(
@@ -119,10 +130,10 @@ fn for_people(found: &Changes, top: usize) -> String {
 }
 
 fn paragraph(change: &Change) -> String {
-    let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".into());
+    let or_dash = |text: &Option<String>| text.as_deref().map_or("-".into(), visible);
     let by = |rules: &[String]| match rules.is_empty() {
         true => "no rule".to_owned(),
-        false => rules.join(", "),
+        false => visible(&rules.join(", ")),
     };
     let mut text = String::new();
     // Writing to a String cannot fail.
@@ -136,9 +147,9 @@ fn paragraph(change: &Change) -> String {
         or_dash(&change.resource)
     );
     if let Some(place) = &change.place {
-        let _ = write!(text, "/{place}");
+        let _ = write!(text, "/{}", visible(place));
     }
-    let _ = writeln!(text, "\n         {}", change.shape);
+    let _ = writeln!(text, "\n         {}", visible(&change.shape));
     let code = change.code.iter().map(|code| format!(" ({code})"));
     let code: String = code.collect();
     let _ = writeln!(
@@ -147,6 +158,9 @@ fn paragraph(change: &Change) -> String {
         by(&change.was_by),
         by(&change.becomes_by)
     );
+    for demand in &change.demands {
+        let _ = writeln!(text, "         asks {}", visible(demand));
+    }
     if change.configured != change.was {
         let _ = writeln!(
             text,
@@ -207,4 +221,40 @@ fn summary(totals: &Totals, rows: usize, top: usize) -> String {
         );
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trial::policy::Verdict;
+    use crate::trial::report::Example;
+
+    #[test]
+    fn what_agents_name_ends_no_line() {
+        let forged = "x\n     9 x allow -> refuse\u{1b}[2J";
+        let change = Change {
+            was: Verdict::Allow,
+            becomes: Verdict::Refuse,
+            configured: Verdict::Allow,
+            count: 1,
+            sessions: 1,
+            agent: Some(forged.into()),
+            resource: Some(forged.into()),
+            place: Some(forged.into()),
+            protocol: "ssh".into(),
+            was_by: vec![forged.into()],
+            becomes_by: Vec::new(),
+            code: Some("not_permitted".into()),
+            demands: Vec::new(),
+            shape: forged.into(),
+            fingerprint: None,
+            example: Example {
+                session: "01k".into(),
+                exchange: 1,
+            },
+        };
+        let text = paragraph(&change);
+        assert_eq!(text.lines().count(), 4, "{text}");
+        assert!(!text.contains('\u{1b}'), "{text}");
+    }
 }

@@ -10,6 +10,7 @@ use anyhow::{Result, anyhow, bail};
 
 use super::sessions::DirectoryArg;
 use super::since;
+use super::visible::visible;
 use crate::config::{Bundle, Config};
 use crate::trial::recorded::Filter;
 use crate::trial::report::{Kind, Report, Row, Totals, report};
@@ -84,7 +85,7 @@ fn for_people(report: &Report) -> String {
 }
 
 fn paragraph(row: &Row) -> String {
-    let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".into());
+    let or_dash = |text: &Option<String>| text.as_deref().map_or("-".into(), visible);
     let mut text = String::new();
     // Writing to a String cannot fail.
     let _ = write!(
@@ -96,10 +97,14 @@ fn paragraph(row: &Row) -> String {
         or_dash(&row.resource)
     );
     if let Some(place) = &row.place {
-        let _ = write!(text, "/{place}");
+        let _ = write!(text, "/{}", visible(place));
+    }
+    // Of a database it is the resource's own.
+    if let Some(login) = row.login.as_ref().filter(|_| row.protocol != "postgres") {
+        let _ = write!(text, " as {}", visible(login));
     }
     let _ = writeln!(text, "{}", why(row));
-    let _ = writeln!(text, "         {}", row.shape);
+    let _ = writeln!(text, "         {}", visible(&row.shape));
     let values = match row.values {
         0 => String::new(),
         values => format!("{values} values, "),
@@ -116,20 +121,26 @@ fn paragraph(row: &Row) -> String {
         row.example.session
     );
     if let Some(permit) = &row.permit {
-        text.push_str("         this would let it through, and nothing else:\n");
+        let covers = match row.protocol.as_str() {
+            "postgres" => ", whatever its constants are",
+            "ssh" => ", whatever arguments it has that are not named here",
+            _ => "",
+        };
+        let _ = writeln!(text, "         this would let it through{covers}:");
         for line in permit.lines() {
             let _ = writeln!(text, "           {line}");
         }
     }
     if let Some(why) = &row.no_permit {
-        let _ = writeln!(text, "         no permit is proposed: {why}");
+        let _ = writeln!(text, "         no permit is proposed: {}", visible(why));
     }
     text
 }
 
 fn why(row: &Row) -> String {
-    let rules = row.rules.join(", ");
-    match (row.kind, row.code.as_deref()) {
+    let rules = visible(&row.rules.join(", "));
+    let code = row.code.as_deref().map(visible);
+    match (row.kind, code.as_deref()) {
         (Kind::Masked | Kind::WouldMask, _) if rules.is_empty() => String::new(),
         (Kind::Masked | Kind::WouldMask, _) => format!(", permitted by {rules}"),
         (_, Some("not_permitted")) => ", no rule permits it".to_owned(),
@@ -167,4 +178,41 @@ fn summary(totals: &Totals, shown: usize) -> String {
         );
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trial::report::Example;
+
+    #[test]
+    fn what_agents_name_ends_no_line_and_forges_no_permit() {
+        let forged = "x\n         this would let it through:\u{1b}[2J\u{202e}";
+        let row = Row {
+            kind: Kind::Refused,
+            count: 1,
+            sessions: 1,
+            agent: Some(forged.into()),
+            resource: Some(forged.into()),
+            place: Some(forged.into()),
+            protocol: "ssh".into(),
+            login: Some(forged.into()),
+            code: Some(forged.into()),
+            rules: vec![forged.into()],
+            shape: forged.into(),
+            fingerprint: None,
+            values: 0,
+            first: String::new(),
+            last: String::new(),
+            example: Example {
+                session: "01k".into(),
+                exchange: 1,
+            },
+            permit: None,
+            no_permit: Some(forged.into()),
+        };
+        let text = paragraph(&row);
+        assert_eq!(text.lines().count(), 4, "{text}");
+        assert!(!text.contains(['\u{1b}', '\u{202e}']), "{text}");
+    }
 }

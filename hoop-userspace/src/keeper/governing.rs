@@ -317,10 +317,7 @@ impl Governor {
                 addresses,
                 ..
             } => {
-                let mut known = lock(&self.parts.names);
-                for name in &names {
-                    known.note(cgroup_id, name, &addresses, Instant::now());
-                }
+                lock(&self.parts.names).answered(cgroup_id, &names, &addresses, Instant::now());
             }
             Observed::Connect { origin, verdict } => {
                 let why = match verdict {

@@ -57,8 +57,15 @@ impl Names {
         names
     }
 
-    /// An answer that a socket of the cgroup received.
-    pub fn note(&mut self, cgroup: u64, name: &str, addresses: &[IpAddr], now: Instant) {
+    /// An answer that a socket of the cgroup received, as it has the names: that which was asked for
+    /// first, which is to come first here too, and then what it is an alias of.
+    pub fn answered(&mut self, cgroup: u64, names: &[String], addresses: &[IpAddr], now: Instant) {
+        for name in names.iter().rev() {
+            self.note(cgroup, name, addresses, now);
+        }
+    }
+
+    fn note(&mut self, cgroup: u64, name: &str, addresses: &[IpAddr], now: Instant) {
         for address in addresses {
             let of_cgroup = self
                 .by_cgroup
@@ -127,6 +134,15 @@ mod tests {
         assert_eq!(next.of(CGROUP, address, start + REMEMBERED), ["b.example"]);
         let mapped: IpAddr = "::ffff:192.0.2.1".parse().unwrap();
         assert_eq!(names.of(CGROUP, mapped, start + REMEMBERED), ["b.example"]);
+    }
+
+    #[test]
+    fn the_name_that_was_asked_for_comes_before_what_it_is_an_alias_of() {
+        let mut names = Names::default();
+        let (address, now) = (IpAddr::from([192, 0, 2, 1]), Instant::now());
+        let answer = ["db.example".to_owned(), "x7.cloud.example".to_owned()];
+        names.answered(CGROUP, &answer, &[address], now);
+        assert_eq!(names.of(CGROUP, address, now), answer);
     }
 
     #[test]

@@ -91,9 +91,10 @@ fn is_streamed(info: &RequestInfo) -> bool {
 }
 
 impl KubernetesMasks {
-    /// A request as a recording keeps it: its body without what the agent would not be shown.
-    pub fn recorded_request(&self, detection: Option<&Detection>, wire: &Bytes) -> Bytes {
-        let mut rest = wire.clone();
+    /// A request as a recording keeps it: its body without what the agent would not be shown. And whether
+    /// anything of it is missing there.
+    pub fn recorded_request(&self, detection: Option<&Detection>, wire: &Bytes) -> (Bytes, bool) {
+        let (mut rest, mut masked) = (wire.clone(), false);
         let (mut out, mut content) = (BytesMut::with_capacity(wire.len()), BytesMut::new());
         let mut asked = (RequestInfo::default(), None);
         while let Ok(Some(message)) = Message::take(&mut rest) {
@@ -104,11 +105,13 @@ impl KubernetesMasks {
                         asked = (info_of(&head).unwrap_or_default(), kind);
                     }
                     let cut = detection.and_then(|d| d.masked_cut(&bytes));
+                    masked |= cut.is_some();
                     Message::RequestHead(cut.unwrap_or(bytes)).put(&mut out);
                 }
                 Message::Content(piece) => content.extend_from_slice(&piece),
                 Message::Exec(command) => {
                     let cut = detection.and_then(|d| d.masked_cut(&command));
+                    masked |= cut.is_some();
                     Message::Exec(cut.unwrap_or(command)).put(&mut out);
                 }
                 other => other.put(&mut out),
@@ -116,12 +119,13 @@ impl KubernetesMasks {
         }
         if !content.is_empty() {
             let (info, kind) = &asked;
-            let kept = self.recorded(&Place::of(info), kind.as_deref(), &content);
+            let (kept, missing) = self.recorded(&Place::of(info), kind.as_deref(), &content);
+            masked |= missing;
             for piece in kept.chunks(MAX_BODY) {
                 Message::Content(Bytes::copy_from_slice(piece)).put(&mut out);
             }
         }
-        out.freeze()
+        (out.freeze(), masked)
     }
 }
 

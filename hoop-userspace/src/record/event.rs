@@ -79,7 +79,8 @@ pub struct RenewedNote {
     pub expires: SystemTime,
 }
 
-/// A permitted request, before it is forwarded.
+/// A permitted request, before it is forwarded. One of no bytes is the connection itself, which passes
+/// though enforce mode would have refused it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PermittedNote<'b> {
     pub exchange: u64,
@@ -234,6 +235,10 @@ pub struct SealNote {
     pub signature: Vec<u8>,
 }
 
+/// Stands behind a permitted request, a refusal or a question of which detectors masked more than a
+/// constant's value: what was decided cannot be read back from it. Older readers pass over it.
+pub const REDACTED: [u8; 1] = [1];
+
 macro_rules! into_owned {
     ($($name:ident { $field:ident; $($other:ident),* })*) => {$(
         impl $name<'_> {
@@ -243,6 +248,13 @@ macro_rules! into_owned {
             }
         }
     )*};
+}
+
+impl PermittedNote<'_> {
+    /// No request, but the connection itself.
+    pub fn is_connection(&self) -> bool {
+        self.wire.length == 0
+    }
 }
 
 impl Cut<'_> {

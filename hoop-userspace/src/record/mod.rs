@@ -18,8 +18,8 @@ pub use anchor::{Anchor, NoAnchor};
 pub use encode::MAX_ASKED;
 pub use event::{
     AnsweredNote, AskedNote, BulkNote, Cut, EndNote, FlowNote, FoundNote, Header, IdentityNote,
-    PermittedNote, RefusalNote, RenewedNote, RepliesNote, SealNote, SpanNote, TransferNote,
-    UnitNote,
+    PermittedNote, REDACTED, RefusalNote, RenewedNote, RepliesNote, SealNote, SpanNote,
+    TransferNote, UnitNote,
 };
 pub use format::{Broken, Frame, Kind, Link, PREAMBLE, Step, Times, Walk};
 pub use ledger::{EXTENSION as LEDGER_EXTENSION, Ledger};

@@ -1,20 +1,21 @@
 //! Records one session.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
 use super::Recorded;
-use super::encode::{self, BulkHead, CutHead, PermittedHead, RepliesHead, cut};
+use super::encode::{self, BulkHead, CutHead, MAX_ASKED, PermittedHead, RepliesHead, cut};
 use super::event::{
-    AnsweredNote, AskedNote, EndNote, FlowNote, Header, RenewedNote, SealNote, SpanNote,
-    TransferNote,
+    AnsweredNote, AskedNote, Cut, EndNote, FlowNote, Header, PermittedNote, REDACTED, RenewedNote,
+    SealNote, SpanNote, TransferNote, UnitNote,
 };
 use super::format::Kind;
 use super::store::SealingKey;
 use super::writer::{RecordError, Writer};
 use crate::config::Durability;
-use crate::decide::{Permitted, Refusal};
+use crate::decide::{Permitted, Refusal, outline};
 use crate::identify::Identity;
 use crate::ids::ExchangeId;
 use crate::mask::{Detection, KubernetesMasks, Masked};
@@ -95,40 +96,78 @@ impl SessionRecorder {
     pub fn permitted(&mut self, permitted: Permitted) -> Result<Recorded<Permitted>, RecordError> {
         let detection = self.detection.as_deref();
         let objects = self.objects.as_deref();
-        let redacted = objects.map(|o| o.recorded_request(detection, permitted.wire()));
-        let redacted = redacted.or_else(|| match (detection?, self.messages) {
-            (d, true) => d.masked_channel(permitted.wire()),
-            (d, false) => d.masked_request(permitted.wire()),
+        let of_object = objects.map(|o| o.recorded_request(detection, permitted.wire()));
+        let kept = of_object.or_else(|| match (detection?, self.messages) {
+            (d, true) => Some((d.masked_channel(permitted.wire())?, true)),
+            (d, false) => Some((d.masked_request(permitted.wire())?, true)),
         });
-        let wire = redacted.as_deref().unwrap_or(permitted.wire());
+        let (wire, redacted) = match &kept {
+            Some((wire, redacted)) => (&wire[..], *redacted),
+            None => (&permitted.wire()[..], false),
+        };
         let head = PermittedHead::new(&permitted, wire, REQUEST_BYTES, detection);
         let kept = cut(wire, REQUEST_BYTES);
         self.totals.requests += 1;
-        append(&mut self.writer, Kind::Permitted, &head, &[kept])?;
+        let mark = mark(redacted);
+        append(&mut self.writer, Kind::Permitted, &head, &[kept, mark])?;
         Ok(Recorded(permitted))
+    }
+
+    /// Records that a connection passes which enforce mode would have refused before anything was asked
+    /// for on it: as a request of no bytes.
+    pub fn would_refuse(&mut self, refusal: &Refusal) -> Result<(), RecordError> {
+        let unit = UnitNote {
+            rules: Vec::new(),
+            found: None,
+            would_refuse: Some(encode::refusal(refusal, self.detection.as_deref())),
+        };
+        let note = PermittedNote {
+            exchange: refusal.exchange.0,
+            policy_epoch: 0,
+            identity_epoch: 0,
+            units: vec![unit],
+            wire: Cut {
+                length: 0,
+                digest: None,
+                kept: Cow::default(),
+            },
+        };
+        append(&mut self.writer, Kind::Permitted, &note, &[])
     }
 
     /// Records a refusal before it is answered.
     pub fn refusal(&mut self, refusal: Refusal) -> Result<Recorded<Refusal>, RecordError> {
         self.totals.refusals += 1;
         let note = encode::refusal(&refusal, self.detection.as_deref());
-        append(&mut self.writer, Kind::Refused, &note, &[])?;
+        let texts = refusal.asked.as_deref().zip(note.asked.as_deref());
+        let mark = mark(texts.is_some_and(|(asked, kept)| self.differs(&asked.text, kept)));
+        append(&mut self.writer, Kind::Refused, &note, &[mark])?;
         Ok(Recorded(refusal))
     }
 
     /// Records a question before the client is told of it.
     pub fn asked(&mut self, note: &AskedNote) -> Result<(), RecordError> {
         let detection = self.detection.as_deref();
-        let note = AskedNote {
+        let statements = note.statements.iter();
+        let kept = AskedNote {
             message: encode::kept(note.message.clone(), detection),
-            statements: note
-                .statements
-                .iter()
+            statements: statements
                 .map(|text| encode::kept(text.clone(), detection))
                 .collect(),
             ..note.clone()
         };
-        append(&mut self.writer, Kind::Asked, &note, &[])
+        let mut texts = note.statements.iter().zip(&kept.statements);
+        let mark = mark(texts.any(|(asked, kept)| self.differs(asked, kept)));
+        append(&mut self.writer, Kind::Asked, &kept, &[mark])
+    }
+
+    /// Whether what is kept of a text is another than was decided. Of SQL the constants do not count,
+    /// as long as they stand where they stood.
+    fn differs(&self, text: &str, kept: &str) -> bool {
+        let shape = |text| outline(text, usize::MAX).0;
+        // The end may be cut off, which its length tells.
+        let text = text.get(..MAX_ASKED).unwrap_or(text);
+        text != kept && (self.messages || shape(text) != shape(kept))
     }
 
     /// Records an answer before it takes effect.
@@ -259,6 +298,14 @@ impl SessionRecorder {
         };
         append(&mut self.writer, Kind::End, &note, &[])?;
         seal(&mut self.writer, &self.key)
+    }
+}
+
+/// What stands behind a note, of which something was masked or not.
+fn mark(redacted: bool) -> &'static [u8] {
+    match redacted {
+        true => &REDACTED,
+        false => &[],
     }
 }
 

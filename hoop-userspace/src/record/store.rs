@@ -63,13 +63,32 @@ impl Store {
 
     /// All recordings below a directory, oldest first. What cannot be read is left out.
     pub fn files(directory: &Path) -> Vec<PathBuf> {
+        Self::files_and(directory, |_, _| {})
+    }
+
+    /// The same, and tells of each directory that cannot be read.
+    pub fn files_and(
+        directory: &Path,
+        mut unreadable: impl FnMut(&Path, std::io::Error),
+    ) -> Vec<PathBuf> {
         let mut open = vec![(directory.to_owned(), 0)];
         let mut found = Vec::new();
         while let Some((directory, depth)) = open.pop() {
-            let Ok(entries) = fs::read_dir(&directory) else {
-                continue;
+            let entries = match fs::read_dir(&directory) {
+                Ok(entries) => entries,
+                Err(error) => {
+                    unreadable(&directory, error);
+                    continue;
+                }
             };
-            for entry in entries.flatten() {
+            for entry in entries {
+                let entry = match entry {
+                    Ok(entry) => entry,
+                    Err(error) => {
+                        unreadable(&directory, error);
+                        continue;
+                    }
+                };
                 let path = entry.path();
                 match entry.file_type() {
                     Ok(kind) if kind.is_dir() && depth < 3 => open.push((path, depth + 1)),

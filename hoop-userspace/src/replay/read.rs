@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::ids::SessionId;
 use crate::record::{Anchor, Broken, Frame, Kind, Link, PREAMBLE, Step, Times, Walk};
-use crate::record::{AnsweredNote, AskedNote, BulkNote, EndNote, Header, PermittedNote};
+use crate::record::{AnsweredNote, AskedNote, BulkNote, EndNote, Header, PermittedNote, REDACTED};
 use crate::record::{RefusalNote, RenewedNote, RepliesNote, SealNote, TransferNote};
 
 /// Bytes read at once; a frame that is larger makes the buffer grow up to its own bound.
@@ -107,6 +107,7 @@ pub struct Reader {
     taken: usize,
     at: u64,
     frames: u64,
+    redacted: bool,
 }
 
 impl Reader {
@@ -129,6 +130,7 @@ impl Reader {
             taken: 0,
             at: 0,
             frames: 0,
+            redacted: false,
         }
     }
 
@@ -152,6 +154,17 @@ impl Reader {
     /// The name of the chain: a session's id.
     pub fn chain(&self) -> Option<[u8; 16]> {
         self.chain
+    }
+
+    /// Whether detectors masked so much of the last event that what was decided cannot be read back
+    /// from it.
+    pub fn is_redacted(&self) -> bool {
+        self.redacted
+    }
+
+    /// How many were read.
+    pub fn frames(&self) -> u64 {
+        self.frames
     }
 
     pub fn link(&self) -> Option<Link> {
@@ -190,6 +203,7 @@ impl Reader {
                     kind,
                 })?;
                 let times = read.times;
+                self.redacted = is_redacted(&read);
                 self.taken += length;
                 self.frames = frame;
                 Ok(Some(Recorded { times, told }))
@@ -214,6 +228,21 @@ impl Reader {
         })?;
         Ok(self.buffer.len() > before)
     }
+}
+
+/// Whether the mark stands behind the note.
+fn is_redacted(frame: &Frame<'_>) -> bool {
+    fn behind<'b, T: Deserialize<'b>>(payload: &'b [u8]) -> Option<&'b [u8]> {
+        let (_, rest) = postcard::take_from_bytes::<T>(payload).ok()?;
+        Some(rest)
+    }
+    let behind = match frame.kind {
+        Kind::Permitted => behind::<PermittedNote<'_>>(frame.payload),
+        Kind::Refused => behind::<RefusalNote>(frame.payload),
+        Kind::Asked => behind::<AskedNote>(frame.payload),
+        _ => None,
+    };
+    behind == Some(&REDACTED)
 }
 
 impl Told {
@@ -288,7 +317,7 @@ pub fn verify(path: &Path, anchors: &[Anchor]) -> Result<Verified, ReplayError> 
             return Err(tampered(frame, Tampered::Anchor));
         }
         match event.told {
-            Told::Permitted(_) => found.forwarded += 1,
+            Told::Permitted(note) => found.forwarded += u64::from(!note.is_connection()),
             Told::Seal(_, SealState::Bad) => return Err(tampered(frame, Tampered::Seal)),
             Told::Seal(seal, SealState::Good) => found.sealed_by = Some(seal.public_key),
             _ => {}

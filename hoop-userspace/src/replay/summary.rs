@@ -68,7 +68,7 @@ impl Summary {
                 continue;
             };
             match event.told {
-                Told::Permitted(_) => summary.requests += 1,
+                Told::Permitted(note) => summary.requests += u64::from(!note.is_connection()),
                 Told::Refused(refusal) => {
                     summary.refusals += 1;
                     summary.last_refusal = Some(refusal.message);

@@ -30,6 +30,7 @@ pub enum Lost {
     Words,
     Nothing,
     NoPolicy,
+    Masks,
     NoAgent,
     Protocol,
 }
@@ -46,6 +47,7 @@ impl Lost {
             Self::Words => "words",
             Self::Nothing => "nothing",
             Self::NoPolicy => "no_policy",
+            Self::Masks => "masks",
             Self::NoAgent => "no_agent",
             Self::Protocol => "protocol",
         }
@@ -65,6 +67,9 @@ impl fmt::Display for Lost {
             Self::Words => "the recording tells it in words only",
             Self::Nothing => "it was refused before anything of it was read",
             Self::NoPolicy => "what refused it was no policy",
+            Self::Masks => {
+                "it would have taken masked values along, by what the session had done before"
+            }
             Self::NoAgent => "the session belonged to no agent or to no resource",
             Self::Protocol => "this version does not decide its protocol again",
         })

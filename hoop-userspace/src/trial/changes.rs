@@ -17,7 +17,6 @@ use crate::config::Config;
 use crate::decide::Decider;
 use crate::replay::ReplayError;
 use crate::terminate::again::{Again, Lost};
-use crate::wire::kubernetes::marker;
 
 /// Rows that are told apart.
 const MAX_ROWS: usize = 20_000;
@@ -48,7 +47,7 @@ pub struct Change {
     pub sessions: u64,
     pub agent: Option<String>,
     pub resource: Option<String>,
-    /// The database; of SSH the host, as the client called it.
+    /// The database; of SSH the host, as the client called it; where there is no resource, the address.
     pub place: Option<String>,
     pub protocol: String,
     /// The rules that decided then, and that would decide.
@@ -56,6 +55,8 @@ pub struct Change {
     pub becomes_by: Vec<String>,
     /// Of a refusal under the other policies.
     pub code: Option<String>,
+    /// Of a question under the other policies: what each rule that asks demands.
+    pub demands: Vec<String>,
     /// Without constants; of a command its programs.
     pub shape: String,
     pub fingerprint: Option<String>,
@@ -106,7 +107,7 @@ pub fn changes(
         },
         unreadable: Vec::new(),
     };
-    recorded::walk(directory, config, filter, &mut gathered);
+    recorded::walk(directory, config, filter, &mut gathered)?;
     Ok(gathered.finish())
 }
 
@@ -122,6 +123,7 @@ struct Key {
     was_by: Vec<String>,
     becomes_by: Vec<String>,
     code: Option<String>,
+    demands: Vec<String>,
     shape: Shape,
 }
 
@@ -155,17 +157,22 @@ impl Listener for Gathered<'_> {
         else {
             return self.lost(lost.unwrap_or(Lost::Nothing));
         };
-        if self.is_redacted(asked) {
-            return self.lost(Lost::Redacted);
+        if let Some(why) = recorded::another(self.other, &decision, asked) {
+            return self.lost(why);
         }
         let said = recorded::decide(self.other, subject, asked.clone());
+        // What the session had copied, or named otherwise, is not known.
+        if code == Some("masked_read") && said.verdict != Verdict::Refuse {
+            return self.lost(Lost::Masks);
+        }
+        let configured = || recorded::decide(self.configured, subject, asked.clone());
         self.totals.decided += 1;
         self.totals.without_catalog += u64::from(recorded::depends_on_catalog(self.other, asked));
-        if is_same(&decision, &said) {
+        if is_same(&decision, &said) && !asks_otherwise(&decision, &said, configured) {
             return;
         }
         self.totals.changed += 1;
-        let configured = recorded::decide(self.configured, subject, asked.clone());
+        let configured = configured();
         let configured = match is_same(&decision, &configured) {
             true => decision.was,
             false => configured.verdict,
@@ -179,11 +186,12 @@ impl Listener for Gathered<'_> {
             configured,
             agent: header.agent.clone(),
             resource: header.resource.clone(),
-            place: header.database.clone(),
+            place: session.place(),
             protocol: header.protocol.clone(),
             was_by: decision.rules,
             becomes_by: said.rules,
             code: said.code.map(str::to_owned),
+            demands: said.demands,
             shape,
         };
         if !self.rows.contains_key(&key) && self.rows.len() >= MAX_ROWS {
@@ -215,39 +223,32 @@ impl Listener for Gathered<'_> {
     }
 }
 
-/// What a session's approval covered is not asked about again: where the rules that would ask are
-/// among those that permitted, people had been asked before.
+/// What an approval covered is not asked about again while the same rules ask. That they permitted is
+/// not enough: a rule that permits may have been made to ask since.
 fn is_same(decision: &Decision<'_>, said: &Said) -> bool {
     let covered = decision.was == Verdict::Allow
+        && decision.approved
         && said.verdict == Verdict::Ask
         && said.rules.iter().all(|rule| decision.rules.contains(rule));
     said.verdict == decision.was || covered
 }
 
+/// Whether other people are asked, or otherwise. A recording has the rules alone, of all that was asked
+/// about at once; what these demand is known as long as the configured policies ask too.
+fn asks_otherwise(decision: &Decision<'_>, said: &Said, configured: impl Fn() -> Said) -> bool {
+    if (decision.was, said.verdict) != (Verdict::Ask, Verdict::Ask) {
+        return false;
+    }
+    let configured = configured();
+    match configured.verdict {
+        Verdict::Ask => configured.demands != said.demands,
+        _ => !said.rules.iter().all(|rule| decision.rules.contains(rule)),
+    }
+}
+
 impl Gathered<'_> {
     fn lost(&mut self, why: Lost) {
         *self.totals.not_decided.entry(why).or_default() += 1;
-    }
-
-    /// Detectors mask constants where they stand, quotes or not: what then does not parse may have
-    /// been another statement.
-    fn is_redacted(&self, asked: &crate::terminate::Asked) -> bool {
-        use crate::terminate::{Asked, SshAsked};
-        const MARK: &str = "[masked:";
-        match asked {
-            Asked::Sql(asked) => asked.candidates.iter().any(|text| {
-                text.text.contains(MARK) && self.other.facts_of(text).unparsable.is_some()
-            }),
-            Asked::Ssh(SshAsked::Exec { text, .. }) => text.text.contains(MARK),
-            Asked::Ssh(asked) => asked.text().text.contains(MARK),
-            Asked::Kubernetes(asked) => {
-                let kind = asked.content_type.as_deref();
-                asked.target.contains(MARK)
-                    || memchr::memmem::find(&asked.body, MARK.as_bytes()).is_some()
-                    || marker::finds_masked(kind, &asked.body).is_some()
-            }
-            _ => false,
-        }
     }
 
     fn finish(self) -> Changes {
@@ -266,6 +267,7 @@ impl Gathered<'_> {
             was_by: key.was_by,
             becomes_by: key.becomes_by,
             code: key.code,
+            demands: key.demands,
             shape: key.shape.text,
             fingerprint: key.shape.fingerprint,
             example: counted.example,

@@ -27,10 +27,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
-use super::Unusable;
-use super::policy::{Answer, Supposed, Tester, Verdict};
+use super::policy::{Answer, ApiRequest, Found, Supposed, Tester, Verdict};
+use super::{Unusable, unusable};
 use crate::config::Config;
-use crate::decide::Decider;
+use crate::decide::{Decider, KubernetesAction, KubernetesFacts};
 
 /// Cases of one file.
 const MAX_CASES: usize = 100_000;
@@ -59,6 +59,9 @@ struct Case {
     groups: Option<Vec<String>>,
     executable: Option<PathBuf>,
     statement: String,
+    /// Of a request to a cluster, and its media type; without one that which kubectl gives.
+    body: Option<String>,
+    content_type: Option<String>,
     verdict: Verdict,
     rule: Option<String>,
     code: Option<String>,
@@ -121,12 +124,43 @@ pub fn compare(config: &Config, text: &str) -> Result<Vec<Compared>, Unusable> {
             .entry(supposed)
             .or_insert_with_key(|who| Tester::with(decider.clone(), config, who.clone()));
         let answer = match tester {
-            Ok(tester) => tester.text(&case.statement),
+            Ok(tester) => case.asked(tester),
             Err(why) => Err(why.clone()),
         };
         all.push(compared(case, line, agent, resource, answer));
     }
     Ok(all)
+}
+
+impl Case {
+    fn asked(&self, tester: &Tester) -> Result<Answer, Unusable> {
+        let kind = self.content_type.clone();
+        let Some(body) = &self.body else {
+            if kind.is_some() {
+                return unusable("it has a content_type and no body");
+            }
+            let answer = tester.text(&self.statement)?;
+            return match &answer.facts {
+                Some(Found::Kubernetes(facts)) if needs_body(facts) => {
+                    unusable("policies go by what the object holds: give its body")
+                }
+                _ => Ok(answer),
+            };
+        };
+        if !tester.takes_requests() {
+            return unusable("only a request to a cluster has a body");
+        }
+        let request = ApiRequest::of(&self.statement)?;
+        tester.request(&request.with_body(kind, body.clone().into_bytes()))
+    }
+}
+
+/// What without a body is refused whatever the policies say.
+fn needs_body(facts: &KubernetesFacts) -> bool {
+    use KubernetesAction as A;
+    matches!(facts.action, A::Create | A::Update | A::Patch)
+        || facts.action == A::Unknown
+            && matches!(facts.verb.as_str(), "create" | "update" | "patch")
 }
 
 impl File {
@@ -155,6 +189,15 @@ fn compared(
     answer: Result<Answer, Unusable>,
 ) -> Compared {
     let (got, error) = match answer {
+        Ok(answer)
+            if case.verdict == Verdict::Refuse && case.code.is_none() && !is_read(&answer) =>
+        {
+            let why = answer.message.unwrap_or_default();
+            let error = format!(
+                "hoop does not understand it, and so no rule was asked ({why}); if that is what is meant, give the code too"
+            );
+            (None, Some(error))
+        }
         Ok(answer) => (Some(got(&answer)), None),
         Err(why) => (None, Some(why.to_string())),
     };
@@ -182,6 +225,16 @@ fn compared(
         },
         got,
         error,
+    }
+}
+
+/// Whether hoop made anything of the text: a misspelt one is refused whatever the policies say.
+fn is_read(answer: &Answer) -> bool {
+    match &answer.facts {
+        None => false,
+        Some(Found::Sql { facts, .. }) => facts.unparsable.is_none(),
+        Some(Found::Exec(facts)) => facts.unparsable.is_none(),
+        Some(Found::Kubernetes(_)) => true,
     }
 }
 

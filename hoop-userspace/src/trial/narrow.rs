@@ -92,7 +92,6 @@ pub fn permits(
     subject: &Subject,
     asked: &Asked,
     named: &Named,
-    name: &str,
 ) -> Result<String, String> {
     match decide(decider, subject, asked.clone()) {
         Said {
@@ -118,7 +117,7 @@ pub fn permits(
         let mut config = config.clone();
         config.policy.files.push(PolicyFile {
             name: "proposed".into(),
-            text: text(bodies, name),
+            text: text(bodies),
         });
         let decider = Decider::new(&config).map_err(|e| format!("no valid permit: {e}"))?;
         let said = decide(&decider, subject, asked.clone());
@@ -139,7 +138,7 @@ pub fn permits(
             }
         }
     }
-    Ok(text(&bodies, name))
+    Ok(text(&bodies))
 }
 
 /// Why no permit helps, where none does.
@@ -161,7 +160,10 @@ fn explained(said: &Said) -> Result<(), String> {
     })
 }
 
-fn text(bodies: &[String], name: &str) -> String {
+/// Named for what they say: short, the same from run to run, and no two alike.
+fn text(bodies: &[String]) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, bodies.concat().as_bytes());
+    let name = crate::hex::encode(digest.as_ref().get(..6).unwrap_or_default());
     let mut text = String::new();
     for (number, body) in bodies.iter().enumerate() {
         let id = match bodies.len() {
@@ -214,8 +216,8 @@ fn bodies(
     }
 }
 
-/// A permit by fingerprint covers every constant. Where a constant may be code, or name a file, an
-/// account or a place, that is more than what was seen.
+/// A permit by fingerprint covers every constant, and whatever is bound to parameters. Where that may be
+/// code, the value of a setting, or name a file, an account or a place, it is more than what was seen.
 fn covered(facts: &Facts, text: &str) -> Result<(), String> {
     if facts.unparsable.is_some() || facts.fingerprint.is_empty() {
         return Err(
@@ -223,25 +225,32 @@ fn covered(facts: &Facts, text: &str) -> Result<(), String> {
         );
     }
     let mut accesses = facts.statements.iter().flat_map(|s| &s.accesses);
-    let plain = accesses.all(|access| match access.action {
-        Action::Read | Action::Write => true,
-        Action::Procedural => matches!(access.object, Object::Function(_)),
-        Action::Ddl | Action::Admin | Action::Unknown => false,
+    let plain = accesses.all(|access| match (access.action, &access.object) {
+        (Action::Write, Object::Setting { .. }) => false,
+        (Action::Read | Action::Write, _) => true,
+        (Action::Procedural, object) => matches!(object, Object::Function(_)),
+        (Action::Ddl | Action::Admin | Action::Unknown, _) => false,
     });
-    let texts = facts.has(Flag::RunsText) || facts.has(Flag::ServerFile);
     let places = !facts.files.is_empty() || !facts.programs.is_empty();
-    if plain && !texts && !places && !facts.has(Flag::ServerProgram) {
-        return Ok(());
-    }
+    let plain = plain && !places && !facts.has(Flag::ServerProgram);
     if facts.has(Flag::RunsText) {
         return Err(
             "it runs text as code: a permit for its shape would let any code through".into(),
         );
     }
-    let (_, constants) = outline(text, 0);
-    match constants || facts.opaque {
-        false => Ok(()),
-        true => Err("its constants may be code, or name files or accounts: write the rule by hand, with a look at `hoop replay`".into()),
+    if facts.has(Flag::ServerFile) {
+        return Err(
+            "it reads or writes a file of the server's, and a permit for its shape would cover every file: write the rule by hand".into(),
+        );
+    }
+    let (_, varying) = outline(text, 0);
+    // Code that the database holds may make anything of a text that it is given.
+    if plain && facts.opaque && (varying.strings || varying.parameters) {
+        return Err("it gives texts to code of the database's own, which may run them or go by them: write the rule by hand, with a look at `hoop replay`".into());
+    }
+    match plain || !(varying.any() || facts.opaque) {
+        true => Ok(()),
+        false => Err("its constants or parameters may be code, a setting's value, or name files or accounts: write the rule by hand, with a look at `hoop replay`".into()),
     }
 }
 

@@ -57,6 +57,11 @@ impl Tester {
         })
     }
 
+    /// Whether the resource is a cluster.
+    pub fn takes_requests(&self) -> bool {
+        self.protocol == ProtocolKind::Kubernetes
+    }
+
     /// What becomes of a text in the resource's own language.
     pub fn text(&self, text: &str) -> Result<Answer, Unusable> {
         match self.protocol {

@@ -11,14 +11,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::Deserialize;
 
 use super::policy::Verdict;
+use super::{Unusable, unusable};
 use crate::config::{Config, Mode};
-use crate::decide::{Decided, Decider, Subject};
+use crate::decide::{Decided, Decider, Demand, Scope, Subject};
 use crate::identify::Identity;
 use crate::ids::{Epochs, ExchangeId};
 use crate::record::{Header, MAX_ASKED, PermittedNote, RefusalNote, RepliesNote, Store, UnitNote};
-use crate::replay::{Reader, Recorded, ReplayError, Told};
+use crate::replay::{Reader, ReplayError, SealState, Tampered, Told};
 use crate::terminate::again::{Again, Lost, Recollection};
-use crate::terminate::{Asked, Request, Unit};
+use crate::terminate::{Asked, Request, SshAsked, Unit};
+use crate::wire::kubernetes::marker;
 
 /// Which of what was recorded counts.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +39,20 @@ pub struct Session {
     pub subject: Option<Arc<Subject>>,
 }
 
+impl Session {
+    /// The database; of SSH the host, as the client called it. Where it led to no resource, to where.
+    pub fn place(&self) -> Option<String> {
+        let header = &self.header;
+        let led = || {
+            header
+                .resource
+                .is_none()
+                .then(|| header.destination.to_string())
+        };
+        header.database.clone().or_else(led)
+    }
+}
+
 /// One decision of a session.
 #[derive(Debug)]
 pub struct Decision<'r> {
@@ -50,6 +66,13 @@ pub struct Decision<'r> {
     pub code: Option<String>,
     /// The rules that permitted, asked or refused.
     pub rules: Vec<String>,
+    /// It was permitted under an approval given before: nobody was asked for it, and the rules that
+    /// ask are among these.
+    pub approved: bool,
+    /// Detectors masked something of it before it was recorded.
+    pub redacted: bool,
+    /// Of a permitted statement: what its fingerprint was when it was decided.
+    pub fingerprint: Option<&'r str>,
     pub what: &'r Again,
 }
 
@@ -76,9 +99,21 @@ pub trait Listener {
     fn unreadable(&mut self, error: ReplayError);
 }
 
-/// Tells a listener of every decision below a directory, session by session, oldest first.
-pub fn walk(directory: &Path, config: &Config, filter: &Filter, listener: &mut impl Listener) {
-    for path in Store::files(directory) {
+/// Tells a listener of every decision below a directory, session by session, oldest first. Fails where
+/// the filter names whom neither the configuration nor any recording knows: nothing of what is misspelt
+/// would be found, which reads as if nothing had happened.
+pub fn walk(
+    directory: &Path,
+    config: &Config,
+    filter: &Filter,
+    listener: &mut impl Listener,
+) -> Result<(), Unusable> {
+    let mut met = Met::configured(config, filter);
+    let files = Store::files_and(directory, |path, source| {
+        let path = path.to_owned();
+        listener.unreadable(ReplayError::Io { path, source });
+    });
+    for path in files {
         // What was written last before then holds nothing that counts.
         let changed = path.metadata().and_then(|facts| facts.modified());
         if let (Some(since), Ok(changed)) = (filter.since, changed)
@@ -86,8 +121,45 @@ pub fn walk(directory: &Path, config: &Config, filter: &Filter, listener: &mut i
         {
             continue;
         }
-        if let Err(error) = session(&path, config, filter, listener) {
+        if let Err(error) = session(&path, config, filter, &mut met, listener) {
             listener.unreadable(error);
+        }
+    }
+    met.all(filter)
+}
+
+/// Which of a filter's names were met.
+struct Met {
+    agent: bool,
+    resource: bool,
+}
+
+impl Met {
+    fn configured(config: &Config, filter: &Filter) -> Self {
+        let agent = |name: &String| config.agents.iter().any(|a| a.name.as_str() == name);
+        let resource = |name: &String| config.resources.iter().any(|r| r.name.as_str() == name);
+        Self {
+            agent: filter.agent.as_ref().is_none_or(agent),
+            resource: filter.resource.as_ref().is_none_or(resource),
+        }
+    }
+
+    fn header(&mut self, header: &Header, filter: &Filter) {
+        self.agent |= filter.agent == header.agent;
+        self.resource |= filter.resource == header.resource;
+    }
+
+    fn all(&self, filter: &Filter) -> Result<(), Unusable> {
+        let nobody = |kind: &str, name: &Option<String>| {
+            let name = name.as_deref().unwrap_or_default();
+            unusable(format!(
+                "neither the configuration nor any recording knows the {kind} {name:?}"
+            ))
+        };
+        match (self.agent, self.resource) {
+            (false, _) => nobody("agent", &filter.agent),
+            (_, false) => nobody("resource", &filter.resource),
+            (true, true) => Ok(()),
         }
     }
 }
@@ -96,18 +168,33 @@ fn session(
     path: &Path,
     config: &Config,
     filter: &Filter,
+    met: &mut Met,
     listener: &mut impl Listener,
 ) -> Result<(), ReplayError> {
     let mut reader = Reader::open(path)?;
     let mut told: Option<Telling> = None;
     while let Some(event) = reader.next_event()? {
-        if let Told::Header(header) = event.told {
-            if !filter.wants(&header) {
-                return Ok(());
+        let at = event.times.at;
+        match (event.told, &mut told) {
+            (Told::Header(header), _) => {
+                met.header(&header, filter);
+                if !filter.wants(&header) {
+                    return Ok(());
+                }
+                told = Some(Telling::new(*header, config, filter.since));
             }
-            told = Some(Telling::new(*header, config, filter.since));
-        } else if let Some(told) = &mut told {
-            told.tell(event, listener);
+            (Told::Seal(_, SealState::Bad), _) => {
+                return Err(ReplayError::Tampered {
+                    path: path.to_owned(),
+                    frame: reader.frames(),
+                    why: Tampered::Seal,
+                });
+            }
+            (event, Some(telling)) => {
+                telling.redacted = reader.is_redacted();
+                telling.tell(at, event, listener);
+            }
+            (_, None) => {}
         }
     }
     Ok(())
@@ -131,8 +218,12 @@ struct Telling {
     again: Recollection,
     /// Exchanges that people were asked about, with the rules that asked.
     asked: VecDeque<(u64, Vec<String>)>,
+    /// Exchanges that an approval let pass.
+    approved: VecDeque<u64>,
     recent: VecDeque<Exchange>,
     remembered: usize,
+    /// Something was masked of the event that is told.
+    redacted: bool,
 }
 
 struct Exchange {
@@ -157,14 +248,15 @@ impl Telling {
                 u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
             }),
             asked: VecDeque::new(),
+            approved: VecDeque::new(),
             recent: VecDeque::new(),
             remembered: 0,
+            redacted: false,
         }
     }
 
-    fn tell(&mut self, event: Recorded, listener: &mut impl Listener) {
-        let at = event.times.at;
-        match event.told {
+    fn tell(&mut self, at: u64, told: Told, listener: &mut impl Listener) {
+        match told {
             Told::Permitted(note) => self.permitted(at, note, listener),
             Told::Refused(note) => self.refused(at, note, listener),
             Told::Replies(note) if note.masked > 0 => self.masked(at, &note, listener),
@@ -179,6 +271,9 @@ impl Telling {
                         passed: false,
                         code: None,
                         rules: note.rules.clone(),
+                        approved: false,
+                        redacted: self.redacted,
+                        fingerprint: None,
                         what: &what,
                     };
                     self.decided(decision, listener);
@@ -186,6 +281,12 @@ impl Telling {
                 self.asked.push_back((note.exchange, note.rules));
                 if self.asked.len() > EXCHANGES {
                     self.asked.pop_front();
+                }
+            }
+            Told::Answered(note) if note.outcome == APPROVED => {
+                self.approved.push_back(note.exchange);
+                if self.approved.len() > EXCHANGES {
+                    self.approved.pop_front();
                 }
             }
             Told::Renewed(note) => {
@@ -210,9 +311,15 @@ impl Telling {
     fn permitted(&mut self, at: u64, note: PermittedNote<'_>, listener: &mut impl Listener) {
         let whole = note.wire.digest.is_none();
         let mut units = self.again.request(&note.wire.kept, whole);
-        let missing = if whole { Lost::Redacted } else { Lost::Cut };
+        let missing = match (note.is_connection(), whole) {
+            (true, _) => Lost::Nothing,
+            (false, true) => Lost::Redacted,
+            (false, false) => Lost::Cut,
+        };
         units.resize(note.units.len(), Again::Lost(missing));
         let asked = self.asked.iter().find(|(asked, _)| *asked == note.exchange);
+        // Where people were asked, only what they were asked about needed it.
+        let approved = asked.is_none() && self.approved.contains(&note.exchange);
         let asked = asked.map(|(_, rules)| rules.clone()).unwrap_or_default();
         for (what, unit) in units.iter().zip(&note.units) {
             // Told when people were asked.
@@ -221,7 +328,11 @@ impl Telling {
             if told || nothing {
                 continue;
             }
-            let decision = of_unit(unit, note.exchange, at, what);
+            let decision = Decision {
+                approved,
+                redacted: self.redacted,
+                ..of_unit(unit, note.exchange, at, what)
+            };
             self.decided(decision, listener);
         }
         let runs = |what: &Again| !matches!(what, Again::Prepared | Again::Asked(Asked::Control));
@@ -249,6 +360,9 @@ impl Telling {
             passed: false,
             code: Some(code),
             rules: note.rule.into_iter().collect(),
+            approved: false,
+            redacted: self.redacted,
+            fingerprint: None,
             what: &what,
         };
         self.decided(decision, listener);
@@ -304,7 +418,7 @@ impl Telling {
     }
 }
 
-fn of_unit<'r>(unit: &UnitNote, exchange: u64, at: u64, what: &'r Again) -> Decision<'r> {
+fn of_unit<'r>(unit: &'r UnitNote, exchange: u64, at: u64, what: &'r Again) -> Decision<'r> {
     let decision = Decision {
         exchange,
         at,
@@ -312,6 +426,9 @@ fn of_unit<'r>(unit: &UnitNote, exchange: u64, at: u64, what: &'r Again) -> Deci
         passed: true,
         code: None,
         rules: unit.rules.clone(),
+        approved: false,
+        redacted: false,
+        fingerprint: unit.found.as_ref().map(|found| &*found.fingerprint),
         what,
     };
     let Some(refusal) = &unit.would_refuse else {
@@ -328,6 +445,9 @@ fn of_unit<'r>(unit: &UnitNote, exchange: u64, at: u64, what: &'r Again) -> Deci
         ..decision
     }
 }
+
+/// How a question's answer is recorded that lets the request pass.
+const APPROVED: &str = "approved";
 
 /// Codes of refusals that answer a question.
 const ASKING: [&str; 4] = [
@@ -378,6 +498,43 @@ fn subject(header: &Header, config: &Config) -> Option<Subject> {
     })
 }
 
+/// Why what was decided can no longer be read from what is recorded of it, if so. Detectors mask constants
+/// where they stand, quotes or not: then it may be another statement that is read. So it may where a
+/// client prepared another under a name that was taken, which its server refused.
+pub fn another(decider: &Decider, decision: &Decision<'_>, asked: &Asked) -> Option<Lost> {
+    const MARK: &str = "[masked:";
+    let of_text = |text| {
+        let facts = decider.facts_of(text);
+        let then = decision.fingerprint.filter(|then| !then.is_empty());
+        match (decision.redacted, then) {
+            (true, Some(then)) => (facts.fingerprint != then).then_some(Lost::Redacted),
+            (true, None) => Some(Lost::Redacted),
+            (false, _) if text.text.contains(MARK) && facts.unparsable.is_some() => {
+                Some(Lost::Redacted)
+            }
+            (false, Some(then)) if !text.text.contains(MARK) && facts.fingerprint != then => {
+                Some(Lost::Name)
+            }
+            (false, _) => None,
+        }
+    };
+    let redacted = match asked {
+        Asked::Sql(asked) => return asked.candidates.iter().find_map(of_text),
+        _ if decision.redacted => true,
+        // Before what is masked was noted.
+        Asked::Ssh(SshAsked::Exec { text, .. }) => text.text.contains(MARK),
+        Asked::Ssh(asked) => asked.text().text.contains(MARK),
+        Asked::Kubernetes(asked) => {
+            let kind = asked.content_type.as_deref();
+            asked.target.contains(MARK)
+                || memchr::memmem::find(&asked.body, MARK.as_bytes()).is_some()
+                || marker::finds_masked(kind, &asked.body).is_some()
+        }
+        _ => false,
+    };
+    redacted.then_some(Lost::Redacted)
+}
+
 /// What the policies of a decider say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Said {
@@ -386,6 +543,8 @@ pub struct Said {
     pub rules: Vec<String>,
     /// Of a refusal.
     pub code: Option<&'static str>,
+    /// Of a question: what each rule demands, in words that are the same for the same.
+    pub demands: Vec<String>,
 }
 
 /// Decides one thing again, as a session's own loop does.
@@ -402,19 +561,56 @@ pub fn decide(decider: &Decider, subject: &Subject, asked: Asked) -> Said {
                 verdict: Verdict::Allow,
                 rules: rules.map(|rule| rule.0.to_string()).collect(),
                 code: None,
+                demands: Vec::new(),
             }
         }
         Decided::Refused { refusal, .. } => Said {
             verdict: Verdict::Refuse,
             rules: refusal.rule.iter().map(|rule| rule.0.to_string()).collect(),
             code: Some(refusal.code.name()),
+            demands: Vec::new(),
         },
         Decided::Ask { question, .. } => Said {
             verdict: Verdict::Ask,
             rules: question.demands().iter().map(|d| d.rule.clone()).collect(),
             code: None,
+            demands: demanded(question.demands()),
         },
     }
+}
+
+/// All that a demand says but how its rule is written.
+fn demanded(demands: &[Arc<Demand>]) -> Vec<String> {
+    let mut all: Vec<String> = demands.iter().map(|demand| said(demand)).collect();
+    all.sort();
+    all
+}
+
+fn said(demand: &Demand) -> String {
+    let Demand {
+        rule,
+        wording: _,
+        groups: _,
+        approvals: _,
+        wait,
+        scope,
+        lasts,
+        reason,
+        break_glass,
+    } = demand;
+    let mut text = format!("{rule}: {} for each {scope}", demand.whose());
+    let for_a_while = matches!(scope, Scope::Fingerprint | Scope::Resource);
+    let more = [
+        for_a_while.then(|| format!("for {lasts} s")),
+        wait.map(|wait| format!("answered within {wait} s")),
+        reason.then(|| "with a reason".to_owned()),
+        (!break_glass.is_empty()).then(|| format!("break glass: {}", break_glass.join(", "))),
+    ];
+    for more in more.into_iter().flatten() {
+        text.push_str(", ");
+        text.push_str(&more);
+    }
+    text
 }
 
 /// Whether a decision depends on a database's catalog, which no recording holds.

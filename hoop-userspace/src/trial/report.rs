@@ -4,7 +4,7 @@
 //! Memory is bounded: what is remembered is one row for each shape, up to [`MAX_ROWS`], and for the
 //! permits one example of a row, up to [`MAX_EXAMPLES`] bytes of them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -65,9 +65,11 @@ pub struct Row {
     pub sessions: u64,
     pub agent: Option<String>,
     pub resource: Option<String>,
-    /// The database; of SSH the host, as the client called it.
+    /// The database; of SSH the host, as the client called it; where there is no resource, the address.
     pub place: Option<String>,
     pub protocol: String,
+    /// The account at the server, which a permit holds to.
+    pub login: Option<String>,
     /// Of a refusal.
     pub code: Option<String>,
     /// The rules that refused or asked; of masks those that permitted the statement. None where no
@@ -137,7 +139,7 @@ pub fn report(
         unreadable: Vec::new(),
         examples: 0,
     };
-    recorded::walk(directory, config, filter, &mut gathered);
+    recorded::walk(directory, config, filter, &mut gathered)?;
     Ok(gathered.finish(config, policies_known, most))
 }
 
@@ -148,6 +150,7 @@ struct Key {
     resource: Option<String>,
     place: Option<String>,
     protocol: String,
+    login: Option<String>,
     code: Option<String>,
     rules: Vec<String>,
     shape: Shape,
@@ -190,8 +193,13 @@ impl Listener for Gathered<'_> {
             (Verdict::Ask, true) => Kind::WouldAsk,
         };
         let refused = matches!(kind, Kind::Refused | Kind::WouldRefuse);
+        let lost = match decision.what {
+            Again::Asked(asked) => recorded::another(self.decider, &decision, asked),
+            _ => None,
+        };
         let code = decision.code.filter(|_| refused);
         let what = What {
+            lost,
             kind,
             code,
             rules: decision.rules,
@@ -209,6 +217,7 @@ impl Listener for Gathered<'_> {
         rules.sort();
         rules.dedup();
         let what = What {
+            lost: None,
             kind: match session.header.mode {
                 Mode::Observe => Kind::WouldMask,
                 _ => Kind::Masked,
@@ -241,6 +250,8 @@ struct What<'r> {
     values: u64,
     /// Not one that was counted before.
     counts: bool,
+    /// Why what is known of it may be something else.
+    lost: Option<Lost>,
     again: Option<&'r Again>,
 }
 
@@ -265,8 +276,9 @@ impl Gathered<'_> {
             kind: what.kind,
             agent: header.agent.clone(),
             resource: header.resource.clone(),
-            place: header.database.clone(),
+            place: session.place(),
             protocol: header.protocol.clone(),
+            login: header.login.clone(),
             code: what.code,
             rules: what.rules,
             shape,
@@ -304,6 +316,7 @@ impl Gathered<'_> {
             return;
         }
         match (again, &session.subject) {
+            _ if what.lost.is_some() => row.lost = what.lost,
             (Again::Asked(asked), Some(subject)) => {
                 row.named.add(self.decider, asked);
                 let weight = weight(asked) + EXAMPLE;
@@ -322,6 +335,7 @@ impl Gathered<'_> {
         let mut all: Vec<(Key, Counted)> = self.rows.drain().collect();
         all.sort_by(|(a, one), (b, other)| other.count.cmp(&one.count).then_with(|| a.cmp(b)));
         all.truncate(most);
+        let mut proposed_before = HashSet::new();
         let rows = all.into_iter().map(|(key, counted)| {
             let proposed = match policies_known {
                 true => self.permit(config, &key, &counted),
@@ -330,6 +344,11 @@ impl Gathered<'_> {
             let refused = matches!(key.kind, Kind::Refused | Kind::WouldRefuse);
             let (permit, no_permit) = match proposed {
                 _ if !refused => (None, None),
+                // Two rules of one id are an error.
+                Ok(permit) if !proposed_before.insert(permit.clone()) => (
+                    None,
+                    Some("what is proposed for a row above covers it".into()),
+                ),
                 Ok(permit) => (Some(permit), None),
                 Err(why) => (None, Some(why)),
             };
@@ -349,20 +368,12 @@ impl Gathered<'_> {
                 None => "there were too many to keep an example of each".into(),
             });
         };
-        let name = name(key);
-        let permit = narrow::permits(config, self.decider, subject, asked, &counted.named, &name)?;
+        let permit = narrow::permits(config, self.decider, subject, asked, &counted.named)?;
         match self.shapes.hidden(key.resource.as_deref(), &permit) {
             None => Ok(permit),
             Some(_) => Err("it would show what a mask hides: write the rule by hand".into()),
         }
     }
-}
-
-/// Short, and the same from run to run.
-fn name(key: &Key) -> String {
-    let text = format!("{:?}", (&key.agent, &key.resource, &key.place, &key.shape));
-    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
-    crate::hex::encode(digest.as_ref().get(..4).unwrap_or_default())
 }
 
 fn row(key: Key, counted: Counted, permit: Option<String>, no_permit: Option<String>) -> Row {
@@ -374,6 +385,7 @@ fn row(key: Key, counted: Counted, permit: Option<String>, no_permit: Option<Str
         resource: key.resource,
         place: key.place,
         protocol: key.protocol,
+        login: key.login,
         code: key.code,
         rules: key.rules,
         shape: key.shape.text,

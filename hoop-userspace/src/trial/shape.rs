@@ -11,7 +11,7 @@ use crate::mask::{Detection, HashKey, Rules};
 use crate::terminate::again::Again;
 use crate::terminate::{Asked, FileAction, KubernetesAsked, SqlText, SshAsked};
 
-/// Characters of a statement that are shown.
+/// Characters of a shape that are shown.
 const LONGEST: usize = 400;
 /// Nothing that is shown was hashed with it.
 const KEY: [u8; 32] = *b"hoop report: shows none of these";
@@ -45,10 +45,13 @@ impl<'c> Shapes<'c> {
             Again::Lost(why) => (format!("(not known any more: {why})"), None),
         };
         let hidden = self.hidden(resource, &text);
-        Shape {
-            text: hidden.unwrap_or(text),
-            fingerprint,
+        let mut text = hidden.unwrap_or(text);
+        // Programs, paths and names are as long as the agent likes.
+        if let Some((end, _)) = text.char_indices().nth(LONGEST + 1) {
+            text.truncate(end);
+            text.push('…');
         }
+        Shape { text, fingerprint }
     }
 
     /// The text without what a mask of the resource would hide; `None` where nothing is.

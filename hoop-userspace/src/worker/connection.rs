@@ -97,15 +97,17 @@ impl Connection {
         match Box::pin(route).await {
             // Only a connection from before the mode changed can be here: it passes as the rest do.
             _ if agent.mode == Mode::Discover => {
-                Box::pin(self.relay(stream, agent, &Pass::Destination(destination))).await;
+                let pass = Pass::Destination(destination);
+                Box::pin(self.relay(stream, agent, &pass, None)).await;
             }
             // Nobody's credential goes there, and what would have been refused passes.
             Route::Resource(target)
                 if agent.mode == Mode::Observe
-                    && network::unproven(target.resource, &target.network).is_some() =>
+                    && let Some(why) = network::unproven(target.resource, &target.network) =>
             {
-                tracing::info!(resource = %target.resource.name, agent = %agent.name, "would have been refused: nothing there proves the server");
-                Box::pin(self.relay(stream, agent, &Pass::Destination(destination))).await;
+                let pass = Pass::Destination(destination);
+                let refusal = refusals::unproven(&why);
+                Box::pin(self.relay(stream, agent, &pass, Some(refusal))).await;
             }
             Route::Resource(target) => match target.resource.protocol {
                 ProtocolKind::Postgres => self.resource(stream, agent, &target).await,
@@ -119,10 +121,11 @@ impl Connection {
                     Box::pin(self.kubernetes(stream, agent, &target)).await;
                 }
             },
-            Route::Egress(pass) => Box::pin(self.relay(stream, agent, &pass)).await,
+            Route::Egress(pass) => Box::pin(self.relay(stream, agent, &pass, None)).await,
             Route::Refused(why) if agent.mode == Mode::Observe => {
-                tracing::info!(%why, agent = %agent.name, "would have been refused");
-                Box::pin(self.relay(stream, agent, &Pass::Destination(destination))).await;
+                let pass = Pass::Destination(destination);
+                let refusal = refusals::unroutable(&why);
+                Box::pin(self.relay(stream, agent, &pass, Some(refusal))).await;
             }
             Route::Refused(why) => {
                 let refusal = refusals::unroutable(&why);
@@ -144,7 +147,7 @@ impl Connection {
             Some(target.resource),
             Some(&startup),
         );
-        let recorder = match self.shared.store.session(header) {
+        let mut recorder = match self.shared.store.session(header) {
             Ok(recorder) => recorder,
             Err(error) => {
                 tracing::error!(%error, "a session cannot be recorded");
@@ -156,7 +159,10 @@ impl Connection {
         let suspended = |error: &IdentityError| matches!(error.reason, Reason::Suspended { .. });
         let proved = match verified {
             Ok(proved) => Some(proved),
-            Err(error) if agent.mode != Mode::Enforce && !suspended(&error) => None,
+            Err(error) if agent.mode != Mode::Enforce && !suspended(&error) => {
+                would_refuse(&mut recorder, &refusals::identity(&error));
+                None
+            }
             Err(error) => {
                 let why = End::Identity(error.reason.to_string());
                 return refuse(startup, recorder, refusals::identity(&error), &why).await;
@@ -409,8 +415,9 @@ impl Connection {
             .await
     }
 
-    /// Egress that passes unterminated: counted, and recorded as a session without exchanges.
-    async fn relay(&self, stream: TcpStream, agent: &Agent, pass: &Pass) {
+    /// What passes unterminated: counted, and recorded as a session without exchanges; with the refusal
+    /// that enforce mode would have had for it, if any.
+    async fn relay(&self, stream: TcpStream, agent: &Agent, pass: &Pass, would: Option<Refusal>) {
         let verified = self.identify(agent).await;
         let network = self.from.chosen(agent.network);
         let header = Header {
@@ -424,6 +431,10 @@ impl Connection {
                 return forward::relay::reset(&stream);
             }
         };
+        if let Some(refusal) = would {
+            tracing::info!(agent = %agent.name, why = refusal.message, "would have been refused");
+            would_refuse(&mut recorder, &refusal);
+        }
         let counts = forward::Counts::default();
         let config = self.rules.config.clone();
         let suspended = &self.shared.identities;
@@ -712,6 +723,13 @@ async fn unavailable(startup: Box<Startup>, mut recorder: SessionRecorder, error
             ended(&mut recorder, &end);
         }
         _ => refuse(startup, recorder, refusal, &end).await,
+    }
+}
+
+/// That it is not recorded keeps nothing from passing, which an observed agent's connection does.
+pub(super) fn would_refuse(recorder: &mut SessionRecorder, refusal: &Refusal) {
+    if let Err(error) = recorder.would_refuse(refusal) {
+        tracing::error!(%error, "what would have been refused cannot be recorded");
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::connection::{Connection, ended};
+use super::connection::{Connection, ended, would_refuse};
 use super::identity::{self, Watching};
 use super::ssh::NoCatalogs;
 use super::{refusals, report, session_id};
@@ -228,13 +228,16 @@ impl Connection {
             (_, Err(refusal)) => return refuse(opening, recorder, refusal),
             (None, Ok(_)) => return,
         };
-        let recorder = match recorder {
+        let mut recorder = match recorder {
             Ok(recorder) => recorder,
             Err(error) => {
                 tracing::error!(%error, "a request cannot be recorded");
                 return Session::refused(opening, &refusals::unrecordable(&error.to_string()));
             }
         };
+        if let Err(error) = &verified {
+            would_refuse(&mut recorder, &refusals::identity(error));
+        }
         let subject = self.subject_of(cluster, &identity, &login, id);
         let live = self.live_request(cluster, &identity, &login, id);
         let (ends, told) = watch::channel(None);

@@ -65,7 +65,7 @@ pub fn upstream(error: &ForwardError) -> Refusal {
     refusal(Code::Unavailable, Retry::Again, error.to_string(), hint)
 }
 
-fn unproven(why: &str) -> Refusal {
+pub fn unproven(why: &str) -> Refusal {
     let hint = "an operator must let the server prove itself (tls = \"verify-full\", or host_keys of an SSH server), or have it dialled from the host (network = \"host\")";
     refusal(Code::Destination, Retry::Never, why.into(), hint)
 }

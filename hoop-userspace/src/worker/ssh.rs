@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::connection::{Connection, ended};
+use super::connection::{Connection, ended, would_refuse};
 use super::{identity, refusals, report, session_id};
 use crate::config::{self, Agent, Host, Mode, Resource};
 use crate::decide::{Refusal, Subject};
@@ -375,13 +375,18 @@ impl Connection {
         // Before the loop begins a refusal may be all that there is to record.
         recorder.redact(rulebook.borrow().masks.detection().cloned());
         match self.admitted(&host.agent, verified) {
-            Ok((identity, proved)) => Ok(Admitted {
-                id,
-                identity,
-                proved,
-                recorder,
-                rulebook,
-            }),
+            Ok((identity, proved)) => {
+                if let Err(error) = verified {
+                    would_refuse(&mut recorder, &refusals::identity(error));
+                }
+                Ok(Admitted {
+                    id,
+                    identity,
+                    proved,
+                    recorder,
+                    rulebook,
+                })
+            }
             Err(refusal) => {
                 let why = End::Identity(refusal.message.clone());
                 let recorded = recorder.refusal(refusal).map_err(unrecordable)?;

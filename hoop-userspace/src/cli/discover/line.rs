@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use super::protocol::By;
+use super::super::visible::is_hidden;
+use super::protocol::{self, By};
 use crate::config::host_name;
 use crate::keeper::seen::{Row, Verdict};
 use crate::keeper::status::stamp;
@@ -49,6 +50,9 @@ pub struct Line {
     /// The agent as the daemon's configuration calls it; only the daemon knows.
     #[serde(skip)]
     pub agent: Option<String>,
+    /// Why the kernel refused it, or let it pass as an exception; only the daemon knows.
+    #[serde(skip)]
+    pub why: Option<String>,
 }
 
 impl Line {
@@ -82,7 +86,27 @@ impl Line {
             first: row.first,
             last: row.last,
             agent: row.key.agent.clone(),
+            why: row.key.why.clone(),
         }
+    }
+
+    /// Why it is no part of a configuration as it stands. A program is called what whoever started it
+    /// likes, and at a port of something else that alone makes nothing a server.
+    pub fn doubt(&self) -> Option<String> {
+        if let Some(why) = &self.why {
+            return Some(clean(why));
+        }
+        let of_port = protocol::of_port(self.destination.port());
+        let otherwise = self.protocol_by == Some(By::Client) && of_port != self.protocol;
+        let (true, Some(protocol)) = (otherwise && of_port.is_some(), self.protocol) else {
+            return None;
+        };
+        Some(format!("only the client's name speaks for {protocol}"))
+    }
+
+    /// Whether the server itself tells what it speaks, or runs here.
+    pub fn is_sure(&self) -> bool {
+        matches!(self.protocol_by, Some(By::Probe | By::Server))
     }
 
     /// Its names as a configuration takes them.
@@ -242,19 +266,6 @@ pub fn clean(text: &str) -> String {
     shown
 }
 
-/// What is no letter to see: it moves, ends or turns round the line, or shows nothing.
-pub fn is_hidden(c: char) -> bool {
-    let format = matches!(
-        c,
-        '\u{200b}'..='\u{200f}'
-            | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{2069}'
-            | '\u{feff}'
-            | '\u{fff9}'..='\u{fffb}'
-    );
-    c.is_control() || format
-}
-
 #[cfg(test)]
 pub mod tests {
     use super::*;
@@ -281,6 +292,7 @@ pub mod tests {
             first: OffsetDateTime::UNIX_EPOCH,
             last: OffsetDateTime::UNIX_EPOCH,
             agent: None,
+            why: None,
         }
     }
 

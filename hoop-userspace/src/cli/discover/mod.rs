@@ -117,7 +117,8 @@ fn of_host(args: &Args) -> Result<ExitCode> {
     // A daemon that watches agents knows names that nobody else does; there need be none.
     let mut names = Names::known(&rows(&args.daemon).unwrap_or_default());
     if !args.no_names {
-        names.ask(watching.tallies.iter().map(|tally| tally.destination));
+        let tallies = watching.tallies.iter();
+        names.ask(tallies.map(|tally| (&*tally.owner.cgroup, tally.destination)));
     }
     let mut lines: Vec<Line> = watching
         .tallies
@@ -164,7 +165,7 @@ fn of_tally(tally: &Tally, watching: &Watching, names: &Names) -> Line {
             .is_some_and(Option::is_none),
         how: if tally.udp { "udp" } else { "tcp" },
         destination,
-        names: names.of_address(destination.ip()),
+        names: names.of_address(&tally.owner.cgroup, destination.ip()),
         reverse_name: names.reverse_of(destination.ip()),
         protocol: guess.map(|(protocol, _)| protocol),
         protocol_by: guess.map(|(_, by)| by),
@@ -177,6 +178,7 @@ fn of_tally(tally: &Tally, watching: &Watching, names: &Names) -> Line {
         first: tally.first,
         last: tally.last,
         agent: None,
+        why: None,
     }
 }
 

@@ -26,7 +26,10 @@ const LONGEST_ANSWER: usize = 4096;
 /// What is known of addresses.
 #[derive(Debug, Default)]
 pub struct Names {
+    /// By the host's own files, for everybody.
     known: HashMap<IpAddr, Vec<String>>,
+    /// By answers that this cgroup was given: what one was told labels no other's destinations.
+    answered: HashMap<String, HashMap<IpAddr, Vec<String>>>,
     reverse: HashMap<IpAddr, String>,
 }
 
@@ -35,10 +38,10 @@ impl Names {
     pub fn known(daemon: &[Row]) -> Self {
         let text = std::fs::read(HOSTS).unwrap_or_default();
         let text = text.get(..MOST_HOSTS).unwrap_or(&text);
-        Self::of(&String::from_utf8_lossy(text), daemon)
+        Self::read(&String::from_utf8_lossy(text), daemon)
     }
 
-    fn of(hosts: &str, daemon: &[Row]) -> Self {
+    fn read(hosts: &str, daemon: &[Row]) -> Self {
         let mut names = Self::default();
         for line in hosts.lines() {
             let line = line.split('#').next().unwrap_or_default();
@@ -46,31 +49,25 @@ impl Names {
             let Some(Ok(address)) = words.next().map(str::parse::<IpAddr>) else {
                 continue;
             };
-            words.for_each(|name| names.know(address, name));
+            words.for_each(|name| know(&mut names.known, address, name));
         }
         for row in daemon {
             let address = row.key.destination.ip();
-            row.names.iter().for_each(|name| names.know(address, name));
+            let answered = names.answered.entry(row.key.cgroup.clone()).or_default();
+            row.names
+                .iter()
+                .for_each(|name| know(answered, address, name));
         }
         names
     }
 
-    fn know(&mut self, address: IpAddr, name: &str) {
-        let Some(name) = host_name(name) else {
-            return;
-        };
-        let known = self.known.entry(address.to_canonical()).or_default();
-        if known.len() < MOST_NAMES && !known.contains(&name) {
-            known.push(name);
-        }
-    }
-
-    /// Asks the host's resolvers for the names of those addresses of which none is known, for three
+    /// Asks the host's resolvers for the names of those addresses of which a cgroup knows none, for three
     /// seconds in all.
-    pub fn ask(&mut self, destinations: impl Iterator<Item = SocketAddr>) {
+    pub fn ask<'t>(&mut self, destinations: impl Iterator<Item = (&'t str, SocketAddr)>) {
         let addresses: BTreeSet<IpAddr> = destinations
-            .map(|destination| destination.ip())
-            .filter(|ip| !self.known.contains_key(ip) && !ip.is_loopback())
+            .map(|(cgroup, destination)| (cgroup, destination.ip()))
+            .filter(|(cgroup, ip)| !ip.is_loopback() && self.of(cgroup, *ip).next().is_none())
+            .map(|(_, ip)| ip)
             .collect();
         let resolvers: Vec<SocketAddr> = host_resolvers(Path::new(RESOLV))
             .into_iter()
@@ -82,12 +79,35 @@ impl Names {
             .extend(reverse(&addresses, &resolvers, PATIENCE));
     }
 
-    pub fn of_address(&self, ip: IpAddr) -> Vec<String> {
-        self.known.get(&ip).cloned().unwrap_or_default()
+    /// What the cgroup may have called the address.
+    pub fn of_address(&self, cgroup: &str, ip: IpAddr) -> Vec<String> {
+        let mut names: Vec<String> = Vec::new();
+        for name in self.of(cgroup, ip) {
+            if names.len() < MOST_NAMES && !names.contains(name) {
+                names.push(name.clone());
+            }
+        }
+        names
+    }
+
+    fn of(&self, cgroup: &str, ip: IpAddr) -> impl Iterator<Item = &String> {
+        let ip = ip.to_canonical();
+        let answered = self.answered.get(cgroup).and_then(|all| all.get(&ip));
+        self.known.get(&ip).into_iter().chain(answered).flatten()
     }
 
     pub fn reverse_of(&self, ip: IpAddr) -> Option<String> {
         self.reverse.get(&ip).cloned()
+    }
+}
+
+fn know(names: &mut HashMap<IpAddr, Vec<String>>, address: IpAddr, name: &str) {
+    let Some(name) = host_name(name) else {
+        return;
+    };
+    let known = names.entry(address.to_canonical()).or_default();
+    if known.len() < MOST_NAMES && !known.contains(&name) {
+        known.push(name);
     }
 }
 
@@ -162,11 +182,26 @@ mod tests {
     #[test]
     fn the_hosts_file_gives_names_and_nothing_else() {
         let hosts = "# 10.0.0.1 no\n10.0.0.1 DB.prod.internal db # b\nx y\n::ffff:10.0.0.2 c\n10.0.0.3 a\"b\n";
-        let names = Names::of(hosts, &[]);
-        let of = |ip: &str| names.of_address(ip.parse().unwrap());
+        let names = Names::read(hosts, &[]);
+        let of = |ip: &str| names.of_address("x", ip.parse().unwrap());
         assert_eq!(of("10.0.0.1"), ["db.prod.internal", "db"]);
         assert_eq!(of("10.0.0.2"), ["c"]);
         assert!(of("10.0.0.3").is_empty());
+    }
+
+    #[test]
+    fn what_one_cgroup_was_answered_names_nothing_of_anothers() {
+        let row: Row = serde_json::from_value(serde_json::json!({
+            "verdict": "passed", "agent": null, "cgroup": "a.slice/evil.service",
+            "executable": "/x", "destination": "192.0.2.1:443", "how": "tcp", "why": null,
+            "names": ["good.example"], "count": 1,
+            "first": "2026-11-27T10:00:00Z", "last": "2026-11-27T10:00:00Z",
+        }))
+        .unwrap();
+        let names = Names::read("192.0.2.1 own\n", &[row]);
+        let of = |cgroup| names.of_address(cgroup, "192.0.2.1".parse().unwrap());
+        assert_eq!(of("a.slice/evil.service"), ["own", "good.example"]);
+        assert_eq!(of("a.slice/bot.service"), ["own"]);
     }
 
     #[test]

@@ -132,10 +132,7 @@ pub fn guess(server: Option<&str>, client: &str, port: u16) -> Option<(&'static 
         let found = table.iter().find(|(_, names)| names.contains(&name));
         found.map(|(protocol, _)| *protocol)
     };
-    let by_port = PORTS
-        .iter()
-        .find(|(of, _)| *of == port)
-        .map(|(_, protocol)| *protocol);
+    let by_port = of_port(port);
     let server = server.and_then(|server| by_name(SERVERS, server));
     // Every client also asks resolvers.
     let client = by_name(CLIENTS, client).filter(|_| by_port != Some("dns"));
@@ -143,6 +140,12 @@ pub fn guess(server: Option<&str>, client: &str, port: u16) -> Option<(&'static 
         .map(|protocol| (protocol, By::Server))
         .or(client.map(|protocol| (protocol, By::Client)))
         .or(by_port.map(|protocol| (protocol, By::Port)))
+}
+
+/// What usually listens at a port.
+pub fn of_port(port: u16) -> Option<&'static str> {
+    let found = PORTS.iter().find(|(of, _)| *of == port);
+    found.map(|(_, protocol)| *protocol)
 }
 
 #[cfg(test)]

@@ -213,7 +213,10 @@ impl Index {
             return;
         };
         match &event.told {
-            Told::Permitted(_) => entry.requests = entry.requests.saturating_add(1),
+            Told::Permitted(note) => {
+                let more = u32::from(!note.is_connection());
+                entry.requests = entry.requests.saturating_add(more);
+            }
             Told::Refused(_) => entry.refusals = entry.refusals.saturating_add(1),
             // A freeze asks nobody anything.
             Told::Asked(note) if note.question.is_empty() => {}

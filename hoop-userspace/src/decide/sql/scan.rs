@@ -73,14 +73,34 @@ pub(super) fn scan(text: &str, limits: Limits) -> Result<String, TooMuch> {
     ))
 }
 
+/// What statements of one fingerprint differ in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Varying {
+    pub strings: bool,
+    pub numbers: bool,
+    /// What is bound to a parameter may be either.
+    pub parameters: bool,
+}
+
+impl Varying {
+    pub fn any(self) -> bool {
+        self.strings || self.numbers || self.parameters
+    }
+}
+
 /// A text as the fingerprint has it, for people: without comments, `?` for every constant. At most
-/// so many characters; and whether it has any constant.
-pub fn outline(text: &str, most: usize) -> (String, bool) {
+/// so many characters; and what varies in it.
+pub fn outline(text: &str, most: usize) -> (String, Varying) {
     let mut shown = String::new();
-    let (mut constants, mut count) = (false, 0);
+    let (mut varying, mut count) = (Varying::default(), 0);
     let mut before = None;
     for token in Lexer::new(text) {
-        constants |= token == Token::Constant;
+        match token {
+            Token::String => varying.strings = true,
+            Token::Number => varying.numbers = true,
+            Token::Parameter(_) => varying.parameters = true,
+            _ => {}
+        }
         if count > most {
             continue;
         }
@@ -101,7 +121,7 @@ pub fn outline(text: &str, most: usize) -> (String, bool) {
         }
         before = Some(token);
     }
-    (shown, constants)
+    (shown, varying)
 }
 
 /// Whether people write a blank between the two.
@@ -135,8 +155,9 @@ enum Token<'a> {
     Word(&'a str),
     /// A quoted identifier, with its quotes and prefix.
     Quoted(&'a str),
-    /// A string or a number.
-    Constant,
+    /// Of characters, bytes or bits.
+    String,
+    Number,
     Parameter(&'a str),
     /// Operator characters, back to back.
     Operator(&'a str),
@@ -153,7 +174,7 @@ impl Token<'_> {
             Self::Quoted(text) | Self::Parameter(text) | Self::Operator(text) => {
                 normal.extend_from_slice(text.as_bytes());
             }
-            Self::Constant => normal.push(b'?'),
+            Self::String | Self::Number => normal.push(b'?'),
             Self::Mark(mark) => normal.push(*mark),
         }
         normal.push(b' ');
@@ -178,7 +199,7 @@ impl Depth {
             Token::Mark(b';') => *self = Self::default(),
             Token::Mark(_) | Token::Operator(_) => self.link(true),
             Token::Word(word) => self.word(word),
-            Token::Quoted(_) | Token::Constant | Token::Parameter(_) => {}
+            Token::Quoted(_) | Token::String | Token::Number | Token::Parameter(_) => {}
         }
     }
 
@@ -376,17 +397,17 @@ impl<'a> Lexer<'a> {
             b'e' | b'E' if second == b'\'' => {
                 self.at += 1;
                 self.skip_string(true);
-                Token::Constant
+                Token::String
             }
             b'b' | b'B' | b'x' | b'X' | b'n' | b'N' if second == b'\'' => {
                 self.at += 1;
                 self.skip_string(false);
-                Token::Constant
+                Token::String
             }
             b'u' | b'U' if second == b'&' && third == b'\'' => {
                 self.at += 2;
                 self.skip_string(false);
-                Token::Constant
+                Token::String
             }
             b'u' | b'U' if second == b'&' && third == b'"' => {
                 self.at += 2;
@@ -426,13 +447,13 @@ impl<'a> Iterator for Lexer<'a> {
         Some(match byte {
             b'\'' => {
                 self.skip_string(false);
-                Token::Constant
+                Token::String
             }
             b'"' => {
                 self.skip_quoted(b'"', false);
                 Token::Quoted(self.since(start))
             }
-            b'$' if self.skip_dollar_quoted() => Token::Constant,
+            b'$' if self.skip_dollar_quoted() => Token::String,
             b'$' => {
                 self.at += 1;
                 self.advance_while(|b| b.is_ascii_digit());
@@ -440,7 +461,7 @@ impl<'a> Iterator for Lexer<'a> {
             }
             b'0'..=b'9' => {
                 self.advance_while(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'_');
-                Token::Constant
+                Token::Number
             }
             b'(' | b')' | b'[' | b']' | b',' | b';' | b'.' => {
                 self.at += 1;
@@ -485,14 +506,16 @@ mod tests {
     fn outlines_show_no_constant() {
         let text = "SELECT a.b, count(*)::int /* s3cret */ FROM \"T\" a -- s3cret\n \
             WHERE x IN ('s3cret', 4111, E'\\'s3cret', $t$s3cret$t$) AND y = $1 and z > -1.5e3;";
-        let (shown, constants) = outline(text, 400);
+        let (shown, varying) = outline(text, 400);
         assert_eq!(
             shown,
             "select a.b, count(*)::int from \"T\" a where x in (?, ?, ?, ?) and y = $1 and z > - ?;"
         );
-        assert!(constants);
-        assert_eq!(outline("Drop Table t", 8), ("drop tab…".into(), false));
-        assert!(outline("SELECT aaaaaaaaaaaaaaaaaa, 'x'", 10).1);
+        assert!(varying.strings && varying.numbers && varying.parameters);
+        let none = Varying::default();
+        assert_eq!(outline("Drop Table t", 8), ("drop tab…".into(), none));
+        let (_, varying) = outline("SELECT aaaaaaaaaaaaaaaaaa, 'x'", 10);
+        assert!(varying.strings && !varying.numbers && !varying.parameters);
     }
 
     #[test]

@@ -141,17 +141,24 @@ impl KubernetesMasks {
     }
 
     /// A body that is written, as it may be recorded and shown to people. One that cannot be read
-    /// is told by its size.
-    pub fn recorded(&self, place: &Place<'_>, content_type: Option<&str>, body: &[u8]) -> Vec<u8> {
-        match written::read(&self.kinds, content_type, body) {
+    /// is told by its size. And whether anything of it is missing there.
+    pub fn recorded(
+        &self,
+        place: &Place<'_>,
+        content_type: Option<&str>,
+        body: &[u8],
+    ) -> (Vec<u8>, bool) {
+        let (value, masked) = match written::read(&self.kinds, content_type, body) {
             Some(mut value) => {
-                self.value(place, &mut value);
-                value.to_string().into_bytes()
+                let values = self.value(place, &mut value);
+                (value, values > 0)
             }
-            None => serde_json::json!({"unreadable": true, "bytes": body.len()})
-                .to_string()
-                .into_bytes(),
-        }
+            None => {
+                let told = serde_json::json!({"unreadable": true, "bytes": body.len()});
+                (told, true)
+            }
+        };
+        (value.to_string().into_bytes(), masked)
     }
 
     /// Whether the values of Secrets of that type are shown. One that says no type is not one of them.

@@ -111,6 +111,10 @@ pub(super) fn body(
         flags.push(upgrade);
     }
     when.push(subset("context.flags", &flags));
+    // Of both an action says nothing of the method.
+    if matches!(facts.action, A::Proxy | A::NonResource) {
+        when.push(format!("context.verb == {}", quoted(&facts.verb)));
+    }
     if matches!(facts.action, A::Create | A::Update | A::Patch) {
         for ((field, _), seen) in sets(facts).iter().zip(&seen.sets) {
             if seen.len() > NAMED {

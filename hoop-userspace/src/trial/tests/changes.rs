@@ -109,6 +109,7 @@ fn what_an_approval_covers_is_no_change() {
     let mut scene = Scene::new(&[], ask);
     scene.session("orders", Mode::Enforce, |live| {
         live.sql("SELECT 1");
+        live.answer(2, "approved");
         // As the loop forwards what an approval for the session covers: permitted by the rule that asks.
         let permissive = config(&[], "@id(\"ask\") permit (principal, action, resource);");
         let decider = crate::decide::Decider::new(&permissive).unwrap();
@@ -129,6 +130,110 @@ fn what_an_approval_covers_is_no_change() {
 }
 
 #[test]
+fn a_question_to_other_people_is_a_change() {
+    let ask = "@id(\"ask\") @approvers(\"dba\")\n\
+        permit (principal, action in Action::\"sql\", resource);";
+    let mut scene = Scene::new(&[], ask);
+    scene.session("orders", Mode::Enforce, |live| live.sql("SELECT 1"));
+    // Written otherwise, it demands the same.
+    let same = ask.replace("resource)", "resource) when { true }");
+    assert_eq!(replayed(&scene, &[], &same).totals.changed, 0);
+    for (other, told) in [
+        (
+            ask.replace("dba", "everybody"),
+            "ask: everybody for each statement",
+        ),
+        (
+            format!("@scope(\"session\") {ask}"),
+            "ask: dba for each session",
+        ),
+        (
+            ask.replace("\"ask\"", "\"also\""),
+            "also: dba for each statement",
+        ),
+    ] {
+        let found = replayed(&scene, &[], &other);
+        let [change] = found.changes.as_slice() else {
+            panic!("{other}: {:#?}", found.changes)
+        };
+        assert_eq!(verdicts(change), (Verdict::Ask, Verdict::Ask));
+        assert_eq!(change.demands, [told]);
+    }
+}
+
+#[test]
+fn a_rule_that_permitted_and_now_asks_is_a_change() {
+    let permits = "@id(\"all\") permit (principal, action in Action::\"sql\", resource);";
+    let mut scene = Scene::new(&[], permits);
+    scene.session("orders", Mode::Enforce, |live| {
+        live.sql("SELECT * FROM public.users");
+    });
+    let asks = format!("@approvers(\"dba\") {permits}");
+    let found = replayed(&scene, &[], &asks);
+    let [change] = found.changes.as_slice() else {
+        panic!("{:#?}", found.changes)
+    };
+    assert_eq!(verdicts(change), (Verdict::Allow, Verdict::Ask));
+    assert_eq!(
+        (change.was_by.as_slice(), change.becomes_by.as_slice()),
+        (&["all".to_owned()][..], &["all".to_owned()][..])
+    );
+}
+
+#[test]
+fn what_was_masked_is_not_decided_as_something_else() {
+    let mut scene = Scene::new(&["no-destroy"], "");
+    scene
+        .config
+        .masks
+        .iter_mut()
+        .for_each(|mask| mask.resource = "web".into());
+    scene.session("web", Mode::Enforce, |live| {
+        live.exec("ls /srv/ann@example.com");
+        live.exec("rm -rf /srv/ann@example.com");
+        live.exec("ls /srv");
+    });
+    let found = replayed(&scene, &["no-destroy"], "");
+    assert_eq!(found.changes, []);
+    let lost = found.totals.not_decided.get(&Lost::Redacted).copied();
+    assert_eq!(
+        (found.totals.decided, lost),
+        (1, Some(2)),
+        "{:?}",
+        found.totals
+    );
+}
+
+#[test]
+fn a_name_that_was_taken_does_not_stand_for_another_text() {
+    let policy = "permit (principal, action, resource);";
+    let mut scene = Scene::new(&[], policy);
+    scene.session("orders", Mode::Enforce, |live| {
+        // Prepared under the name before; the server refuses to prepare another.
+        let mut wire = bytes::BytesMut::new();
+        super::message(&mut wire, b'P', b"s\0SELECT 1\0\0\0");
+        let first = wire.len();
+        super::message(&mut wire, b'B', b"\0s\0\0\0\0\0\0\0");
+        let second = wire.len();
+        super::message(&mut wire, b'E', b"\0\0\0\0\0");
+        let control = crate::terminate::Unit {
+            end: second,
+            asked: crate::terminate::Asked::Control,
+        };
+        let units = vec![
+            super::unit(first, crate::terminate::SqlStep::Prepare, "SELECT 1"),
+            control,
+            super::unit(wire.len(), crate::terminate::SqlStep::Run, "DELETE FROM t"),
+        ];
+        let decided = live.ask(wire.freeze(), units);
+        live.take(decided, false);
+    });
+    let found = replayed(&scene, &[], policy);
+    let lost = found.totals.not_decided.get(&Lost::Name).copied();
+    assert_eq!((found.totals.decided, lost), (0, Some(1)));
+}
+
+#[test]
 fn what_cannot_be_decided_again_is_counted_by_why() {
     let policy = "permit (principal, action, resource);\n\
         permit (principal, action == Action::\"sql:unknown\", resource);";
@@ -145,13 +250,22 @@ fn what_cannot_be_decided_again_is_counted_by_why() {
         // Not quoted, and so another statement once it is masked.
         live.sql("SELECT \"ann@example.com\" FROM t");
         live.sql("SELECT 'ann@example.com'");
+        live.sql("SELECT a FROM t");
         let refusal = crate::decide::Refusal::destination("bot", "10.0.0.1:5432", "none");
+        live.recorder.refusal(refusal).unwrap();
+        let refusal = crate::decide::Refusal {
+            asked: Some(SqlText::hashed("SELECT note FROM copied")),
+            code: crate::decide::Code::MaskedRead,
+            ..crate::decide::Refusal::destination("bot", "10.0.0.1:5432", "none")
+        };
         live.recorder.refusal(refusal).unwrap();
     });
     let found = replayed(&scene, &[], policy);
     let count = |why| found.totals.not_decided.get(&why).copied();
     assert_eq!(count(Lost::Cut), Some(2), "{:?}", found.totals);
     assert_eq!(count(Lost::NoPolicy), Some(1), "{:?}", found.totals);
+    assert_eq!(count(Lost::Masks), Some(1), "{:?}", found.totals);
+    assert_eq!(count(Lost::Redacted), Some(1), "{:?}", found.totals);
     assert_eq!(found.totals.changed, 0, "{:#?}", found.changes);
     let active = "permit (principal, action, resource) when { context.activity.session.rows < 5 };";
     let active = active.replace("action,", "action in Action::\"sql\",");

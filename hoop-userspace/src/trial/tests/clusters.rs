@@ -94,6 +94,7 @@ fn a_permit_of_exec_is_for_the_commands_that_ran() {
         live.api("POST", &exec("date"), "");
         live.api("POST", &exec("sh"), "");
         live.api("GET", "/healthz", "");
+        live.api("GET", &format!("{PODS}/web-1/proxy/metrics"), "");
         live.api("GET", "/api/v1/namespaces/shop/pods/web-1/log", "");
     });
     let rows = rows(&scene);
@@ -118,6 +119,11 @@ fn a_permit_of_exec_is_for_the_commands_that_ran() {
     let then = says(&scene, only(&rows, "get /healthz"));
     assert_eq!(then("GET", "/healthz", ""), Verdict::Allow);
     assert_eq!(then("GET", "/metrics", ""), Verdict::Refuse);
+    assert_eq!(then("POST", "/healthz", ""), Verdict::Refuse);
+    let then = says(&scene, only(&rows, "get pods/proxy in shop"));
+    let behind = format!("{PODS}/web-1/proxy/metrics");
+    assert_eq!(then("GET", &behind, ""), Verdict::Allow);
+    assert_eq!(then("DELETE", &behind, ""), Verdict::Refuse);
     let then = says(&scene, only(&rows, "get pods/log in shop"));
     let log = format!("{PODS}/web-1/log");
     assert_eq!(then("GET", &log, ""), Verdict::Allow);

@@ -74,6 +74,60 @@ fn cases_are_compared_and_differences_shown() {
 }
 
 #[test]
+fn a_refusal_of_what_is_not_understood_shows_nothing() {
+    let config = config(&["read-only"], "");
+    let case = |statement: &str, resource: &str, code: &str| {
+        let text = format!(
+            "[[case]]\nagent = \"bot\"\nresource = \"{resource}\"\nstatement = \"{statement}\"\n\
+             verdict = \"refuse\"\n{code}"
+        );
+        compare(&config, &text).unwrap().remove(0)
+    };
+    for (statement, resource) in [
+        ("DELTE FROM public.users", "orders"),
+        ("rm 'x", "web"),
+        ("DELETE api/v1/namespaces/shop/pods/a", "prod"),
+    ] {
+        let compared = case(statement, resource, "");
+        assert!(!compared.ok, "{compared:#?}");
+        let error = compared.error.unwrap_or_default();
+        assert!(error.contains("does not understand"), "{error}");
+    }
+    let code = "code = \"unparsable\"\n";
+    assert!(case("DELTE FROM public.users", "orders", code).ok);
+    assert!(case("DELETE FROM public.users", "orders", "").ok);
+}
+
+#[test]
+fn a_request_that_writes_has_a_body() {
+    let config = config(&["read-only"], "");
+    let case = |statement: &str, resource: &str, more: &str| {
+        let text = format!(
+            "[[case]]\nagent = \"bot\"\nresource = \"{resource}\"\nstatement = \"{statement}\"\n\
+             verdict = \"refuse\"\n{more}"
+        );
+        compare(&config, &text).unwrap().remove(0)
+    };
+    let create = "POST /api/v1/namespaces/shop/configmaps";
+    let body =
+        "body = '{\"apiVersion\":\"v1\",\"kind\":\"ConfigMap\",\"metadata\":{\"name\":\"a\"}}'\n";
+    let error = case(create, "prod", "").error.unwrap_or_default();
+    assert!(error.contains("give its body"), "{error}");
+    assert!(case(create, "prod", body).ok);
+    let typed = format!("{body}content_type = \"application/json\"\n");
+    assert!(case(create, "prod", &typed).ok);
+    for (statement, resource, more) in [
+        ("SELECT 1", "orders", body),
+        (create, "prod", "content_type = \"application/json\"\n"),
+    ] {
+        assert!(
+            case(statement, resource, more).error.is_some(),
+            "{statement}"
+        );
+    }
+}
+
+#[test]
 fn junit_is_well_formed() {
     let config = config(&["ask-before-write"], "");
     let all = compare(&config, CASES).unwrap();

@@ -258,16 +258,8 @@ impl Live<'_> {
                     joined: false,
                 };
                 self.recorder.asked(&note).unwrap();
-                let answered = AnsweredNote {
-                    exchange: self.exchange,
-                    question: Some("q".into()),
-                    outcome: if approved { "approved" } else { "refused" }.into(),
-                    by: Vec::new(),
-                    scope: None,
-                    break_glass: false,
-                    held: 1,
-                };
-                self.recorder.answered(&answered).unwrap();
+                let outcome = if approved { "approved" } else { "refused" };
+                self.answer(self.exchange, outcome);
                 let refusal = question.unavailable("it is a test");
                 let refusal = Refusal {
                     code: crate::decide::Code::ApprovalRefused,
@@ -276,6 +268,20 @@ impl Live<'_> {
                 self.recorder.refusal(refusal).unwrap();
             }
         }
+    }
+
+    /// What people said, or had said before.
+    fn answer(&mut self, exchange: u64, outcome: &str) {
+        let answered = AnsweredNote {
+            exchange,
+            question: Some("q".into()),
+            outcome: outcome.into(),
+            by: Vec::new(),
+            scope: None,
+            break_glass: false,
+            held: 1,
+        };
+        self.recorder.answered(&answered).unwrap();
     }
 
     fn sql(&mut self, text: &str) {

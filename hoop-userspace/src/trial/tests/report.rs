@@ -89,6 +89,30 @@ fn several_permits_are_proposed_where_each_is_needed_and_no_more() {
 }
 
 #[test]
+fn all_that_is_proposed_can_stand_in_one_file() {
+    let mut scene = Scene::new(&["read-only"], "");
+    let text = "DELETE FROM public.users WHERE id = 1";
+    scene.session("orders", Mode::Enforce, |live| live.sql(text));
+    scene.session("orders", Mode::Observe, |live| live.sql(text));
+    scene.session("web", Mode::Enforce, |live| {
+        live.exec("rm /srv/a");
+        live.exec("sudo rm /srv/a");
+    });
+    let report = reported(&scene, &all());
+    assert_eq!(report.rows.len(), 4);
+    let permits: Vec<_> = report
+        .rows
+        .iter()
+        .filter_map(|r| r.permit.clone())
+        .collect();
+    assert_eq!(permits.len(), 3);
+    assert_eq!(
+        scene.says(&permits.concat(), "orders", text),
+        Verdict::Allow
+    );
+}
+
+#[test]
 fn no_permit_is_proposed_that_would_not_help_or_cover_more() {
     let policy = "@id(\"never\") forbid (principal, action in Action::\"sql\", resource is Table)\n\
         when { resource.name == \"salaries\" };";
@@ -130,6 +154,38 @@ fn no_permit_is_proposed_that_would_not_help_or_cover_more() {
 }
 
 #[test]
+fn no_permit_covers_every_file_every_value_or_every_text_for_unseen_code() {
+    let mut scene = Scene::new(&[], "");
+    scene.session("orders", Mode::Enforce, |live| {
+        live.prepared("SELECT pg_read_file($1)");
+        live.sql("SET app.tenant = '7'");
+        live.sql("SET search_path = 's3cret'");
+        live.prepared("SELECT public.run_report($1)");
+        live.sql("SELECT public.run_report('x')");
+        live.sql("SELECT public.run_report(1)");
+    });
+    let report = reported(&scene, &all());
+    for shape in [
+        "pg_read_file",
+        "app.tenant",
+        "search_path",
+        "public.run_report($1)",
+    ] {
+        let row = only(&report, shape);
+        assert!(row.no_permit.is_some(), "{row:#?}");
+    }
+    let mut calls = report.rows.iter().filter(|r| r.shape.ends_with("(?)"));
+    let permits = calls.by_ref().filter(|row| row.permit.is_some()).count();
+    // One shape: the first of them, which passes a text, is the example.
+    assert_eq!(permits, 0);
+    let mut scene = Scene::new(&[], "");
+    scene.session("orders", Mode::Enforce, |live| {
+        live.sql("SELECT public.run_report(1)");
+    });
+    assert!(reported(&scene, &all()).rows[0].permit.is_some());
+}
+
+#[test]
 fn what_enforce_mode_would_do_and_what_is_asked_is_told_apart() {
     let mut scene = Scene::new(&["ask-before-write"], "");
     scene.session("orders", Mode::Observe, |live| {
@@ -150,6 +206,37 @@ fn what_enforce_mode_would_do_and_what_is_asked_is_told_apart() {
     let call = only(&report, "call");
     let permit = call.permit.as_deref().unwrap();
     assert!(permit.contains("sql:procedural"), "{permit}");
+}
+
+#[test]
+fn connections_that_enforce_mode_would_refuse_count_too() {
+    let mut scene = Scene::new(&["read-only"], "");
+    let refusal = |code| crate::decide::Refusal {
+        code,
+        ..crate::decide::Refusal::destination("bot", "10.0.0.1:5432", "none")
+    };
+    scene.session("orders", Mode::Observe, |live| {
+        let identity = refusal(crate::decide::Code::Identity);
+        live.recorder.would_refuse(&identity).unwrap();
+        live.sql("SELECT 1");
+    });
+    scene.session("orders", Mode::Observe, |live| {
+        let destination = refusal(crate::decide::Code::Destination);
+        live.recorder.would_refuse(&destination).unwrap();
+    });
+    let report = reported(&scene, &all());
+    assert_eq!((report.totals.would_refuse, report.totals.refused), (2, 0));
+    for code in ["identity", "destination"] {
+        let row = report.rows.iter().find(|r| r.code.as_deref() == Some(code));
+        assert_eq!(row.unwrap().kind, Kind::WouldRefuse);
+        assert!(row.unwrap().no_permit.is_some(), "{row:#?}");
+    }
+    // It was no request.
+    let files = crate::record::Store::files(&scene.directory());
+    let requests = files
+        .iter()
+        .map(|path| crate::replay::Summary::read(path).unwrap().requests);
+    assert_eq!(requests.sum::<u64>(), 1);
 }
 
 #[test]
@@ -255,7 +342,9 @@ fn filters_choose_by_time_agent_and_resource() {
     let refused = |filter: Filter| reported(&scene, &filter).totals.refused;
     let (agent, resource) = (Some("other".to_owned()), Some("web".to_owned()));
     assert_eq!(refused(all()), 2);
-    assert_eq!(refused(Filter { agent, ..all() }), 0);
+    let nobody = Filter { agent, ..all() };
+    let error = super::super::report::report(&scene.directory(), &scene.config, true, &nobody, 50);
+    assert!(error.err().unwrap().0.contains("\"other\""));
     assert_eq!(refused(Filter { resource, ..all() }), 1);
     // By when it happened: it was recorded a moment ago, in sessions that say they began before.
     let since = |ago| Some(SystemTime::now() - Duration::from_secs(ago));

@@ -9,7 +9,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-use super::line::{Line, clean, is_hidden};
+use super::super::visible::is_hidden;
+use super::line::{Line, clean};
 use super::protocol::GOVERNED;
 use crate::attribute::unit;
 use crate::config::{Bundle, Config, is_cgroup, is_name};
@@ -187,6 +188,14 @@ fn is_called(cgroup: &str, name: &str, wanted: &str) -> bool {
     unit(cgroup).as_deref() == Some(name)
         || cgroup
             .split('/')
+            // Below its own level an agent calls cgroups what it likes.
+            .take(
+                cgroup
+                    .split('/')
+                    .take_while(|level| level.ends_with(".slice"))
+                    .count()
+                    + 1,
+            )
             .any(|level| level == name || level == wanted)
 }
 
@@ -271,6 +280,11 @@ fn egress(lines: &[&Line], out: &mut Out) {
             .hosts()
             .next()
             .filter(|_| line.how == "tcp" && is_tls(line));
+        if let Some(why) = line.doubt() {
+            let entry = quoted(&line.destination.to_string());
+            out.aside(&format!("{entry}, # {} ({why})", seen(line)));
+            continue;
+        }
         match by_name {
             Some(name) => {
                 let entry = quoted(&format!("{name}:{port}"));
@@ -359,6 +373,7 @@ fn rest(plan: &Plan, out: &mut Out) {
 
 fn is_governed(line: &Line) -> bool {
     line.how == "tcp"
+        && line.doubt().is_none()
         && line
             .protocol
             .is_some_and(|protocol| GOVERNED.contains(&protocol))

@@ -12,8 +12,6 @@ use super::{Out, is_governed, quoted, seen, unique};
 const MOST: usize = 300;
 const MOST_NOTES: usize = 10;
 const MOST_HOSTS: usize = 500;
-/// Names of one destination that become hosts.
-const MOST_NAMES: usize = 4;
 
 /// Servers that share a name, port and protocol are one resource.
 struct Resource<'p> {
@@ -52,9 +50,10 @@ impl<'p> Resources<'p> {
                 }
                 continue;
             }
-            let names: Vec<String> = line.hosts().take(MOST_NAMES).collect();
-            let mut shared = names.iter();
-            let shared = shared.find_map(|name| owners.get(&(name.clone(), port)).copied());
+            // Others are what that one is an alias of, and stand in the comment.
+            let name = line.hosts().next();
+            let shared = name.as_ref();
+            let shared = shared.and_then(|name| owners.get(&(name.clone(), port)).copied());
             let same = shared.filter(|index| {
                 found
                     .all
@@ -68,7 +67,7 @@ impl<'p> Resources<'p> {
                     continue;
                 }
                 None => {
-                    let called = names.first().cloned();
+                    let called = name.clone();
                     let called =
                         called.unwrap_or_else(|| format!("{protocol}-{}", line.destination.ip()));
                     found.all.push(Resource {
@@ -82,7 +81,7 @@ impl<'p> Resources<'p> {
                 }
             };
             let address = line.destination.ip().to_string();
-            for host in names.into_iter().chain([address]) {
+            for host in name.into_iter().chain([address]) {
                 // Taken by an earlier one, this or another.
                 let Entry::Vacant(free) = owners.entry((host.clone(), port)) else {
                     continue;
@@ -130,42 +129,55 @@ impl Resource<'_> {
                 seen(line)
             ));
         }
-        out.line("[[resource]]");
-        out.line(&format!("name = {}", quoted(&self.name)));
-        out.line(&format!("protocol = {}", quoted(self.protocol)));
         let hosts: Vec<String> = self.hosts.iter().map(|host| quoted(host)).collect();
-        out.line(&format!("hosts = [{}]", hosts.join(", ")));
-        out.line(&format!("port = {}", self.port));
-        match self.protocol {
-            POSTGRES => {
-                out.note("Before an agent is more than watched: the account that hoop logs in with, and where its");
-                out.note("password is kept. `ca` where the server's certificate is not of a public authority.");
-                out.line("login = { user = \"CHANGE-ME\" }");
-                out.note(
-                    "login = { user = \"hoop\", password = { credential = \"orders-password\" } }",
-                );
-                out.note("ca = \"/etc/hoop/postgres-ca.pem\"");
+        let mut entry = vec![
+            "[[resource]]".to_owned(),
+            format!("name = {}", quoted(&self.name)),
+            format!("protocol = {}", quoted(self.protocol)),
+            format!("hosts = [{}]", hosts.join(", ")),
+            format!("port = {}", self.port),
+        ];
+        // An agent's token, or trust in whatever key is shown, is for nobody who may be somebody else.
+        let sure = self.protocol == POSTGRES || self.lines.iter().any(|line| line.is_sure());
+        if !sure {
+            out.note("Its port or the client's name alone speaks for what it is: uncomment what you know to be right.");
+        }
+        entry.extend(self.login().iter().map(|line| (*line).to_owned()));
+        for line in entry {
+            match sure || line.starts_with('#') {
+                true => out.line(&line),
+                false => out.note(&line),
             }
-            SSH => {
-                out.note("Which keys the server has is not seen by watching. This believes the first that it shows;");
-                out.note("better, and before an agent is more than watched, name them:");
-                out.note("known_hosts = \"/etc/ssh/ssh_known_hosts\"");
-                out.line("trust_on_first_use = true");
-                out.note("hoop signs certificates for the account that the client asks for, once the server trusts it;");
-                out.note("or it has a key: login = { user = \"deploy\", key = { credential = \"deploy-key\" } }");
-                out.line("login = { user = \"as-client\", certificate = \"minted\" }");
-            }
-            KUBERNETES => {
-                out.note("The cluster's own authority, before an agent is more than watched:");
-                out.note("ca = \"/etc/hoop/cluster-ca.pem\"");
-                out.note("The agent's own token goes to the API server; or hoop has one, and impersonates:");
-                out.note(
-                    "login = { token = { file = \"/etc/hoop/cluster-token\" }, impersonate = {} }",
-                );
-                out.line("login = { as_agent = true }");
-            }
-            _ => {}
         }
         out.blank();
+    }
+
+    fn login(&self) -> &'static [&'static str] {
+        match self.protocol {
+            POSTGRES => &[
+                "# Before an agent is more than watched: the account that hoop logs in with, and where its",
+                "# password is kept. `ca` where the server's certificate is not of a public authority.",
+                "login = { user = \"CHANGE-ME\" }",
+                "# login = { user = \"hoop\", password = { credential = \"orders-password\" } }",
+                "# ca = \"/etc/hoop/postgres-ca.pem\"",
+            ],
+            SSH => &[
+                "# Which keys the server has is not seen by watching. This believes the first that it shows;",
+                "# better, and before an agent is more than watched, name them:",
+                "# known_hosts = \"/etc/ssh/ssh_known_hosts\"",
+                "trust_on_first_use = true",
+                "# hoop signs certificates for the account that the client asks for, once the server trusts it;",
+                "# or it has a key: login = { user = \"deploy\", key = { credential = \"deploy-key\" } }",
+                "login = { user = \"as-client\", certificate = \"minted\" }",
+            ],
+            KUBERNETES => &[
+                "# The cluster's own authority, before an agent is more than watched:",
+                "# ca = \"/etc/hoop/cluster-ca.pem\"",
+                "# The agent's own token goes to the API server; or hoop has one, and impersonates:",
+                "# login = { token = { file = \"/etc/hoop/cluster-token\" }, impersonate = {} }",
+                "login = { as_agent = true }",
+            ],
+            _ => &[],
+        }
     }
 }

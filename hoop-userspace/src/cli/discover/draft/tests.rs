@@ -65,7 +65,8 @@ fn agents_resources_and_egress() {
     let agents: Vec<&str> = config.agents.iter().map(|a| a.name.as_str()).collect();
     assert_eq!(agents, ["billing-bot", "quiet", REST]);
     assert_eq!(config.agents[0].egress.len(), 1, "{text}");
-    assert_eq!(config.resources.len(), 3, "{text}");
+    // Of the others nobody but the port says what they are.
+    assert_eq!(config.resources.len(), 1, "{text}");
     assert_eq!(config.resources[0].hosts.len(), 3, "{text}");
     assert!(text.contains("\"10.0.0.14:443\""), "{text}");
     insta::assert_snapshot!(text, @r#"
@@ -113,35 +114,68 @@ fn agents_resources_and_egress() {
     # ca = "/etc/hoop/postgres-ca.pem"
 
     # Seen from agents.slice/billing-bot.service: 10.0.0.11:22, 3 times by /usr/bin/ssh.
-    [[resource]]
-    name = "ssh-10.0.0.11"
-    protocol = "ssh"
-    hosts = ["10.0.0.11"]
-    port = 22
+    # Its port or the client's name alone speaks for what it is: uncomment what you know to be right.
+    # [[resource]]
+    # name = "ssh-10.0.0.11"
+    # protocol = "ssh"
+    # hosts = ["10.0.0.11"]
+    # port = 22
     # Which keys the server has is not seen by watching. This believes the first that it shows;
     # better, and before an agent is more than watched, name them:
     # known_hosts = "/etc/ssh/ssh_known_hosts"
-    trust_on_first_use = true
+    # trust_on_first_use = true
     # hoop signs certificates for the account that the client asks for, once the server trusts it;
     # or it has a key: login = { user = "deploy", key = { credential = "deploy-key" } }
-    login = { user = "as-client", certificate = "minted" }
+    # login = { user = "as-client", certificate = "minted" }
 
     # Seen from agents.slice/billing-bot.service: 10.0.0.12:6443, 3 times by /usr/bin/kubectl.
-    [[resource]]
-    name = "kubernetes-10.0.0.12"
-    protocol = "kubernetes"
-    hosts = ["10.0.0.12"]
-    port = 6443
+    # Its port or the client's name alone speaks for what it is: uncomment what you know to be right.
+    # [[resource]]
+    # name = "kubernetes-10.0.0.12"
+    # protocol = "kubernetes"
+    # hosts = ["10.0.0.12"]
+    # port = 6443
     # The cluster's own authority, before an agent is more than watched:
     # ca = "/etc/hoop/cluster-ca.pem"
     # The agent's own token goes to the API server; or hoop has one, and impersonates:
     # login = { token = { file = "/etc/hoop/cluster-token" }, impersonate = {} }
-    login = { as_agent = true }
+    # login = { as_agent = true }
 
     # Nothing is decided while agents are only watched; this is where to begin.
     [policy]
     use = ["read-only"]
     "#);
+}
+
+#[test]
+fn what_only_a_client_claims_and_what_was_refused_is_no_rule() {
+    let bot = "agents.slice/bot.service";
+    let guessed = |executable: &str, destination: &str, name: &str| {
+        let mut line = speaking(bot, executable, destination, &[name]);
+        let found = guess(None, executable, line.destination.port());
+        line.protocol_by = found.map(|(_, by)| by);
+        line
+    };
+    let mut refused = guessed("/usr/bin/curl", "10.0.0.4:443", "refused.example");
+    refused.why = Some("no daemon\n\"x\"".into());
+    let mut probed = guessed("/usr/bin/kubectl", "10.0.0.5:6443", "cluster.example");
+    probed.protocol_by = Some(By::Probe);
+    let (text, config) = taken(&plan(vec![
+        guessed("/tmp/psql", "10.0.0.1:443", "api.example"),
+        guessed("/tmp/kubectl", "10.0.0.2:9443", "evil.example"),
+        guessed("/usr/bin/psql", "10.0.0.3:7000", "db.example"),
+        refused,
+        probed,
+    ]));
+    let resources: Vec<&str> = config.resources.iter().map(|r| r.name.as_str()).collect();
+    assert_eq!(resources, ["db.example", "cluster.example"], "{text}");
+    assert!(config.agents[0].egress.is_empty(), "{text}");
+    assert!(
+        text.contains("(only the client's name speaks for postgres)"),
+        "{text}"
+    );
+    assert!(text.contains("refused.example"), "{text}");
+    assert!(text.contains("# login = { as_agent = true }"), "{text}");
 }
 
 #[test]
