@@ -3,8 +3,7 @@
 use super::finding::{Check, Finding};
 use super::host::Host;
 use crate::capture::{Capture, HookHealth, Lsm, boot_now};
-use crate::keeper::bypass;
-use crate::keeper::folders::KEEPER;
+use crate::keeper::bypass::Kept;
 
 const HOOKS: Check = Check::new(
     "hooks",
@@ -125,7 +124,7 @@ fn bypasses(host: &Host) -> Vec<Finding> {
         all.map(|b| warned(&b.agent, stamp(b.until), &b.by, &b.reason))
             .collect()
     } else if let (true, Some(config)) = (host.root, &host.config) {
-        match bypass::read(&config.worker.state.join(KEEPER)) {
+        match Kept::of(config).read() {
             Ok(all) => all
                 .iter()
                 .filter(|broken| broken.holds(boot_now()))

@@ -262,7 +262,7 @@ mod tests {
             }],
             desk: approvals::Carried::default(),
             courier: courier::Carried::default(),
-            names: vec![([192, 0, 2, 1].into(), vec![("a.example".into(), 5)])],
+            names: vec![(7, [192, 0, 2, 1].into(), vec![("a.example".into(), 5)])],
             signed_in: Vec::new(),
         }
     }
