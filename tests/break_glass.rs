@@ -197,6 +197,93 @@ fn it_is_seen_everywhere_and_ends_when_it_is_told() {
     );
 }
 
+#[test]
+fn saying_it_again_for_longer_cuts_nothing_off() {
+    let world = World::start(Settings::default()).unwrap();
+    break_it(&world, READER, "6s").ok().unwrap();
+    let mut held = Held::start(&world, READER);
+    break_it(&world, READER, "30m").ok().unwrap();
+    // Shorter than what holds: it takes nothing away.
+    break_it(&world, READER, "5s").ok().unwrap();
+    until("the end of the first", || events(&world, "bypass_ended").len() == 2);
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(!held.has_ended(), "the connection was ended with the first");
+    held.say(ASK);
+    let mut line = String::new();
+    held.1.read_line(&mut line).unwrap();
+    assert_eq!(line.trim(), SECRET);
+    assert_eq!(ask(&world, READER).stdout.trim(), SECRET);
+    world
+        .hoop(&["break-glass", "end", "--agent", READER])
+        .unwrap()
+        .ok()
+        .unwrap();
+    until_ended(&mut held);
+    assert!(!ask(&world, READER).stdout.contains(SECRET));
+}
+
+#[test]
+fn a_file_that_is_none_keeps_nobody_from_mending_the_glass() {
+    let world = World::start(Settings::default()).unwrap();
+    break_it(&world, READER, "30m").ok().unwrap();
+    let config = std::fs::read_to_string(&world.state.config).unwrap();
+    std::fs::write(&world.state.config, format!("{config}\nmode = = 1\n")).unwrap();
+    let (state, pins) = (setting(&config, "state"), setting(&config, "pins"));
+    let places = ["--state", state, "--pins", pins];
+    let listed = world
+        .hoop(&[&["break-glass", "list"], &places[..]].concat())
+        .unwrap();
+    assert!(listed.stdout.contains(READER), "{}{}", listed.stdout, listed.stderr);
+    world
+        .hoop(&[&["break-glass", "end", "--agent", READER], &places[..]].concat())
+        .unwrap()
+        .ok()
+        .unwrap();
+    assert!(!ask(&world, READER).stdout.contains(SECRET));
+
+    // Nor is anybody let past of whom it cannot be told whether somebody suspended it.
+    std::fs::write(&world.state.config, &config).unwrap();
+    let list = std::path::Path::new(state).join("keeper/suspended.json");
+    std::fs::write(&list, "[{").unwrap();
+    let refused = break_it(&world, READER, "30m");
+    assert!(
+        refused.code == Some(1) && refused.stderr.contains("whether"),
+        "{}",
+        refused.stderr
+    );
+}
+
+#[test]
+fn a_disk_that_takes_nothing_stops_neither_breaking_nor_ending() {
+    let world = World::start(Settings::default()).unwrap();
+    let config = std::fs::read_to_string(&world.state.config).unwrap();
+    let state = setting(&config, "state");
+    // In the way of the list as a full disk would be: root writes in spite of any mode.
+    let beside = std::path::Path::new(state).join("keeper/break-glass.json.new");
+    std::fs::create_dir(&beside).unwrap();
+    break_it(&world, READER, "30m").ok().unwrap();
+    // Past the keeper's next looks.
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(ask(&world, READER).stdout.trim(), SECRET);
+    world
+        .hoop(&["break-glass", "end", "--agent", READER])
+        .unwrap()
+        .ok()
+        .unwrap();
+    std::thread::sleep(Duration::from_secs(3));
+    assert!(!ask(&world, READER).stdout.contains(SECRET));
+    std::fs::remove_dir(&beside).unwrap();
+    until("a status that is well", || {
+        world.hoop(&["status"]).unwrap().code == Some(0)
+    });
+}
+
+/// The text that a key of the file has.
+fn setting<'c>(config: &'c str, key: &str) -> &'c str {
+    let of_key = |line: &'c str| line.strip_prefix(key)?.trim().strip_prefix('=');
+    config.lines().find_map(of_key).unwrap().trim().trim_matches('"')
+}
+
 fn until_ended(held: &mut Held) {
     let until = Instant::now() + Duration::from_secs(20);
     while !held.has_ended() {

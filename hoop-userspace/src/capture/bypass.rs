@@ -42,14 +42,34 @@ impl Bypasses {
         self.0.insert(cgroup, bypass, 0).map_err(failed)
     }
 
+    /// The same, unless what is there lasts as long.
+    pub fn extend(&mut self, cgroup: u64, bypass: Bypass) -> Result<(), CaptureError> {
+        let now = boot_now();
+        match self.0.get(&cgroup, 0) {
+            Ok(there) if there.holds(now) && there.until >= bypass.until => Ok(()),
+            _ => self.set(cgroup, bypass),
+        }
+    }
+
+    /// Governs these cgroups again.
+    pub fn remove(&mut self, cgroups: &BTreeSet<u64>) -> Result<(), CaptureError> {
+        let mut each = cgroups.iter();
+        each.try_for_each(|cgroup| rules::removed(NAME, self.0.remove(cgroup)))
+    }
+
+    /// Governs again what was let pass under this number.
+    pub fn forget(&mut self, number: u64) -> Result<(), CaptureError> {
+        let its = |(cgroup, bypass): (u64, Bypass)| (bypass.number == number).then_some(cgroup);
+        let its = self.entries().into_iter().filter_map(its).collect();
+        self.remove(&its)
+    }
+
     /// Governs again what was let pass under any other number than these; says which cgroups.
     pub fn retain(&mut self, numbers: &BTreeSet<u64>) -> Result<BTreeSet<u64>, CaptureError> {
         let over =
             |(cgroup, bypass): (u64, Bypass)| (!numbers.contains(&bypass.number)).then_some(cgroup);
         let over: BTreeSet<u64> = self.entries().into_iter().filter_map(over).collect();
-        for cgroup in &over {
-            rules::removed(NAME, self.0.remove(cgroup))?;
-        }
+        self.remove(&over)?;
         Ok(over)
     }
 }

@@ -10,6 +10,14 @@ use super::{Capture, CaptureError, kernel_address, lsm};
 use crate::config::{self, Mode};
 
 impl Capture {
+    /// The modes by cgroup that are pinned, whether or not a daemon runs. A number that stands for no
+    /// mode is enforced, as the programs have it.
+    pub fn pinned_modes(config: &config::Capture) -> Result<BTreeMap<u64, Mode>, CaptureError> {
+        let modes: HashMap<MapData, u64, u32> = super::pinned(config, "MODES")?;
+        let found = modes.iter().filter_map(Result::ok);
+        Ok(found.map(|(cgroup, code)| (cgroup, named(code))).collect())
+    }
+
     /// Replaces the modes by cgroup. A cgroup without an entry counts as its nearest ancestor
     /// with one does, and without any as enforced.
     pub fn set_modes(&self, modes: &[(u64, Mode)]) -> Result<(), CaptureError> {
@@ -74,6 +82,14 @@ fn code(mode: Mode) -> u32 {
         Mode::Discover => mode::DISCOVER,
         Mode::Observe => mode::OBSERVE,
         Mode::Enforce => mode::ENFORCE,
+    }
+}
+
+fn named(code: u32) -> Mode {
+    match code {
+        mode::DISCOVER => Mode::Discover,
+        mode::OBSERVE => Mode::Observe,
+        _ => Mode::Enforce,
     }
 }
 

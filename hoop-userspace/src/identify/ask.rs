@@ -5,15 +5,19 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::StatusCode;
+use url::Url;
 use zeroize::Zeroizing;
 
 use super::Identity;
 use super::discovery::Discovery;
 use super::error::Quoted;
-use super::http::Client;
+use super::http::{Answer, Client};
 use super::object::Object;
 use super::obtain::{Endpoint, Proof};
 use super::pace::Pacer;
+
+/// A token that no issuer gave anybody.
+const NOBODYS: &str = "hoop-asks-whether-you-answer";
 
 /// What the issuer says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,14 +67,7 @@ impl Asker {
         about: &Identity,
         pacer: &Pacer,
     ) -> Result<Word, String> {
-        let url = self.discovery.introspection().await?;
-        let endpoint = Endpoint {
-            issuer: self.discovery.issuer(),
-            url: url.as_str(),
-        };
-        let question = [("token", token), ("token_type_hint", "access_token")];
-        let request = proof.request(client_id, &endpoint, &question, SystemTime::now())?;
-        let answer = self.client.post(&url, request).await?;
+        let (url, answer) = self.post(client_id, proof, token).await?;
         pacer.heard(answer.status, &answer.headers);
         match answer.status {
             StatusCode::OK => {}
@@ -84,6 +81,41 @@ impl Asker {
             status => return Err(format!("{url} answers {status} instead of 200")),
         }
         read_introspection(&answer.body, about).map_err(|why| format!("{url} {why}"))
+    }
+
+    async fn post(
+        &self,
+        client_id: &str,
+        proof: &Proof,
+        token: &str,
+    ) -> Result<(Url, Answer), String> {
+        let url = self.discovery.introspection().await?;
+        let endpoint = Endpoint {
+            issuer: self.discovery.issuer(),
+            url: url.as_str(),
+        };
+        let question = [("token", token), ("token_type_hint", "access_token")];
+        let request = proof.request(client_id, &endpoint, &question, SystemTime::now())?;
+        let answer = self.client.post(&url, request).await?;
+        Ok((url, answer))
+    }
+
+    /// Asks about a token that nobody was given, to learn whether the issuer answers this client.
+    /// `None` where no introspection is asked for. At most about ten seconds.
+    pub async fn prove(&self) -> Option<(&str, Result<(), String>)> {
+        let (client_id, proof) = self.introspects.as_ref()?;
+        if !self.demanded
+            && let Ok(endpoints) = self.discovery.endpoints().await
+            && endpoints.introspection.is_none()
+        {
+            return None;
+        }
+        let answer = self.post(client_id, proof, NOBODYS).await;
+        let judged = answer.and_then(|(url, answer)| match answer.status {
+            StatusCode::OK => is_inactive(&answer.body).map_err(|why| format!("{url} {why}")),
+            status => Err(format!("{url} answers {status} to the client {client_id}")),
+        });
+        Some((client_id, judged))
     }
 
     async fn userinfo(&self, token: &str, about: &Identity, pacer: &Pacer) -> Result<Word, String> {
@@ -103,6 +135,18 @@ impl Asker {
             status => return Err(format!("{url} answers {status} instead of 200")),
         }
         read_userinfo(&answer.body, about).map_err(|why| format!("{url} {why}"))
+    }
+}
+
+fn is_inactive(body: &[u8]) -> Result<(), String> {
+    #[derive(serde::Deserialize)]
+    struct Said {
+        active: bool,
+    }
+    match serde_json::from_slice(body) {
+        Ok(Said { active: false }) => Ok(()),
+        Ok(Said { active: true }) => Err("calls a token active that nobody was given".into()),
+        Err(_) => Err("answers with no introspection (RFC 7662 §2.2)".into()),
     }
 }
 

@@ -169,6 +169,24 @@ impl Verifier {
         Some(known.keys.get(|_| true).await.map(|set| set.keys.len()))
     }
 
+    /// Whether an issuer that is asked about tokens answers each client that asks: by what the client
+    /// is called. Some 10 s at most for each.
+    pub async fn introspected(&self, issuer: &IssuerName) -> BTreeMap<String, Result<(), String>> {
+        let mut found = BTreeMap::new();
+        let of_it = |own: &&Arc<Own>| own.agent.issuer.as_ref() == Some(issuer);
+        for own in self.agents.values().filter(of_it) {
+            let Some(asker) = &own.asker else { continue };
+            let name = asker.introspects.as_ref().map(|(client_id, _)| client_id);
+            if name.is_some_and(|name| found.contains_key(name)) {
+                continue;
+            }
+            if let Some((client_id, answer)) = asker.prove().await {
+                found.insert(client_id.to_owned(), answer);
+            }
+        }
+        found
+    }
+
     /// The next look at this agent obtains another token, if hoop obtains it.
     pub fn renew(&self, agent: &AgentName) {
         let own = self.agents.get(agent);

@@ -31,6 +31,8 @@ const AT_ONCE: usize = 16;
 #[serde(tag = "ask", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Ask {
     Status,
+    /// Whether what is in force is what the files say now.
+    InForce,
     /// What was seen of agents in discover mode, and what was refused.
     Discover,
     Kill {
@@ -85,6 +87,10 @@ pub enum Ask {
     },
     /// The list of bypasses changed: look at it now.
     Bypasses,
+    /// The same, and whether the ledger has that this one was opened.
+    BypassWritten {
+        number: u64,
+    },
     /// A code for the account that asks, to sign in at the console with.
     ConsoleLogin,
     /// Has another build take over in place. The answer comes from that build.

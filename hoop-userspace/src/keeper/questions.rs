@@ -15,12 +15,12 @@ use super::governing::Governor;
 use super::journal::Entry;
 use super::people::{self, Peer};
 use super::status::{
-    AgentStatus, ApprovalsStatus, FrozenStatus, IdentityStatus, RetiringStatus, SessionStatus,
-    Status, SuspendedStatus, WorkerStatus,
+    AgentStatus, ApprovalsStatus, FrozenStatus, IdentityStatus, InForce, RetiringStatus,
+    SessionStatus, Status, SuspendedStatus, WorkerStatus,
 };
 use super::{Parts, lock, upgrade};
 use crate::ask::Ballot;
-use crate::config::Mode;
+use crate::config::{Bundle, Mode};
 use crate::handover::{AgentStanding, Freeze, LiveSession};
 use crate::identify::{By, Suspension, agent_for};
 use crate::ids::{BadQuestionId, QuestionId, SessionId};
@@ -52,6 +52,7 @@ impl Answers for Questions {
         }
         match ask {
             Ask::Status => value(&self.status().await),
+            Ask::InForce => value(&self.in_force().await),
             Ask::Discover => value(&lock(&self.parts.seen).rows()),
             Ask::Kill { session, reason } => self.kill(&session, &reason).await,
             Ask::Freeze {
@@ -77,10 +78,14 @@ impl Answers for Questions {
                 instance,
                 reason,
             } => self.resume(&agent, instance.as_deref(), &reason),
-            Ask::Bypasses => {
-                self.bypasses.sync().await;
-                value(&self.bypasses.status())
-            }
+            Ask::Bypasses => match self.bypasses.sync().await {
+                Ok(()) => value(&self.bypasses.status()),
+                Err(why) => Answer::Error(why),
+            },
+            Ask::BypassWritten { number } => match self.bypasses.sync().await {
+                Ok(()) => value(&self.bypasses.is_written(number)),
+                Err(why) => Answer::Error(why),
+            },
             Ask::ConsoleLogin => match self.console_login(peer) {
                 Ok(value) => Answer::Ok(value),
                 Err(why) => Answer::Error(why),
@@ -342,6 +347,23 @@ impl Questions {
         Err(Answer::Error(format!(
             "there is no agent {agent:?}; there are: {names}"
         )))
+    }
+
+    /// The files are read as a reload would read them.
+    async fn in_force(&self) -> InForce {
+        let path = self.parts.start.config.clone();
+        let gathered = tokio::task::spawn_blocking(move || Bundle::gather(&path)).await;
+        let in_force = lock(&self.parts.bundle);
+        let differs = match gathered {
+            Ok(Ok(bundle)) if bundle.is_as_configured(&in_force.1) => None,
+            Ok(Ok(_)) => Some("a file of the configuration has changed since it was loaded".into()),
+            Ok(Err(error)) => Some(format!("the file as it is now would not be taken: {error}")),
+            Err(error) => Some(format!("the file could not be read: {error}")),
+        };
+        InForce {
+            epoch: in_force.0,
+            differs,
+        }
     }
 
     pub async fn status(&self) -> Status {

@@ -55,6 +55,14 @@ pub struct Reload {
     pub error: Option<String>,
 }
 
+/// How the configuration in force stands to the files as they are now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InForce {
+    pub epoch: u64,
+    /// Why they differ, if they do: a file was changed since, or is none that could be taken.
+    pub differs: Option<String>,
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct WorkerStatus {
     pub pid: Option<u32>,

@@ -10,9 +10,9 @@ use crate::attribute::{Containers, cgroup2_mount};
 use crate::capture::{Bypasses, Capture, boot_now};
 use crate::config::{self, Bundle, Config, Pick};
 use crate::identify::{Choice, Rule, Ruled, choose, covers, groups};
-use crate::keeper::bypass::{self, Broken};
+use crate::keeper::bypass::{Broken, Kept};
 use crate::keeper::cgroups;
-use crate::keeper::control::{self, Ask};
+use crate::keeper::control::{self, Ask, AskError};
 use crate::keeper::folders::KEEPER;
 use crate::keeper::journal::Entry;
 use crate::keeper::status::BypassStatus;
@@ -29,6 +29,7 @@ pub struct Host {
     pub capture: config::Capture,
     pub runtime: PathBuf,
     pub keeper: PathBuf,
+    pub kept: Kept,
     agents: Vec<Mapping>,
     containers: config::Containers,
 }
@@ -51,9 +52,19 @@ impl Ruled for Mapping {
     }
 }
 
+/// What became of telling the daemon.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Daemon {
+    Dead,
+    /// It follows the list; whether its ledger has it.
+    Lives {
+        written: bool,
+    },
+}
+
 /// Who keeps what was done.
 pub struct Written {
-    pub daemon: bool,
+    pub daemon: Daemon,
     ledger: bool,
     syslog: bool,
 }
@@ -61,7 +72,7 @@ pub struct Written {
 impl Written {
     pub fn text(&self) -> String {
         let mut places = Vec::new();
-        if self.daemon {
+        if self.daemon == (Daemon::Lives { written: true }) {
             places.push("the daemon's ledger");
         }
         if self.ledger {
@@ -83,6 +94,24 @@ impl Host {
         Ok(Self::of(&table))
     }
 
+    /// For what must go on though the file is none: by the usual paths, or these.
+    pub fn read_or_usual(path: &Path, state: Option<&Path>, pins: Option<&Path>) -> Self {
+        let mut host = Self::read(path).unwrap_or_else(|error| {
+            eprintln!(
+                "hoop: {error:#}; going by --state and --pins, or the paths that are usual where they are not given"
+            );
+            Self::of(&toml::Table::new())
+        });
+        if let Some(state) = state {
+            host.keeper = state.join(KEEPER);
+            host.kept = Kept::new(&host.keeper, &host.runtime);
+        }
+        if let Some(pins) = pins {
+            pins.clone_into(&mut host.capture.pins);
+        }
+        host
+    }
+
     pub fn of(table: &toml::Table) -> Self {
         let text = |section: &str, key: &str, default: &str| {
             let found = table.get(section).and_then(|s| s.get(key)?.as_str());
@@ -101,7 +130,12 @@ impl Host {
             })
         };
         let agents = table.get("agent").and_then(|a| a.as_array());
+        let runtime = PathBuf::from(text("worker", "runtime", "/run/hoop"));
+        let keeper = Path::new(&text("worker", "state", "/var/lib/hoop")).join(KEEPER);
         Self {
+            kept: Kept::new(&keeper, &runtime),
+            runtime,
+            keeper,
             mount: cgroup2_mount(),
             capture: config::Capture {
                 attach: text("capture", "attach", "agents.slice")
@@ -112,8 +146,6 @@ impl Host {
                 pins: text("capture", "pins", "/sys/fs/bpf/hoop").into(),
                 lsm: config::LsmTier::default(),
             },
-            runtime: text("worker", "runtime", "/run/hoop").into(),
-            keeper: Path::new(&text("worker", "state", "/var/lib/hoop")).join(KEEPER),
             agents: agents.into_iter().flatten().filter_map(of_agent).collect(),
             containers: only(table, None).map_or_else(Default::default, |only| only.containers),
         }
@@ -160,7 +192,7 @@ impl Host {
         };
         let paths = cgroups::below(&self.mount, &self.capture.attach);
         let now = boot_now();
-        let holding = bypass::read(&self.keeper)?;
+        let holding = self.kept.read()?;
         let holding = holding.into_iter().filter(|broken| broken.holds(now));
         let status = |broken: Broken| BypassStatus {
             left_s: broken.left().as_secs(),
@@ -178,19 +210,30 @@ impl Host {
         Ok(holding.map(status).collect())
     }
 
-    /// Where a daemon answers it has written it down by then.
+    /// Where a daemon answers, the map is by then as the list says.
     pub fn tell_daemon(&self) -> bool {
         control::ask(&self.runtime, &Ask::Bypasses).is_ok()
     }
 
-    /// In the daemon's ledger or, where none answers, in one of our own; and in the system's log.
-    pub fn write_down(&self, entry: &Entry) -> Result<Written> {
+    /// Whether a daemon lives, and has this one in its ledger. One of another version does not say.
+    fn announce(&self, number: u64) -> Daemon {
+        match control::ask(&self.runtime, &Ask::BypassWritten { number }) {
+            Ok(answer) => Daemon::Lives {
+                written: answer.as_bool() == Some(true),
+            },
+            Err(AskError::Connect { .. }) => Daemon::Dead,
+            Err(_) => Daemon::Lives { written: false },
+        }
+    }
+
+    /// In the daemon's ledger or, where that has it not, in one of our own; and in the system's log.
+    pub fn write_down(&self, number: u64, entry: &Entry) -> Result<Written> {
         let mut written = Written {
-            daemon: self.tell_daemon(),
+            daemon: self.announce(number),
             ledger: false,
             syslog: syslog(entry).is_ok(),
         };
-        if !written.daemon {
+        if written.daemon != (Daemon::Lives { written: true }) {
             match self.ledger(entry) {
                 Ok(()) => written.ledger = true,
                 Err(error) if written.syslog => {

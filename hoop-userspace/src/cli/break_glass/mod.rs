@@ -6,7 +6,7 @@
 mod host;
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -17,12 +17,13 @@ use super::{ConfigArg, since};
 use crate::attribute::Proc;
 use crate::capture::{Bypasses, boot_now};
 use crate::keeper::bypass::{self, Broken, Ended, MOST};
+use crate::keeper::cgroups;
 use crate::keeper::control::{self, Ask};
 use crate::keeper::journal::Entry;
 use crate::keeper::people;
 use crate::keeper::status::{BypassStatus, stamp};
 use crate::keeper::suspended::read_list;
-use host::Host;
+use host::{Daemon, Host};
 
 /// Shorter helps nobody.
 const LEAST: Duration = Duration::from_secs(1);
@@ -54,6 +55,8 @@ enum Command {
     List {
         #[command(flatten)]
         config: ConfigArg,
+        #[command(flatten)]
+        places: Places,
         /// Print one JSON object for each
         #[arg(long)]
         json: bool,
@@ -68,10 +71,29 @@ enum Command {
         reason: String,
         #[command(flatten)]
         config: ConfigArg,
+        #[command(flatten)]
+        places: Places,
         /// Print one JSON object
         #[arg(long)]
         json: bool,
     },
+}
+
+/// For a configuration that cannot be read.
+#[derive(clap::Args)]
+struct Places {
+    /// The daemon's state, if the configuration does not say
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// The pinned programs, if the configuration does not say
+    #[arg(long, value_name = "DIR")]
+    pins: Option<PathBuf>,
+}
+
+impl Places {
+    fn host(&self, config: &ConfigArg) -> Host {
+        Host::read_or_usual(&config.config, self.state.as_deref(), self.pins.as_deref())
+    }
 }
 
 pub fn run(args: Args) -> Result<ExitCode> {
@@ -81,13 +103,18 @@ pub fn run(args: Args) -> Result<ExitCode> {
         "only root can break the glass or mend it: that is written into the kernel's map"
     );
     match args.command {
-        Some(Command::List { config, json }) => list(&Host::read(&config.config)?, json)?,
+        Some(Command::List {
+            config,
+            places,
+            json,
+        }) => list(&places.host(&config), json)?,
         Some(Command::End {
             agent,
             reason,
             config,
+            places,
             json,
-        }) => end(&Host::read(&config.config)?, &agent, &shown(&reason), json)?,
+        }) => end(&places.host(&config), &agent, &shown(&reason), json)?,
         None => {
             let (Some(agent), Some(lasts), Some(reason)) = (args.agent, args.lasts, args.reason)
             else {
@@ -111,16 +138,17 @@ fn open(host: &Host, agent: &str, lasts: Duration, reason: &str, json: bool) -> 
         mapping.mode != "discover",
         "{agent} is in discover mode: nothing of it is held back"
     );
-    if let Ok(list) = read_list(&host.keeper)
-        && list.iter().any(|s| s.agent.as_str() == agent)
-    {
+    let suspended = read_list(&host.keeper)
+        .with_context(|| format!("whether {agent} is suspended cannot be told"))?;
+    if suspended.iter().any(|s| s.agent.as_str() == agent) {
         bail!("{agent} is suspended: `hoop agent resume {agent}` first, if that is what you want");
     }
     // Before anything is written down: where nothing is pinned there is no glass.
     let mut map = Bypasses::open(&host.capture)?;
     let broken = Broken::new(agent, lasts, &people::myself(), reason);
     let number = broken.number;
-    bypass::change(&host.keeper, |list| list.push(broken.clone()))?;
+    // Announced: should this end here, nothing passes.
+    host.kept.change(|list| list.push(broken.clone()))?;
     let its = host.cgroups_of(agent);
     let entry = Entry::BypassOpened {
         agent: agent.to_owned(),
@@ -130,28 +158,44 @@ fn open(host: &Host, agent: &str, lasts: Duration, reason: &str, json: bool) -> 
         until: stamp(broken.until),
         cgroups: its.values().cloned().collect(),
     };
-    let written = match host.write_down(&entry) {
+    let written = match host.write_down(number, &entry) {
         Ok(written) => written,
         Err(error) => {
-            bypass::change(&host.keeper, |list| list.retain(|b| b.number != number))?;
+            host.kept
+                .change(|list| list.retain(|b| b.number != number))?;
             return Err(
                 error.context("the glass stays whole: what nobody would learn of is not done")
             );
         }
     };
-    if its.is_empty() && !written.daemon {
-        bypass::change(&host.keeper, |list| list.retain(|b| b.number != number))?;
+    if its.is_empty() && written.daemon == Daemon::Dead {
+        host.kept
+            .change(|list| list.retain(|b| b.number != number))?;
         bail!("{agent} has no cgroup now, and no daemon lives that would notice one that comes");
     }
-    // Somebody may have ended it meanwhile.
-    let set = bypass::change(&host.keeper, |list| {
-        let holds = list.iter().any(|b| b.number == number && b.ended.is_none());
-        match holds {
-            true => its.keys().try_for_each(|id| map.set(*id, broken.entry())),
-            false => Ok(()),
+    let set = host.kept.change(|list| {
+        let mut own = list.iter_mut();
+        // Somebody may have ended it meanwhile.
+        let own = own.find(|b| b.number == number && b.is_announced(boot_now()))?;
+        own.begun = true;
+        let mut ids = its.keys();
+        Some(ids.try_for_each(|id| map.extend(*id, broken.entry())))
+    });
+    match set {
+        Ok(Some(set)) => set.context("the kernel's map cannot be written")?,
+        Ok(None) => {
+            bail!("{agent} is governed as before: somebody ended or suspended it meanwhile")
         }
-    })?;
-    set.context("the kernel's map cannot be written")?;
+        Err(error) => {
+            // What is on no list has no number that may stay.
+            map.forget(number)?;
+            return Err(error.into());
+        }
+    }
+    if written.daemon != Daemon::Dead {
+        // So that its status has it at once; it looks by itself every second.
+        host.tell_daemon();
+    }
     let status = BypassStatus {
         agent: agent.to_owned(),
         since: broken.since,
@@ -166,7 +210,7 @@ fn open(host: &Host, agent: &str, lasts: Duration, reason: &str, json: bool) -> 
     } else {
         println!("{}", status.line());
         println!("{}", written.text());
-        if !written.daemon {
+        if written.daemon == Daemon::Dead {
             println!(
                 "No daemon answers. The kernel ends this by itself; a cgroup of {agent} that is made \
                  meanwhile (its unit restarts) is governed: run this again for it."
@@ -182,9 +226,10 @@ fn end(host: &Host, agent: &str, reason: &str, json: bool) -> Result<()> {
     let by = people::myself();
     let now = boot_now();
     // Closed first, written down afterwards: nothing is gained by waiting.
-    let (ended, cut) = bypass::change(&host.keeper, |list| {
+    let changed = host.kept.change(|list| {
         let mut ended = 0;
-        for broken in list.iter_mut().filter(|b| b.agent == agent && b.holds(now)) {
+        let goes_on = |b: &&mut Broken| b.agent == agent && (b.holds(now) || b.is_announced(now));
+        for broken in list.iter_mut().filter(goes_on) {
             broken.ended = Some(Ended {
                 by: by.clone(),
                 reason: reason.to_owned(),
@@ -194,7 +239,15 @@ fn end(host: &Host, agent: &str, reason: &str, json: bool) -> Result<()> {
         let left = list.iter().filter(|broken| broken.holds(now));
         let left: BTreeSet<u64> = left.map(|broken| broken.number).collect();
         (ended, map.retain(&left))
-    })?;
+    });
+    let (ended, cut) = match changed {
+        Ok(changed) => changed,
+        Err(error) => {
+            // Closed none the less, and said: a daemon that can read the list opens it again.
+            map.remove(&host.cgroups_of(agent).into_keys().collect())?;
+            return Err(error).context("closed in the kernel, but the list still has it");
+        }
+    };
     let cut = cut.context("the kernel's map cannot be written")?;
     if ended == 0 && cut.is_empty() {
         bail!("the glass is not broken for {agent}");
@@ -202,7 +255,10 @@ fn end(host: &Host, agent: &str, reason: &str, json: bool) -> Result<()> {
     let told = host.tell_daemon();
     if !told {
         // The daemon does both where it lives.
-        let its = host.cgroups_of(agent);
+        let mut its = host.cgroups_of(agent);
+        // A file that is none names no agent, but the map had its cgroups.
+        let paths = cgroups::below(&host.mount, &host.capture.attach);
+        its.extend(paths.into_iter().filter(|(id, _)| cut.contains(id)));
         let connections =
             bypass::end_connections(&host.mount, &its, &host.ports(), &host.resolvers());
         let entry = Entry::BypassEnded {
@@ -215,9 +271,8 @@ fn end(host: &Host, agent: &str, reason: &str, json: bool) -> Result<()> {
             eprintln!("hoop: it has ended, and that is in no ledger: {error:#}");
         }
         // Written down: nobody has to do it again.
-        bypass::change(&host.keeper, |list| {
-            list.retain(|b| b.agent != agent || b.holds(now))
-        })?;
+        host.kept
+            .change(|list| list.retain(|b| b.agent != agent || b.holds(now)))?;
     }
     if json {
         println!(

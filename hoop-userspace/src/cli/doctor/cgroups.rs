@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::finding::{Check, Finding};
+use super::finding::{Check, Finding, Remedy, advise, quoted, run};
 use super::host::{Host, of_agent};
 
 const MOUNT: Check = Check::new(
@@ -83,11 +83,11 @@ fn mount(host: &Host, layout: Layout) -> Finding {
         // Since 5.15 the two are kept apart; kernels before lack what hoop needs anyway.
         Layout::Hybrid { net: true } => MOUNT.warn(
             format!("cgroup2 at {at}; net_cls or net_prio of version 1 beside it"),
-            "boot with systemd.unified_cgroup_hierarchy=1, unless something here needs version 1",
+            advise("boot with systemd.unified_cgroup_hierarchy=1, unless something here needs version 1"),
         ),
         Layout::Absent => MOUNT.fail(
             "cgroup2 is not mounted",
-            "boot with systemd.unified_cgroup_hierarchy=1",
+            advise("boot with systemd.unified_cgroup_hierarchy=1 on the kernel's command line"),
         ),
     }
 }
@@ -104,19 +104,33 @@ fn slice(host: &Host) -> Finding {
         Ok(problems) => problems,
         Err(error) => {
             let seen = format!("{}: {error}", path.display());
-            return SLICE.fail(seen, format!("systemctl enable --now {name}"));
+            return SLICE.fail(
+                seen,
+                run(format!("systemctl enable --now {}", quoted(&name))),
+            );
         }
     };
     match problems.first() {
         None => SLICE.ok(format!("{} is root's alone", path.display())),
         Some(first) => SLICE.fail(
             format!("{} is delegated: {first}", path.display()),
-            format!(
-                "take Delegate= out of {name} and restart it, or chown -R root:root {} and chmod go-w it",
-                path.display()
-            ),
+            taken_back(&path),
         ),
     }
+}
+
+/// The slice goes on as it is: restarting it would end every agent. Folders below keep their owners.
+fn taken_back(path: &Path) -> Remedy {
+    let files = [
+        "",
+        "/cgroup.procs",
+        "/cgroup.threads",
+        "/cgroup.subtree_control",
+    ];
+    let files = files.map(|file| quoted(&format!("{}{file}", path.display())));
+    let files = files.join(" ");
+    run(format!("chown root:root {files} && chmod go-w {files}"))
+        .and("and find out who gave it away: systemd itself delegates no slice")
 }
 
 /// What lets others than root write to this cgroup.
@@ -163,7 +177,7 @@ fn agents(host: &Host) -> Vec<Finding> {
             let seen = format!("no cgroup matches {} now", agent.cgroup);
             found.push(
                 AGENT
-                    .unknown(seen, "start the agent, and look again")
+                    .unknown(seen, advise("start the agent, and look again"))
                     .about(about),
             );
             continue;
@@ -177,7 +191,10 @@ fn agents(host: &Host) -> Vec<Finding> {
             None => AGENT.ok("its cgroups are root's alone").about(about),
             // It can move only below itself, where it stays governed as itself.
             Some(first) => AGENT
-                .warn(first.clone(), "set Delegate=no in its unit, and restart it")
+                .warn(
+                    first.clone(),
+                    advise("set Delegate=no in its unit, and restart that"),
+                )
                 .about(about),
         });
     }

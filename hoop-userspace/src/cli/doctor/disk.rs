@@ -6,7 +6,7 @@ use std::path::Path;
 use nix::sys::statvfs::statvfs;
 use nix::unistd::User;
 
-use super::finding::{Check, Finding};
+use super::finding::{Check, Finding, advise, as_root, quoted, run};
 use super::host::Host;
 
 const FOLDER: Check = Check::new(
@@ -42,7 +42,7 @@ fn folder(path: &Path, worker: &str, root: bool) -> Finding {
             return FOLDER.needs_root();
         }
         Err(error) => {
-            let mend = "start the daemon: it makes the folder (systemctl start hoop.service)";
+            let mend = run("systemctl start hoop.service").and("it makes the folder");
             return FOLDER.fail(format!("{shown}: {error}"), mend);
         }
     };
@@ -60,9 +60,10 @@ fn folder(path: &Path, worker: &str, root: bool) -> Finding {
 }
 
 fn judge(shown: &str, uid: u32, mode: u32, worker: &str, owner: Option<u32>) -> Finding {
-    let mend = format!("chown {worker} {shown} && chmod 0700 {shown}");
+    let (user, path) = (quoted(worker), quoted(shown));
+    let mend = run(format!("chown {user} {path} && chmod 0700 {path}"));
     if owner.is_none() {
-        let mend = "systemd-sysusers hoop.conf (or useradd --system that account)";
+        let mend = run("systemd-sysusers hoop.conf").and("or make that account by other means");
         return FOLDER.fail(format!("there is no account {worker}"), mend);
     }
     if owner != Some(uid) {
@@ -83,17 +84,17 @@ fn judge(shown: &str, uid: u32, mode: u32, worker: &str, owner: Option<u32>) -> 
 fn room(path: &Path) -> Finding {
     // Of the nearest folder that there is: it is the same disk.
     let Some(there) = path.ancestors().find(|p| statvfs(*p).is_ok()) else {
-        return ROOM.unknown("the disk cannot be looked at", "sudo hoop doctor");
+        return ROOM.unknown("the disk cannot be looked at", as_root());
     };
     let Ok(disk) = statvfs(there) else {
-        return ROOM.unknown("the disk cannot be looked at", "sudo hoop doctor");
+        return ROOM.unknown("the disk cannot be looked at", as_root());
     };
     let unit = disk.fragment_size();
     judge_room(disk.blocks_available() * unit, disk.blocks() * unit)
 }
 
 fn judge_room(free: u64, all: u64) -> Finding {
-    let mend = "free space there, or move [record] directory to a larger disk";
+    let mend = advise("free space there, or move [record] directory to a larger disk");
     let seen = format!("{} MiB of {} MiB are free", free >> 20, all >> 20);
     let share = free.saturating_mul(100) / all.max(1);
     match free {

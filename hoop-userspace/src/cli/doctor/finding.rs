@@ -1,6 +1,9 @@
-//! What a check found: its state, what was seen, why it matters, and the command that mends it.
+//! What a check found: its state, what was seen, why it matters, and what mends it.
 
 use serde::Serialize;
+
+/// Of what others have named, enough to know it by.
+const LONGEST: usize = 4000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -23,8 +26,10 @@ pub struct Finding {
     pub state: State,
     pub seen: String,
     pub why: &'static str,
-    /// A command, or what to change; `None` where nothing is to be done.
+    /// A command as it can be pasted, for root; `None` where no command alone mends it.
     pub mend: Option<String>,
+    /// What to do in words: beside the command, or where there is none.
+    pub advice: Option<String>,
 }
 
 /// A check by its name, and why anybody should care.
@@ -34,48 +39,117 @@ pub struct Check {
     pub why: &'static str,
 }
 
+/// What is to be done. No text that an agent has chosen belongs into the command.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Remedy {
+    command: Option<String>,
+    words: Option<String>,
+}
+
+/// A command as it can be pasted.
+pub fn run(command: impl Into<String>) -> Remedy {
+    Remedy {
+        command: Some(command.into()),
+        words: None,
+    }
+}
+
+/// What no command does.
+pub fn advise(words: impl Into<String>) -> Remedy {
+    Remedy {
+        command: None,
+        words: Some(words.into()),
+    }
+}
+
+impl Remedy {
+    /// What is to be done, or known, beside the command.
+    pub fn and(mut self, words: impl Into<String>) -> Self {
+        self.words = Some(words.into());
+        self
+    }
+}
+
 impl Check {
     pub const fn new(name: &'static str, why: &'static str) -> Self {
         Self { name, why }
     }
 
     pub fn ok(self, seen: impl Into<String>) -> Finding {
-        self.found(State::Ok, seen.into(), None)
+        self.found(State::Ok, &seen.into(), Remedy::default())
     }
 
-    pub fn warn(self, seen: impl Into<String>, mend: impl Into<String>) -> Finding {
-        self.found(State::Warn, seen.into(), Some(mend.into()))
+    pub fn warn(self, seen: impl Into<String>, remedy: Remedy) -> Finding {
+        self.found(State::Warn, &seen.into(), remedy)
     }
 
-    pub fn fail(self, seen: impl Into<String>, mend: impl Into<String>) -> Finding {
-        self.found(State::Fail, seen.into(), Some(mend.into()))
+    pub fn fail(self, seen: impl Into<String>, remedy: Remedy) -> Finding {
+        self.found(State::Fail, &seen.into(), remedy)
     }
 
-    pub fn unknown(self, seen: impl Into<String>, mend: impl Into<String>) -> Finding {
-        self.found(State::Unknown, seen.into(), Some(mend.into()))
+    pub fn unknown(self, seen: impl Into<String>, remedy: Remedy) -> Finding {
+        self.found(State::Unknown, &seen.into(), remedy)
     }
 
     /// Where only root can tell.
     pub fn needs_root(self) -> Finding {
-        self.unknown("only root can tell", "sudo hoop doctor")
+        self.unknown("only root can tell", as_root())
     }
 
-    fn found(self, state: State, seen: String, mend: Option<String>) -> Finding {
+    fn found(self, state: State, seen: &str, remedy: Remedy) -> Finding {
+        let Remedy { command, words } = remedy;
         Finding {
             check: self.name,
             about: None,
             state,
-            seen,
+            seen: plain(seen),
             why: self.why,
-            mend,
+            mend: command.as_deref().map(plain),
+            advice: words.as_deref().map(plain),
         }
     }
 }
 
+pub fn as_root() -> Remedy {
+    run("sudo hoop doctor")
+}
+
 impl Finding {
-    pub fn about(mut self, what: impl Into<String>) -> Self {
-        self.about = Some(what.into());
+    pub fn about(mut self, what: impl AsRef<str>) -> Self {
+        self.about = Some(plain(what.as_ref()));
         self
+    }
+}
+
+/// One line that a terminal only shows: agents name files, variables and cgroups, and root reads this.
+fn plain(text: &str) -> String {
+    let mut shown = String::new();
+    for c in text.chars() {
+        if shown.len() > LONGEST {
+            shown.push('…');
+            break;
+        }
+        match is_unseen(c) {
+            true => shown.extend(c.escape_unicode()),
+            false => shown.push(c),
+        }
+    }
+    shown
+}
+
+/// What moves a terminal's cursor, or has its line look like another.
+fn is_unseen(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{feff}'
+            | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
+}
+
+/// A word of a command, whatever is in it.
+pub fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%=,".contains(c);
+    match !word.is_empty() && word.chars().all(is_plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
     }
 }
 
@@ -120,6 +194,9 @@ pub fn text(findings: &[Finding]) -> String {
         if let Some(mend) = &finding.mend {
             text += &format!("        mend: {mend}\n");
         }
+        if let Some(advice) = &finding.advice {
+            text += &format!("        do:   {advice}\n");
+        }
     }
     let Summary {
         ok,
@@ -139,7 +216,8 @@ mod tests {
         const CHECK: Check = Check::new("x.y", "it matters");
         let findings = [
             CHECK.ok("fine").about("agent a"),
-            CHECK.fail("broken", "mend it"),
+            CHECK.fail("broken", run("mend it").and("look again")),
+            CHECK.warn("odd", advise("think")),
             CHECK.needs_root(),
         ];
         insta::assert_snapshot!(text(&findings), @r"
@@ -147,13 +225,38 @@ mod tests {
         FAIL    x.y: broken
                 why:  it matters
                 mend: mend it
+                do:   look again
+        warn    x.y: odd
+                why:  it matters
+                do:   think
         unknown x.y: only root can tell
                 why:  it matters
                 mend: sudo hoop doctor
-        1 failures, 0 warnings, 1 unknown, 1 well
+        1 failures, 1 warnings, 1 unknown, 1 well
         ");
         let json = serde_json::to_value(&findings[1]).unwrap();
         assert_eq!(json["state"], "fail");
         assert_eq!(json["about"], serde_json::Value::Null);
+    }
+    #[test]
+    fn what_an_agent_has_named_moves_no_terminal_and_begins_no_line() {
+        const CHECK: Check = Check::new("x.y", "it matters");
+        let named = "/x\n        mend: rm -rf /\u{1b}[2J\u{9b}2K\u{202e}";
+        let found = CHECK.fail(named, run("true")).about(named);
+        let shown = text(std::slice::from_ref(&found));
+        assert_eq!(shown.lines().count(), 4, "{shown}");
+        let odd = |c: char| is_unseen(c) && c != '\n';
+        assert!(!shown.contains(odd), "{shown:?}");
+        assert!(!serde_json::to_string(&found).unwrap().contains(odd));
+        let long = CHECK.ok("x".repeat(1 << 20));
+        assert!(long.seen.len() < LONGEST + 8);
+    }
+
+    #[test]
+    fn a_word_of_a_command_stays_one() {
+        assert_eq!(quoted("/home/bot"), "/home/bot");
+        assert_eq!(quoted("/a b; c"), "'/a b; c'");
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+        assert_eq!(quoted(""), "''");
     }
 }

@@ -1,10 +1,10 @@
 //! The programs in the kernel: attached to the slice as it is now, pinned, and not gone round.
 
-use super::finding::{Check, Finding};
+use super::finding::{Check, Finding, Remedy, advise, quoted, run};
 use super::host::Host;
 use crate::capture::{Capture, HookHealth, Lsm, boot_now};
-use crate::keeper::bypass;
-use crate::keeper::folders::KEEPER;
+use crate::keeper::bypass::Kept;
+use crate::keeper::status::stamp;
 
 const HOOKS: Check = Check::new(
     "hooks",
@@ -14,7 +14,7 @@ const BYPASS: Check = Check::new(
     "hooks.bypass",
     "while the glass is broken an agent's connections pass unseen and unrecorded",
 );
-const MEND: &str = "systemctl restart hoop.service; it attaches them anew";
+const RESTART: &str = "systemctl restart hoop.service";
 
 pub fn check(host: &Host) -> Vec<Finding> {
     let mut found = hooks(host);
@@ -52,7 +52,7 @@ fn hooks(host: &Host) -> Vec<Finding> {
                     .clone()
                     .unwrap_or_else(|| "not attached".into());
                 HOOKS
-                    .fail(problem, MEND)
+                    .fail(problem, run(RESTART).and("it attaches them anew"))
                     .about(format!("hook {}", hook.name))
             })
             .collect();
@@ -69,20 +69,25 @@ fn hooks(host: &Host) -> Vec<Finding> {
     }
     match Capture::pinned_health(&host.capture()) {
         Ok(health) => pinned(&health),
-        Err(error) => vec![HOOKS.fail(error.to_string(), MEND)],
+        Err(error) => {
+            vec![HOOKS.fail(error.to_string(), run(RESTART).and("it attaches them anew"))]
+        }
     }
 }
 
 fn pinned(health: &[HookHealth]) -> Vec<Finding> {
     if health.iter().all(|hook| hook.program_id == 0) {
-        return vec![HOOKS.fail("no program is pinned: nothing is governed", MEND)];
+        return vec![HOOKS.fail(
+            "no program is pinned: nothing is governed",
+            run(RESTART).and("it attaches them anew"),
+        )];
     }
     let lost: Vec<Finding> = health
         .iter()
         .filter(|hook| !hook.healthy)
         .map(|hook| {
             HOOKS
-                .fail(problem(hook), MEND)
+                .fail(problem(hook), run(RESTART).and("it attaches them anew"))
                 .about(format!("hook {}", hook.hook))
         })
         .collect();
@@ -110,36 +115,86 @@ fn problem(hook: &HookHealth) -> String {
     }
 }
 
-fn bypasses(host: &Host) -> Vec<Finding> {
-    let warned = |agent: &str, until: String, by: &str, reason: &str| {
-        BYPASS
-            .warn(
-                format!("the glass is broken until {until} by {by}: {reason}"),
-                format!("hoop break-glass end --agent {agent}"),
-            )
-            .about(format!("agent {agent}"))
-    };
-    let stamp = crate::keeper::status::stamp;
-    let found: Vec<Finding> = if let Ok(status) = &host.status {
-        let all = status.bypasses.iter();
-        all.map(|b| warned(&b.agent, stamp(b.until), &b.by, &b.reason))
-            .collect()
-    } else if let (true, Some(config)) = (host.root, &host.config) {
-        match bypass::read(&config.worker.state.join(KEEPER)) {
-            Ok(all) => all
-                .iter()
-                .filter(|broken| broken.holds(boot_now()))
-                .map(|b| warned(&b.agent, stamp(b.until), &b.by, &b.reason))
-                .collect(),
-            Err(error) => vec![BYPASS.fail(error.to_string(), "remove that file")],
-        }
-    } else {
-        vec![BYPASS.needs_root()]
-    };
-    match found.is_empty() {
-        true => vec![BYPASS.ok("the glass is whole for every agent")],
-        false => found,
+/// For whom the glass is broken.
+pub enum Glass {
+    Broken(Vec<Opening>),
+    NeedsRoot,
+    Unreadable(String),
+}
+
+/// One breaking of it.
+#[derive(Clone, Debug)]
+pub struct Opening {
+    pub agent: String,
+    pub until: String,
+    by: String,
+    reason: String,
+}
+
+impl Opening {
+    /// What governs the agent again.
+    pub fn remedy(&self) -> Remedy {
+        run(format!(
+            "hoop break-glass end --agent {}",
+            quoted(&self.agent)
+        ))
     }
+}
+
+/// By the daemon's word or, without one, by the list.
+pub fn glass(host: &Host) -> Glass {
+    let opening = |agent: &str, until, by: &str, reason: &str| Opening {
+        agent: agent.to_owned(),
+        until: stamp(until),
+        by: by.to_owned(),
+        reason: reason.to_owned(),
+    };
+    if let Ok(status) = &host.status {
+        let all = status.bypasses.iter();
+        return Glass::Broken(
+            all.map(|b| opening(&b.agent, b.until, &b.by, &b.reason))
+                .collect(),
+        );
+    }
+    let (true, Some(config)) = (host.root, &host.config) else {
+        return Glass::NeedsRoot;
+    };
+    match Kept::of(config).read() {
+        Ok(all) => {
+            let holding = all.iter().filter(|broken| broken.holds(boot_now()));
+            Glass::Broken(
+                holding
+                    .map(|b| opening(&b.agent, b.until, &b.by, &b.reason))
+                    .collect(),
+            )
+        }
+        Err(error) => Glass::Unreadable(error.to_string()),
+    }
+}
+
+fn bypasses(host: &Host) -> Vec<Finding> {
+    let openings = match glass(host) {
+        Glass::Broken(openings) => openings,
+        Glass::NeedsRoot => return vec![BYPASS.needs_root()],
+        Glass::Unreadable(why) => {
+            return vec![BYPASS.fail(
+                why,
+                advise("remove that file, once you know what became of it"),
+            )];
+        }
+    };
+    if openings.is_empty() {
+        return vec![BYPASS.ok("the glass is whole for every agent")];
+    }
+    let warned = |opening: &Opening| {
+        let Opening {
+            until, by, reason, ..
+        } = opening;
+        let seen = format!("the glass is broken until {until} by {by}: {reason}");
+        let about = format!("agent {}", opening.agent);
+        BYPASS.warn(seen, opening.remedy()).about(about)
+    };
+    openings.iter().map(warned).collect()
 }
 
 #[cfg(test)]

@@ -6,16 +6,28 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::Uid;
 
-use super::finding::{Check, Finding};
+use super::finding::{Check, Finding, as_root, quoted, run};
 use super::processes::{self, Process};
 use crate::attribute::containers::Isolated;
 use crate::attribute::{Containers, Looked, cgroup2_mount};
-use crate::config::{self, Agent, Bundle, Config, credentials};
+use crate::capture::Capture;
+use crate::config::{self, Agent, Bundle, Config, Mode, credentials};
 use crate::identify::agent_for;
 use crate::keeper::cgroups;
 use crate::keeper::control::{self, Ask, AskError};
 use crate::keeper::people::is_below;
-use crate::keeper::status::Status;
+use crate::keeper::status::{self, Status};
+
+/// How the file that is looked at stands to what holds now.
+pub enum InForce {
+    AsTheFile,
+    /// It, or a file that it names, is another than was loaded.
+    Changed(String),
+    /// The daemon was started with this one.
+    Another(PathBuf),
+    /// No daemon says.
+    Unknown(String),
+}
 
 const CONFIGURATION: Check = Check::new(
     "config",
@@ -35,6 +47,9 @@ pub struct Host {
     pub root: bool,
     pub mount: PathBuf,
     pub status: Result<Status, AskError>,
+    pub in_force: InForce,
+    /// By cgroup, as the kernel has them; only where no daemon says and root asks.
+    modes: Option<BTreeMap<u64, Mode>>,
     pub processes: Vec<Process>,
     /// All cgroups below the slice, by id.
     pub cgroups: BTreeMap<u64, String>,
@@ -50,11 +65,16 @@ impl Host {
             .map_or(Path::new(RUNTIME), |c| &c.worker.runtime);
         let status = control::ask(runtime, &Ask::Status)
             .and_then(|answer| Ok(serde_json::from_value(answer)?));
+        let in_force = in_force(path, runtime, &status);
         let mount = cgroup2_mount();
-        let attach = config.as_ref().map_or(ATTACH, |c| &c.capture.attach);
+        let capture = capture(config.as_ref());
+        let modes = match &status {
+            Err(_) if root => Capture::pinned_modes(&capture).ok(),
+            _ => None,
+        };
         Self {
             path: path.to_owned(),
-            cgroups: cgroups::below(&mount, attach),
+            cgroups: cgroups::below(&mount, &capture.attach),
             containers: Containers::new(mount.clone()),
             processes: processes::all(Path::new("/proc")),
             config,
@@ -63,13 +83,18 @@ impl Host {
             root,
             mount,
             status,
+            in_force,
+            modes,
         }
     }
 
     pub fn configuration(&self) -> Vec<Finding> {
         let shown = self.path.display();
+        let mend = run(format!(
+            "hoop check --config {}",
+            quoted(&shown.to_string())
+        ));
         if self.config.is_none() {
-            let mend = format!("hoop check --config {shown}");
             return vec![CONFIGURATION.fail(self.problems.join("; "), mend)];
         }
         match self.problems.first() {
@@ -77,16 +102,16 @@ impl Host {
             Some(first) if self.problems.iter().all(|p| credentials::is_missing(p)) => {
                 vec![CONFIGURATION.unknown(
                     format!("{shown} is valid as far as it can be read: {first}"),
-                    "systemctl start hoop",
+                    run("systemctl start hoop.service"),
                 )]
             }
             // Read without its secrets.
             Some(first) if self.root => {
-                vec![CONFIGURATION.fail(first.clone(), format!("hoop check --config {shown}"))]
+                vec![CONFIGURATION.fail(first.clone(), mend)]
             }
             Some(_) => vec![CONFIGURATION.unknown(
                 format!("{shown} is valid as far as it can be read; its secrets cannot"),
-                "sudo hoop doctor",
+                as_root(),
             )],
         }
     }
@@ -96,16 +121,30 @@ impl Host {
     }
 
     pub fn capture(&self) -> config::Capture {
-        match &self.config {
-            Some(config) => config.capture.clone(),
-            None => config::Capture {
-                attach: ATTACH.into(),
-                resolvers: Vec::new(),
-                port: 0,
-                pins: PINS.into(),
-                lsm: config::LsmTier::default(),
-            },
+        capture(self.config.as_ref())
+    }
+
+    /// The mode that holds for an agent now, whatever the file says by now; `None` where that cannot be
+    /// told, or the agent is none that the daemon knows.
+    pub fn mode_in_force(&self, agent: &Agent) -> Option<Mode> {
+        if let Ok(status) = &self.status {
+            let known = status
+                .agents
+                .iter()
+                .find(|a| a.name == agent.name.as_str())?;
+            let name = serde_json::Value::from(known.mode.as_str());
+            return serde_json::from_value(name).ok();
         }
+        let modes = self.modes.as_ref()?;
+        let ids: BTreeMap<&str, u64> = self
+            .cgroups
+            .iter()
+            .map(|(id, p)| (p.as_str(), *id))
+            .collect();
+        let its = self.cgroups_of(agent);
+        its.values()
+            .map(|cgroup| answering(modes, &ids, cgroup))
+            .min()
     }
 
     /// The agent's processes that live now.
@@ -151,6 +190,49 @@ impl Host {
     }
 }
 
+/// A cgroup's mode, or that of the nearest above it which has one; enforced without any, as the
+/// programs have it.
+fn answering(modes: &BTreeMap<u64, Mode>, ids: &BTreeMap<&str, u64>, cgroup: &str) -> Mode {
+    let levels = Path::new(cgroup).ancestors().filter_map(Path::to_str);
+    let mut found = levels.filter_map(|level| modes.get(ids.get(level)?));
+    found.next().copied().unwrap_or(Mode::Enforce)
+}
+
+fn in_force(path: &Path, runtime: &Path, status: &Result<Status, AskError>) -> InForce {
+    let status = match status {
+        Ok(status) => status,
+        Err(error) => return InForce::Unknown(error.to_string()),
+    };
+    let same = match (path.canonicalize(), status.config.canonicalize()) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => path == status.config,
+    };
+    if !same {
+        return InForce::Another(status.config.clone());
+    }
+    let answer = control::ask(runtime, &Ask::InForce);
+    match answer.and_then(|answer| Ok(serde_json::from_value::<status::InForce>(answer)?)) {
+        Ok(status::InForce { differs: None, .. }) => InForce::AsTheFile,
+        Ok(status::InForce {
+            differs: Some(why), ..
+        }) => InForce::Changed(why),
+        Err(error) => InForce::Unknown(error.to_string()),
+    }
+}
+
+fn capture(config: Option<&Config>) -> config::Capture {
+    match config {
+        Some(config) => config.capture.clone(),
+        None => config::Capture {
+            attach: ATTACH.into(),
+            resolvers: Vec::new(),
+            port: 0,
+            pins: PINS.into(),
+            lsm: config::LsmTier::default(),
+        },
+    }
+}
+
 /// The configuration, what is wrong with it, and whether its secrets were read.
 fn configuration(path: &Path) -> (Option<Config>, Vec<String>, bool) {
     match Bundle::gather_and_parse(path).1 {
@@ -174,5 +256,21 @@ pub fn some(pids: &[u32]) -> String {
     match pids.len().saturating_sub(SHOWN) {
         0 => shown.join(", "),
         more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_above_with_a_mode_answers() {
+        let modes = BTreeMap::from([(1, Mode::Discover), (2, Mode::Observe)]);
+        let ids = BTreeMap::from([("a.slice/x", 1), ("a.slice/x/y", 2), ("a.slice/z", 3)]);
+        let of = |cgroup: &str| answering(&modes, &ids, cgroup);
+        assert_eq!(of("a.slice/x/y"), Mode::Observe);
+        assert_eq!(of("a.slice/x/made-since"), Mode::Discover);
+        // As the programs have it: what nobody says anything of is enforced.
+        assert_eq!(of("a.slice/z"), Mode::Enforce);
     }
 }

@@ -1,6 +1,6 @@
 //! What this kernel can do, asked feature by feature and never by its version.
 
-use super::finding::{Check, Finding};
+use super::finding::{Check, Finding, advise, run};
 use super::host::Host;
 use crate::capture::{Capture, CaptureError, Feature, Lsm, LsmOff, features};
 
@@ -48,7 +48,10 @@ fn features_of(host: &Host) -> Finding {
     let missing = named(|feature| feature.there == Some(false));
     let unknown = named(|feature| feature.there.is_none());
     if !missing.is_empty() {
-        return FEATURES.fail(format!("this kernel lacks: {}", missing.join(", ")), NEWER);
+        return FEATURES.fail(
+            format!("this kernel lacks: {}", missing.join(", ")),
+            advise(NEWER),
+        );
     }
     if !unknown.is_empty() {
         let seen = format!(
@@ -57,7 +60,7 @@ fn features_of(host: &Host) -> Finding {
         );
         return FEATURES.unknown(
             seen,
-            "run it with CAP_BPF and CAP_NET_ADMIN, outside of any container",
+            advise("run it with CAP_BPF and CAP_NET_ADMIN, outside of any container"),
         );
     }
     FEATURES.ok(format!(
@@ -73,7 +76,7 @@ fn programs(rehearsed: Option<Rehearsed>) -> Finding {
     match rehearsed {
         None => PROGRAMS.needs_root(),
         Some(Ok((count, _))) => PROGRAMS.ok(format!("the kernel takes all {count} programs")),
-        Some(Err(error)) => PROGRAMS.fail(error.to_string(), NEWER),
+        Some(Err(error)) => PROGRAMS.fail(error.to_string(), advise(NEWER)),
     }
 }
 
@@ -85,7 +88,7 @@ fn bpf_fs(host: &Host) -> Finding {
         false if !host.root => BPFFS.needs_root(),
         false => BPFFS.fail(
             format!("{shown} is in no BPF file system"),
-            "mount -t bpf bpf /sys/fs/bpf",
+            run("mount -t bpf bpf /sys/fs/bpf"),
         ),
     }
 }
@@ -95,7 +98,7 @@ fn lsm(host: &Host, would: Option<Result<(), LsmOff>>) -> Finding {
     if let Ok(status) = &host.status {
         let lsm = &status.lsm;
         return match &lsm.mend {
-            Some(mend) if !lsm.on => LSM.warn(lsm.text.clone(), mend.clone()),
+            Some(mend) if !lsm.on => LSM.warn(lsm.text.clone(), advise(mend.clone())),
             _ => LSM.ok(lsm.text.clone()),
         };
     }
@@ -113,7 +116,7 @@ fn unattended(pinned: Lsm, would: Option<Result<(), LsmOff>>) -> Finding {
             LSM.ok("off: nothing is attached; this kernel takes its programs")
         }
         (Lsm::Off(LsmOff::NotAttached), Some(Err(why))) | (Lsm::Off(why), _) => {
-            LSM.warn(Lsm::Off(why.clone()).text(), why.mend())
+            LSM.warn(Lsm::Off(why.clone()).text(), advise(why.mend()))
         }
     }
 }
@@ -130,7 +133,7 @@ mod tests {
         let off = unattended(Lsm::Off(list()), None);
         assert_eq!(off.state, State::Warn);
         assert!(off.seen.contains("off: BPF is not among"), "{off:?}");
-        assert!(off.mend.unwrap().contains("lsm=capability,yama,bpf"));
+        assert!(off.advice.unwrap().contains("lsm=capability,yama,bpf"));
         let idle = || Lsm::Off(LsmOff::NotAttached);
         assert_eq!(unattended(idle(), Some(Ok(()))).state, State::Ok);
         let off = unattended(idle(), Some(Err(list())));

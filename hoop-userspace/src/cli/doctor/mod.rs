@@ -20,6 +20,7 @@ mod reach;
 mod sharing;
 mod units;
 mod upstreams;
+mod views;
 
 use std::process::ExitCode;
 

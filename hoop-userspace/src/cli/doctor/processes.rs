@@ -11,6 +11,9 @@ const MAX_PROCESSES: usize = 131_072;
 const MAX_DESCRIPTORS: usize = 65_536;
 
 /// Numbers of capabilities (capabilities(7)).
+pub const CAP_DAC_OVERRIDE: u32 = 1;
+pub const CAP_DAC_READ_SEARCH: u32 = 2;
+pub const CAP_NET_BIND_SERVICE: u32 = 10;
 pub const CAP_NET_ADMIN: u32 = 12;
 pub const CAP_NET_RAW: u32 = 13;
 pub const CAP_SYS_PTRACE: u32 = 19;

@@ -7,9 +7,10 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 
-use super::processes::Process;
+use super::processes::{CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, Process};
 
 const MAX_LIST: usize = 16_384;
+const MAX_NAMESPACES: usize = 512;
 /// As the kernel has it (path_resolution(7)).
 const MAX_LINKS: usize = 40;
 const READ: u32 = 0o4;
@@ -34,8 +35,8 @@ pub enum Reach {
 }
 
 /// Sockets of the host that matter: those that somebody listens on, and those with a known place.
-pub fn sockets() -> BTreeSet<(Behind, PathBuf)> {
-    let listed = fs::read_to_string("/proc/net/unix").unwrap_or_default();
+pub fn sockets(processes: &[Process]) -> BTreeSet<(Behind, PathBuf)> {
+    let listed = listed(processes);
     let known = [
         "/run/docker.sock",
         "/run/containerd/containerd.sock",
@@ -44,11 +45,31 @@ pub fn sockets() -> BTreeSet<(Behind, PathBuf)> {
         "/run/dbus/system_bus_socket",
         "/run/systemd/private",
     ];
-    let listening = listening(&listed).into_iter();
+    let listening = listed.iter().flat_map(|text| listening(text));
     listening
         .chain(known.map(str::to_owned))
         .filter_map(|path| Some((behind(&path)?, PathBuf::from(path))))
         .collect()
+}
+
+/// `/proc/net/unix` of each network namespace: a path leads from one into another.
+fn listed(processes: &[Process]) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let own = fs::metadata("/proc/self/ns/net")
+        .ok()
+        .map(|about| about.ino());
+    seen.extend(own);
+    let mut paths = vec![PathBuf::from("/proc/self/net/unix")];
+    for process in processes {
+        let Ok(about) = fs::metadata(process.path("ns/net")) else {
+            continue;
+        };
+        if seen.len() < MAX_NAMESPACES && seen.insert(about.ino()) {
+            paths.push(process.path("net/unix"));
+        }
+    }
+    let read = |path: &PathBuf| fs::read_to_string(path).ok();
+    paths.iter().filter_map(read).collect()
 }
 
 /// Paths of unix(7) sockets that accept connections, by `/proc/net/unix`.
@@ -91,9 +112,27 @@ pub fn reach(process: &Process, path: &Path) -> Reach {
     reach_below(process, &process.path("root"), path)
 }
 
-/// The kernel would follow an absolute link from our own root, not from the process's: each is followed
-/// here, below `root`.
 fn reach_below(process: &Process, root: &Path, path: &Path) -> Reach {
+    match found_below(process, root, path, WRITE) {
+        Ok((_, facts)) if facts.file_type().is_socket() => Reach::Open,
+        Ok(_) => Reach::Absent,
+        Err(reach) => reach,
+    }
+}
+
+/// Where a file is that this process may read, as we reach it.
+pub fn readable(process: &Process, path: &Path) -> Result<PathBuf, Reach> {
+    found_below(process, &process.path("root"), path, READ).map(|(at, _)| at)
+}
+
+/// What is at a path, if the process may do so much with it. The kernel would follow an absolute link
+/// from our own root, not from the process's: each is followed here, below `root`.
+fn found_below(
+    process: &Process,
+    root: &Path,
+    path: &Path,
+    wanted: u32,
+) -> Result<(PathBuf, fs::Metadata), Reach> {
     let mut ahead: Vec<OsString> = names(path);
     let mut behind: Vec<OsString> = Vec::new();
     let mut links = 0;
@@ -104,12 +143,12 @@ fn reach_below(process: &Process, root: &Path, path: &Path) -> Reach {
         }
         let seen = root.join(behind.iter().collect::<PathBuf>()).join(&name);
         let Ok(facts) = fs::symlink_metadata(&seen) else {
-            return Reach::Absent;
+            return Err(Reach::Absent);
         };
         if facts.is_symlink() {
             links += 1;
             let Some(to) = fs::read_link(&seen).ok().filter(|_| links <= MAX_LINKS) else {
-                return Reach::Absent;
+                return Err(Reach::Absent);
             };
             if to.is_absolute() {
                 behind.clear();
@@ -118,19 +157,16 @@ fn reach_below(process: &Process, root: &Path, path: &Path) -> Reach {
             continue;
         }
         let last = ahead.is_empty();
-        if last && !facts.file_type().is_socket() {
-            return Reach::Absent;
-        }
-        let want = if last { WRITE } else { PASS };
+        let want = if last { wanted } else { PASS };
         if !may(process, facts.uid(), facts.gid(), facts.mode(), want) {
-            return Reach::Closed;
+            return Err(Reach::Closed);
         }
         if last {
-            return Reach::Open;
+            return Ok((seen, facts));
         }
         behind.push(name);
     }
-    Reach::Absent
+    Err(Reach::Absent)
 }
 
 /// The names of a path, the first one at the end.
@@ -147,8 +183,6 @@ fn names(path: &Path) -> Vec<OsString> {
 
 /// What the kernel's check of modes says (path_resolution(7)); root's own way round it included.
 pub fn may(process: &Process, uid: u32, gid: u32, mode: u32, want: u32) -> bool {
-    const CAP_DAC_OVERRIDE: u32 = 1;
-    const CAP_DAC_READ_SEARCH: u32 = 2;
     let only_reads = want & !(READ | PASS) == 0;
     if process.has(CAP_DAC_OVERRIDE) || process.has(CAP_DAC_READ_SEARCH) && only_reads {
         return true;

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::finding::{Check, Finding};
+use super::finding::{Check, Finding, advise};
 use super::host::{Host, of_agent, some};
 use super::processes::Process;
 
@@ -23,12 +23,15 @@ pub fn check(host: &Host) -> Vec<Finding> {
 
 fn judge(own: &[&Process], all: &[Process]) -> Finding {
     if own.is_empty() {
-        return SHARED.unknown("no process of it runs", "start the agent, and look again");
+        return SHARED.unknown(
+            "no process of it runs",
+            advise("start the agent, and look again"),
+        );
     }
     let pids: BTreeSet<u32> = own.iter().map(|process| process.pid).collect();
     let uids: BTreeSet<u32> = own.iter().flat_map(|process| process.uids).collect();
     if uids.contains(&0) {
-        return SHARED.fail("it runs as root", MEND);
+        return SHARED.fail("it runs as root", advise(MEND));
     }
     let mut others: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
     for process in all.iter().filter(|process| !pids.contains(&process.pid)) {
@@ -51,7 +54,7 @@ fn judge(own: &[&Process], all: &[Process]) -> Finding {
             let uids: Vec<String> = uids.iter().map(u32::to_string).collect();
             SHARED.ok(format!("uid {} runs nothing else", uids.join(", ")))
         }
-        false => SHARED.fail(shown.join("; "), MEND),
+        false => SHARED.fail(shown.join("; "), advise(MEND)),
     }
 }
 

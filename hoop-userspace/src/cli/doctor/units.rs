@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(3);
-const PROPERTIES: &str = "RestrictAddressFamilies,SystemCallFilter,RestrictNamespaces,NoNewPrivileges,CapabilityBoundingSet";
+const PROPERTIES: &str = "RestrictAddressFamilies,SystemCallFilter,SystemCallArchitectures";
 
 /// The settings of one unit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,11 +16,17 @@ pub struct Unit {
 }
 
 impl Unit {
-    /// Of a cgroup's unit; `None` where there is none, or no systemd to ask.
-    pub fn of(cgroup: &str) -> Option<Self> {
-        let name = cgroup
-            .split('/')
-            .find(|level| level.ends_with(".service") || level.ends_with(".scope"))?;
+    /// The service that a cgroup is of. A scope has no settings for what runs in it, and of services
+    /// within others (a user's own manager) the system's manager knows nothing.
+    pub fn service_of(cgroup: &str) -> Option<&str> {
+        let is_unit = |level: &&str| level.ends_with(".service") || level.ends_with(".scope");
+        let mut units = cgroup.split('/').filter(is_unit);
+        let first = units.next().filter(|name| name.ends_with(".service"))?;
+        units.next().is_none().then_some(first)
+    }
+
+    /// `None` where there is none, or no systemd to ask.
+    pub fn of(name: &str) -> Option<Self> {
         if !Path::new("/run/systemd/system").exists() {
             return None;
         }
@@ -28,7 +34,7 @@ impl Unit {
         Some(Self::parse(name, &text))
     }
 
-    fn parse(name: &str, text: &str) -> Self {
+    pub fn parse(name: &str, text: &str) -> Self {
         let pairs = text.lines().filter_map(|line| line.split_once('='));
         Self {
             name: name.to_owned(),
@@ -59,6 +65,15 @@ impl Unit {
             Some(refused) => lists(refused),
             None => !filter.is_empty() && !lists(filter),
         }
+    }
+
+    /// Whether programs for other processors that this one runs too (32-bit x86) are refused system
+    /// calls altogether: `RestrictAddressFamilies=` has no hold on them.
+    pub fn is_native(&self) -> bool {
+        const OTHERS: [&str; 6] = ["x86", "x32", "arm", "ppc", "s390", "mips"];
+        let architectures = self.property("SystemCallArchitectures");
+        let other = |one: &str| OTHERS.contains(&one);
+        !architectures.is_empty() && !architectures.split(' ').any(other)
     }
 
     fn property(&self, name: &str) -> &str {
@@ -109,6 +124,16 @@ mod tests {
         assert!(refusing.refuses_call("io_uring_setup") && !refusing.refuses_call("read"));
         let open = unit("RestrictAddressFamilies=\nSystemCallFilter=\n");
         assert!(!open.refuses_family("AF_VSOCK") && !open.refuses_call("io_uring_setup"));
-        assert!(Unit::of("agents.slice").is_none());
+        assert!(unit("SystemCallArchitectures=native\n").is_native());
+        assert!(!unit("SystemCallArchitectures=x86-64 x86\n").is_native());
+        assert!(!unit("SystemCallArchitectures=\n").is_native());
+    }
+    #[test]
+    fn only_a_service_of_the_systems_manager_has_settings() {
+        let of = Unit::service_of;
+        assert_eq!(of("agents.slice/bot.service/inner"), Some("bot.service"));
+        assert_eq!(of("agents.slice/docker-0a.scope"), None);
+        assert_eq!(of("user.slice/user@7.service/app.slice/bot.service"), None);
+        assert_eq!(of("agents.slice"), None);
     }
 }

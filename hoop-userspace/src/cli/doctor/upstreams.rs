@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use super::finding::{Check, Finding};
+use super::finding::{Check, Finding, advise, quoted, run};
 use super::host::Host;
 use crate::config::{Host as Destination, Network as Where, ProtocolKind, Resource};
 use crate::forward::kubernetes::ProofError;
@@ -28,6 +28,8 @@ enum Reached {
     Verified(&'static str),
     Unreachable(String),
     NotVerified(String),
+    /// The server is there, and speaks no TLS at all.
+    NoTls(String),
 }
 
 pub async fn check(host: &Host) -> Vec<Finding> {
@@ -88,7 +90,9 @@ fn target<'c>(
 fn elsewhere() -> Finding {
     REACHED.unknown(
         "it is dialled from its clients' own networks, which is not tried from here",
-        "nothing: a client in such a network is told what is wrong, and hoop sessions has it",
+        advise(
+            "nothing: a client in such a network is told what is wrong, and hoop sessions has it",
+        ),
     )
 }
 
@@ -96,14 +100,14 @@ fn unresolved(resource: &Resource, destination: &Destination) -> Finding {
     let finding = match destination {
         Destination::Name(name) => RESOLVES.fail(
             format!("{name} has no address"),
-            format!(
-                "getent ahosts {name}; correct hosts of [[resource]] {}, or the host's resolver",
+            run(format!("getent ahosts {}", quoted(name))).and(format!(
+                "correct hosts of [[resource]] {}, or the host's resolver",
                 resource.name
-            ),
+            )),
         ),
         Destination::Net(net) => REACHED.unknown(
             format!("{net} is many servers"),
-            "nothing: name those that are to be looked at as hosts of their own",
+            advise("nothing: name those that are to be looked at as hosts of their own"),
         ),
     };
     finding.about(about(resource, destination))
@@ -140,9 +144,10 @@ fn of_postgres(proved: Result<bool, ForwardError>) -> Reached {
     match proved {
         Ok(true) => Reached::Verified("its certificate is verified"),
         Ok(false) => Reached::Verified("without TLS, as the resource says"),
-        Err(
-            error @ (ForwardError::NoTls | ForwardError::Tls(_) | ForwardError::TlsSettings(_)),
-        ) => Reached::NotVerified(error.to_string()),
+        Err(error @ ForwardError::NoTls) => Reached::NoTls(error.to_string()),
+        Err(error @ (ForwardError::Tls(_) | ForwardError::TlsSettings(_))) => {
+            Reached::NotVerified(error.to_string())
+        }
         Err(error) => Reached::Unreachable(error.to_string()),
     }
 }
@@ -161,10 +166,16 @@ fn judge(resource: &Resource, reached: Reached) -> Finding {
         Reached::Verified(how) => REACHED.ok(format!("it answers, {how}")),
         Reached::Unreachable(why) => REACHED.fail(
             why,
-            format!(
+            advise(format!(
                 "let this host reach port {} of it, or correct [[resource]] {name}",
                 resource.port
-            ),
+            )),
+        ),
+        Reached::NoTls(why) => REACHED.fail(
+            why,
+            advise(format!(
+                "turn on TLS in the server, or, where nobody can listen on the way there, set tls = \"disable\" of [[resource]] {name}"
+            )),
         ),
         Reached::NotVerified(why) => {
             let mend = match resource.protocol {
@@ -175,7 +186,7 @@ fn judge(resource: &Resource, reached: Reached) -> Finding {
                     "compare `ssh-keyscan` with the server's own key, then put it into known_hosts or host_keys of [[resource]] {name}"
                 ),
             };
-            REACHED.fail(why, mend)
+            REACHED.fail(why, advise(mend))
         }
     }
 }
@@ -211,7 +222,10 @@ mod tests {
         ));
         let orders = resource("orders", &["db.internal"]);
         let found = judge(&orders, tls);
-        assert!(found.state == State::Fail && found.mend.unwrap().contains("ca of"));
+        assert!(found.state == State::Fail && found.advice.unwrap().contains("ca of"));
+        // A CA would not help where there is no TLS to verify.
+        let none = judge(&orders, of_postgres(Err(ForwardError::NoTls)));
+        assert!(!none.advice.unwrap().contains("ca of"));
         assert_eq!(judge(&orders, of_postgres(Ok(true))).state, State::Ok);
     }
 

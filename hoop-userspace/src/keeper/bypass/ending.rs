@@ -3,6 +3,7 @@
 //! The kernel programs let no packet of theirs through any more; this tells both ends, so that
 //! nobody waits for what will not come.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::net::IpAddr;
@@ -24,18 +25,22 @@ pub fn end_connections(
 ) -> usize {
     let ids: BTreeSet<u64> = cgroups.keys().copied().collect();
     let mut ended = 0;
-    for namespace in namespaces(mount, cgroups.values()) {
-        let (ids, ports, resolvers) = (&ids, ports, resolvers);
-        // A thread of its own, which ends there: namespaces belong to threads.
-        ended += std::thread::scope(|scope| {
-            let work = scope.spawn(move || {
-                setns(&namespace, CloneFlags::CLONE_NEWNET).ok()?;
-                Some(end_here(ids, ports, resolvers))
-            });
-            work.join().ok().flatten().unwrap_or(0)
-        });
+    for namespace in namespaces(processes(mount, cgroups.values())) {
+        ended += within(&namespace, || end_here(&ids, ports, resolvers)).unwrap_or(0);
     }
     ended
+}
+
+/// Does something in a network namespace; `None` where that cannot be entered.
+pub fn within<T: Send>(namespace: &File, work: impl FnOnce() -> T + Send) -> Option<T> {
+    // A thread of its own, which ends there: namespaces belong to threads.
+    std::thread::scope(|scope| {
+        let inside = scope.spawn(move || {
+            setns(namespace, CloneFlags::CLONE_NEWNET).ok()?;
+            Some(work())
+        });
+        inside.join().ok().flatten()
+    })
 }
 
 fn end_here(cgroups: &BTreeSet<u64>, ports: &[u16], resolvers: &[IpAddr]) -> usize {
@@ -59,20 +64,29 @@ fn end_here(cgroups: &BTreeSet<u64>, ports: &[u16], resolvers: &[IpAddr]) -> usi
     ended
 }
 
-/// One open file for each network namespace that a process of these cgroups is in.
-fn namespaces<'c>(mount: &Path, cgroups: impl Iterator<Item = &'c String>) -> Vec<File> {
-    let mut found = BTreeMap::new();
-    for cgroup in cgroups {
+fn processes<'c>(mount: &Path, cgroups: impl Iterator<Item = &'c String>) -> Vec<u32> {
+    let of_cgroup = |cgroup: &'c String| {
         let procs = std::fs::read_to_string(mount.join(cgroup).join("cgroup.procs"));
-        for pid in procs.unwrap_or_default().lines() {
-            let opened = File::open(format!("/proc/{pid}/ns/net"));
-            let inode = opened
-                .as_ref()
-                .ok()
-                .and_then(|file| Some(file.metadata().ok()?.ino()));
-            if let (Ok(file), Some(inode)) = (opened, inode) {
-                found.entry(inode).or_insert(file);
-            }
+        let procs = procs.unwrap_or_default();
+        let pids: Vec<u32> = procs.lines().filter_map(|pid| pid.parse().ok()).collect();
+        pids
+    };
+    cgroups.flat_map(of_cgroup).collect()
+}
+
+/// One open file for each network namespace that one of these processes is in.
+pub fn namespaces(processes: impl IntoIterator<Item = u32>) -> Vec<File> {
+    let mut found = BTreeMap::new();
+    for pid in processes {
+        let path = format!("/proc/{pid}/ns/net");
+        // Looked at first: most are in one that is open already.
+        let Some(inode) = std::fs::metadata(&path).ok().map(|about| about.ino()) else {
+            continue;
+        };
+        if let Entry::Vacant(place) = found.entry(inode)
+            && let Ok(file) = File::open(&path)
+        {
+            place.insert(file);
         }
     }
     found.into_values().collect()

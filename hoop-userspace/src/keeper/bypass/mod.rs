@@ -4,35 +4,29 @@
 //! command writes both, so that it needs no daemon, and the keeper follows: it lets cgroups that come
 //! later pass too, writes down when a bypass begins and ends, and ends the connections it leaves.
 //! An entry of the map that the list does not have is taken away.
+//!
+//! One is announced before it begins: whoever announced it lets it begin once it is written down
+//! somewhere, and until then it lets nothing pass.
 
 mod ending;
 mod follow;
+mod list;
+mod map;
 
-use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::capture::boot_now;
-use crate::whole;
 
-pub use ending::end_connections;
+pub use ending::{end_connections, namespaces, within};
 pub use follow::Follower;
+pub use list::Kept;
 
-/// Below the keeper's folder.
-const FILE: &str = "break-glass.json";
-const LOCK: &str = "break-glass.lock";
-/// Far more than the file ever holds.
-const MAX_FILE: u64 = 1 << 20;
-/// Another changes the list for some milliseconds at most.
-const LOCKED_FOR: Duration = Duration::from_secs(5);
-/// Changes with every start of the host (proc_sys_kernel(5)).
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+/// Longer than a daemon is waited for; who has not let it begin by then has gone.
+const ANNOUNCED_FOR: Duration = Duration::from_secs(60);
 
 /// The longest that the glass may stay broken.
 pub const MOST: Duration = Duration::from_nanos(hoop_common::Bypass::MOST);
@@ -40,7 +34,10 @@ pub const MOST: Duration = Duration::from_nanos(hoop_common::Bypass::MOST);
 #[derive(Debug, thiserror::Error)]
 pub enum BypassError {
     #[error("the list of bypasses at {path} cannot be read or written: {source}")]
-    File { path: PathBuf, source: io::Error },
+    File {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     #[error(
         "the list of bypasses at {path} is damaged ({source}): all of them have ended; remove it"
     )]
@@ -65,8 +62,15 @@ pub struct Broken {
     pub until_boot: u64,
     pub by: String,
     pub reason: String,
+    /// It is written down somewhere, and may let pass. Versions before this field let begin at once.
+    #[serde(default = "begun")]
+    pub begun: bool,
     /// Before its time.
     pub ended: Option<Ended>,
+}
+
+const fn begun() -> bool {
+    true
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,7 +80,7 @@ pub struct Ended {
 }
 
 impl Broken {
-    /// From now on for so long, which must be between a second and [`MOST`].
+    /// Announced: from now on for so long, which must be between a second and [`MOST`].
     pub fn new(agent: &str, lasts: Duration, by: &str, reason: &str) -> Self {
         let now = boot_now();
         let since = SystemTime::now();
@@ -89,13 +93,21 @@ impl Broken {
             until_boot: now.saturating_add(nanoseconds),
             by: by.to_owned(),
             reason: reason.to_owned(),
+            begun: false,
             ended: None,
         }
     }
 
     /// Whether it lets anything pass at that moment of CLOCK_BOOTTIME.
     pub fn holds(&self, now: u64) -> bool {
-        self.ended.is_none() && self.entry().holds(now)
+        self.begun && self.ended.is_none() && self.entry().holds(now)
+    }
+
+    /// Whether it may still begin.
+    pub fn is_announced(&self, now: u64) -> bool {
+        let for_long = u64::try_from(ANNOUNCED_FOR.as_nanos()).unwrap_or(u64::MAX);
+        let since = now.saturating_sub(self.number);
+        !self.begun && self.ended.is_none() && since < for_long
     }
 
     /// As the kernel has it.
@@ -111,126 +123,14 @@ impl Broken {
     }
 }
 
-#[derive(Default, Serialize, Deserialize)]
-struct List {
-    /// The start of the host that they belong to: none outlives it, because the map does not.
-    boot: String,
-    broken: Vec<Broken>,
-}
-
-/// The list as it is now; those that are over, but not yet written down, too.
-pub fn read(folder: &Path) -> Result<Vec<Broken>, BypassError> {
-    let path = folder.join(FILE);
-    let failed = |source| BypassError::File {
-        path: path.clone(),
-        source,
-    };
-    let mut options = OpenOptions::new();
-    options
-        .read(true)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC);
-    let file = match options.open(&path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(failed(error)),
-    };
-    let mut text = Vec::new();
-    io::Read::read_to_end(&mut io::Read::take(file, MAX_FILE), &mut text).map_err(failed)?;
-    let list: Result<List, _> = serde_json::from_slice(&text);
-    let list = list.map_err(|source| BypassError::Damaged {
-        path: path.clone(),
-        source,
-    })?;
-    Ok(match list.boot == boot() {
-        true => list.broken,
-        false => Vec::new(),
-    })
-}
-
-/// Changes the list while nobody else does. What is damaged is begun anew. Blocks.
-pub fn change<T>(
-    folder: &Path,
-    change: impl FnOnce(&mut Vec<Broken>) -> T,
-) -> Result<T, BypassError> {
-    let failed = |source| BypassError::File {
-        path: folder.join(FILE),
-        source,
-    };
-    let _alone = alone(folder).map_err(failed)?;
-    let before = match read(folder) {
-        Err(BypassError::Damaged { .. }) => None,
-        other => Some(other?),
-    };
-    let mut broken = before.clone().unwrap_or_default();
-    let result = change(&mut broken);
-    if before.as_ref() != Some(&broken) {
-        let list = List {
-            boot: boot(),
-            broken,
-        };
-        let text = serde_json::to_vec_pretty(&list).map_err(|error| failed(error.into()))?;
-        whole::write(&folder.join(FILE), &text, 0o600).map_err(failed)?;
-    }
-    Ok(result)
-}
-
-fn alone(folder: &Path) -> io::Result<Flock<File>> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
-        .open(folder.join(LOCK))?;
-    let started = std::time::Instant::now();
-    loop {
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(lock),
-            Err((_, errno)) if started.elapsed() > LOCKED_FOR => return Err(errno.into()),
-            Err((back, _)) => file = back,
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-fn boot() -> String {
-    let text = std::fs::read_to_string(BOOT_ID).unwrap_or_default();
-    text.trim().to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_list_is_kept_and_none_outlives_the_hosts_start() {
-        let folder = tempfile::tempdir().unwrap();
-        assert_eq!(read(folder.path()).unwrap(), []);
-        let broken = Broken::new("bot", Duration::from_secs(60), "root", "the issuer is down");
-        change(folder.path(), |list| list.push(broken.clone())).unwrap();
-        let kept = read(folder.path()).unwrap();
-        assert_eq!(kept[0].number, broken.number);
-        assert!(kept[0].holds(boot_now()) && kept[0].left() <= Duration::from_secs(60));
-        let path = folder.path().join(FILE);
-        let text = std::fs::read_to_string(&path).unwrap();
-        std::fs::write(&path, text.replace(&boot(), "another-boot")).unwrap();
-        assert_eq!(read(folder.path()).unwrap(), []);
-    }
-
-    #[test]
-    fn a_damaged_list_lets_nobody_pass_and_can_be_begun_anew() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join(FILE), "{\"boot\":").unwrap();
-        let error = read(folder.path()).unwrap_err().to_string();
-        assert!(error.contains("damaged"), "{error}");
-        let broken = Broken::new("bot", Duration::from_secs(60), "root", "x");
-        change(folder.path(), |list| list.push(broken)).unwrap();
-        assert_eq!(read(folder.path()).unwrap().len(), 1);
-    }
-
-    #[test]
     fn it_lasts_no_longer_than_the_most() {
-        let long = Broken::new("bot", MOST * 3, "root", "x");
+        let mut long = Broken::new("bot", MOST * 3, "root", "x");
+        long.begun = true;
         assert!(long.holds(boot_now()) && long.left() <= MOST);
         let mut ended = long.clone();
         ended.ended = Some(Ended {
@@ -239,5 +139,18 @@ mod tests {
         });
         assert!(!ended.holds(boot_now()));
         assert!(!long.holds(long.until_boot));
+    }
+
+    #[test]
+    fn what_is_announced_lets_nothing_pass_and_is_not_waited_for_long() {
+        let announced = Broken::new("bot", Duration::from_secs(600), "root", "x");
+        let now = announced.number;
+        assert!(!announced.holds(now) && announced.is_announced(now));
+        assert!(!announced.is_announced(now + 61_000_000_000));
+        // As versions before wrote it.
+        let mut text = serde_json::to_value(&announced).unwrap();
+        text.as_object_mut().unwrap().remove("begun");
+        let before: Broken = serde_json::from_value(text).unwrap();
+        assert!(before.holds(now) && !before.is_announced(now));
     }
 }

@@ -1,8 +1,8 @@
 //! Doors that hoop's programs close by themselves: as well as they are attached, and as the agent's
 //! mode says.
 
-use super::super::finding::{Check, Finding};
-use super::Seen;
+use super::super::finding::{Check, Finding, Remedy, advise, run};
+use super::{Seen, no_mode};
 use crate::config::{Egress, Mode};
 
 const DATAGRAMS: Check = Check::new("door.udp", "QUIC and any tunnel over UDP would pass unseen");
@@ -38,42 +38,77 @@ const EGRESS: Check = Check::new(
     "door.egress_allow",
     "what is allowed past hoop is seen by nobody: a proxy there leads anywhere",
 );
-const MEND: &str = "systemctl restart hoop.service";
+const RESTART: &str = "systemctl restart hoop.service";
 /// Prefixes that stand for at most 256 addresses.
 const NARROW: (u8, u8) = (24, 120);
 
 pub fn check(seen: &Seen<'_>) -> Vec<Finding> {
-    let mut found: Vec<Finding> = [DATAGRAMS, PROTOCOLS, PORTS, NAMESPACES, LOCALHOST]
-        .map(|check| by_mode(check, seen.attached, seen.agent.mode))
+    let mut found: Vec<Finding> = [DATAGRAMS, PROTOCOLS]
+        .map(|check| by_mode(seen, check, by_hooks(check, seen.attached)))
         .into();
+    found.extend([PORTS, NAMESPACES, LOCALHOST].map(|check| {
+        by_glass(seen, check)
+            .unwrap_or_else(|| by_mode(seen, check, by_hooks(check, seen.attached)))
+    }));
     found.extend([CHILDREN, PROXY].map(|check| by_hooks(check, seen.attached)));
-    // By the worker, not by the kernel.
-    found.push(TUNNELS.ok("closed: hoop decides each forwarding, where it speaks SSH at all"));
-    found.push(egress(&seen.agent.egress));
+    found.push(by_glass(seen, TUNNELS).unwrap_or_else(|| {
+        // By the worker, to which the hooks lead what speaks SSH.
+        let closed = match seen.attached {
+            Some(true) => {
+                TUNNELS.ok("closed: hoop decides each forwarding, where it speaks SSH at all")
+            }
+            attached => by_hooks(TUNNELS, attached),
+        };
+        by_mode(seen, TUNNELS, closed)
+    }));
+    found.push(
+        by_glass(seen, EGRESS).unwrap_or_else(|| match seen.as_the_file {
+            true => egress(&seen.agent.egress),
+            false => EGRESS.unknown(
+                "what the file allows is not what is in force",
+                run("systemctl reload hoop.service"),
+            ),
+        }),
+    );
     found
 }
 
-fn by_mode(check: Check, attached: Option<bool>, mode: Mode) -> Finding {
+/// While the glass is broken, what a TCP connection could not do otherwise.
+fn by_glass(seen: &Seen<'_>, check: Check) -> Option<Finding> {
+    let opening = seen.broken.as_ref()?;
+    let until = &opening.until;
+    let what = format!("open: the glass is broken until {until}");
+    Some(check.warn(what, opening.remedy()))
+}
+
+fn by_mode(seen: &Seen<'_>, check: Check, enforced: Finding) -> Finding {
+    match seen.mode {
+        Some(mode) => as_held(check, mode, enforced),
+        None => no_mode(seen, check),
+    }
+}
+
+fn as_held(check: Check, mode: Mode, enforced: Finding) -> Finding {
     match mode {
-        Mode::Enforce => by_hooks(check, attached),
+        Mode::Enforce => enforced,
         Mode::Observe => check.warn("open: the agent is in observe mode", mend(mode)),
         Mode::Discover => check.warn("open: the agent is in discover mode", mend(mode)),
     }
 }
 
-fn mend(mode: Mode) -> &'static str {
-    match mode {
+fn mend(mode: Mode) -> Remedy {
+    advise(match mode {
         Mode::Discover => {
             "set mode = \"observe\", then \"enforce\", when hoop discover lists nothing surprising"
         }
         _ => "set mode = \"enforce\" when recordings mark nothing that should pass",
-    }
+    })
 }
 
 fn by_hooks(check: Check, attached: Option<bool>) -> Finding {
     match attached {
         Some(true) => check.ok("closed: the hooks are attached"),
-        Some(false) => check.fail("open: not every hook is attached", MEND),
+        Some(false) => check.fail("open: not every hook is attached", run(RESTART)),
         None => check.needs_root(),
     }
 }
@@ -100,7 +135,7 @@ fn egress(allowed: &[Egress]) -> Finding {
         (n, true) => EGRESS.ok(format!("closed but for {n} narrow entries of egress_allow")),
         (_, false) => EGRESS.warn(
             format!("open to {}", wide.join(", ")),
-            "name single hosts in egress_allow, and let no proxy be among them",
+            advise("name single hosts in egress_allow, and let no proxy be among them"),
         ),
     }
 }
@@ -112,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_door_is_as_closed_as_the_hooks_and_the_mode() {
-        let state = |attached, mode| by_mode(DATAGRAMS, attached, mode).state;
+        let state = |attached, mode| as_held(DATAGRAMS, mode, by_hooks(DATAGRAMS, attached)).state;
         assert_eq!(state(Some(true), Mode::Enforce), State::Ok);
         assert_eq!(state(Some(false), Mode::Enforce), State::Fail);
         assert_eq!(state(None, Mode::Enforce), State::Unknown);

@@ -3,7 +3,7 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::super::finding::{Check, Finding};
+use super::super::finding::{Check, Finding, advise};
 use super::super::processes::Process;
 use super::super::reach::{Behind, Reach, reach};
 use super::{Seen, no_process};
@@ -57,7 +57,9 @@ fn sockets(seen: &Seen<'_>, check: Check, wanted: Behind, mend: &str) -> Finding
     paths.sort();
     paths.dedup();
     let count = paths.len();
-    if seen.lsm {
+    // What the file has refused may not be what the kernel has.
+    let by_tier = seen.lsm && seen.as_the_file;
+    if by_tier {
         let refused = seen.host.capture().lsm.refused;
         paths.retain(|path| !refused.iter().any(|pattern| is_refused(pattern, path)));
     }
@@ -74,11 +76,11 @@ fn sockets(seen: &Seen<'_>, check: Check, wanted: Behind, mend: &str) -> Finding
         }
     }
     match (open.is_empty(), unseen) {
-        (false, _) => check.fail(format!("open: {}", open.join(", ")), mend),
+        (false, _) => check.fail(format!("open: {}", open.join(", ")), advise(mend)),
         (true, true) => check.needs_root(),
         (true, false) => check.ok(format!(
             "closed: none of {count} such sockets may be used{}",
-            if seen.lsm {
+            if by_tier {
                 ", by the LSM tier for those of [capture] refused_sockets"
             } else {
                 ""
@@ -101,7 +103,7 @@ fn timers(processes: &[&Process]) -> Finding {
         None => TIMERS.ok("closed: its processes gain no privileges, so neither crontab nor at works"),
         Some(process) => TIMERS.warn(
             format!("open: process {} may run {program}", process.pid),
-            "NoNewPrivileges=yes in the agent's unit, or its account in /etc/cron.deny and /etc/at.deny",
+            advise("NoNewPrivileges=yes in the agent's unit, or its account in /etc/cron.deny and /etc/at.deny"),
         ),
     }
 }

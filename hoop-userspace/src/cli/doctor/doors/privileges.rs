@@ -5,10 +5,11 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::super::finding::{Check, Finding};
+use super::super::finding::{Check, Finding, advise, as_root, run};
 use super::super::host::some;
 use super::super::processes::{
-    self, CAP_BPF, CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_SYS_PTRACE, Process,
+    self, CAP_BPF, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_NET_ADMIN, CAP_NET_BIND_SERVICE,
+    CAP_SYS_ADMIN, CAP_SYS_PTRACE, Process,
 };
 use super::super::reach::may;
 use super::{Seen, no_process};
@@ -29,12 +30,27 @@ const GUESTS: Check = Check::new(
     "door.guests",
     "sockets of a virtual machine or of gVisor are not the host's: no hook sees them",
 );
-const POWERS: [(u32, &str); 4] = [
-    (CAP_SYS_ADMIN, "CAP_SYS_ADMIN"),
-    (CAP_BPF, "CAP_BPF"),
+/// Those by which a process becomes root, or changes what holds it (capabilities(7)).
+const POWERS: [(u32, &str); 16] = [
+    (0, "CAP_CHOWN"),
+    (CAP_DAC_OVERRIDE, "CAP_DAC_OVERRIDE"),
+    (CAP_DAC_READ_SEARCH, "CAP_DAC_READ_SEARCH"),
+    (3, "CAP_FOWNER"),
+    (6, "CAP_SETGID"),
+    (7, "CAP_SETUID"),
     (CAP_NET_ADMIN, "CAP_NET_ADMIN"),
+    (16, "CAP_SYS_MODULE"),
+    (17, "CAP_SYS_RAWIO"),
     (CAP_SYS_PTRACE, "CAP_SYS_PTRACE"),
+    (CAP_SYS_ADMIN, "CAP_SYS_ADMIN"),
+    (22, "CAP_SYS_BOOT"),
+    (27, "CAP_MKNOD"),
+    (31, "CAP_SETFCAP"),
+    (33, "CAP_MAC_ADMIN"),
+    (CAP_BPF, "CAP_BPF"),
 ];
+/// What an agent may hold: a low port is no power over anybody.
+const HARMLESS: u64 = 1 << CAP_NET_BIND_SERVICE;
 /// Programs that run guests, as `/proc/PID/comm` cuts them off.
 const GUEST_PROGRAMS: [&str; 8] = [
     "runsc",
@@ -70,7 +86,7 @@ fn root(processes: &[&Process]) -> Finding {
     if !as_root.is_empty() {
         return ROOT.fail(
             format!("open: process {} is root", some(&as_root)),
-            UNPRIVILEGED,
+            advise(UNPRIVILEGED),
         );
     }
     for (number, name) in POWERS {
@@ -82,11 +98,22 @@ fn root(processes: &[&Process]) -> Finding {
         if !with.is_empty() {
             return ROOT.fail(
                 format!("open: process {} holds {name}", some(&with)),
-                UNPRIVILEGED,
+                advise(UNPRIVILEGED),
             );
         }
     }
-    ROOT.ok("closed: no process of it is root, or holds what it takes")
+    let held =
+        |process: &Process| (process.effective | process.permitted | process.ambient) & !HARMLESS;
+    let with: Vec<&&Process> = processes.iter().filter(|p| held(p) != 0).collect();
+    if let Some(first) = with.first() {
+        let pids: Vec<u32> = with.iter().map(|p| p.pid).collect();
+        let set = held(first);
+        return ROOT.warn(
+            format!("process {} holds capabilities (set {set:#x})", some(&pids)),
+            run(format!("capsh --decode={set:x}")).and(UNPRIVILEGED),
+        );
+    }
+    ROOT.ok("closed: no process of it is root, or holds any power but that of low ports")
 }
 
 /// To move, a process must write to the `cgroup.procs` of where it goes and of an ancestor that both
@@ -105,7 +132,7 @@ fn cgroup(seen: &Seen<'_>) -> Finding {
                         process.pid,
                         procs.display()
                     ),
-                    "Delegate=no in the units and slices above it, and no root for the agent",
+                    advise("Delegate=no in the units above it, and no root for the agent"),
                 );
             }
             above = path.parent();
@@ -116,14 +143,14 @@ fn cgroup(seen: &Seen<'_>) -> Finding {
 
 fn daemon(seen: &Seen<'_>) -> Finding {
     let Ok(status) = &seen.host.status else {
-        return DAEMON.unknown("no daemon lives", "systemctl start hoop.service");
+        return DAEMON.unknown("no daemon lives", run("systemctl start hoop.service"));
     };
     let own = [Some(status.pid), status.worker.pid].into_iter().flatten();
     let own: Vec<Process> = own
         .filter_map(|pid| processes::one(Path::new("/proc"), pid))
         .collect();
     if own.is_empty() {
-        return DAEMON.unknown("the daemon's processes cannot be read", "sudo hoop doctor");
+        return DAEMON.unknown("the daemon's processes cannot be read", as_root());
     }
     let same: Vec<u32> = seen
         .processes
@@ -138,7 +165,7 @@ fn daemon(seen: &Seen<'_>) -> Finding {
         true => DAEMON.ok("closed: hoop runs as accounts of its own"),
         false => DAEMON.fail(
             format!("open: process {} runs as an account of hoop's", some(&same)),
-            UNPRIVILEGED,
+            advise(UNPRIVILEGED),
         ),
     }
 }
@@ -163,7 +190,7 @@ fn guests(seen: &Seen<'_>) -> Finding {
         true => GUESTS.ok("closed: it runs no guest"),
         false => GUESTS.fail(
             format!("open: process {} runs a guest", some(&guests)),
-            "run the agent as an ordinary process or container (runtime runc or crun)",
+            advise("run the agent as an ordinary process or container (runtime runc or crun)"),
         ),
     }
 }
@@ -183,6 +210,17 @@ mod tests {
         };
         assert_eq!(root(&[&process(1001, 0)]).state, State::Ok);
         assert!(root(&[&process(0, 0)]).seen.contains("is root"));
+        let setuid = root(&[&process(1001, 1 << 7)]);
+        assert!(setuid.state == State::Fail && setuid.seen.contains("CAP_SETUID"));
+        assert_eq!(
+            root(&[&process(1001, 1 << CAP_NET_BIND_SERVICE)]).state,
+            State::Ok
+        );
+        // What nobody thought of is told, too.
+        for number in (0..41).filter(|number| *number != CAP_NET_BIND_SERVICE) {
+            let found = root(&[&process(1001, 1 << number)]);
+            assert_ne!(found.state, State::Ok, "{number}");
+        }
         let admin = root(&[&process(1001, 1 << CAP_NET_ADMIN)]);
         assert!(admin.state == State::Fail && admin.seen.contains("CAP_NET_ADMIN"));
     }

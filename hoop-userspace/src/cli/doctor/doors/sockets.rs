@@ -2,18 +2,21 @@
 //! are older than governance or were handed over.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
-use super::super::finding::{Check, Finding};
+use super::super::finding::{Check, Finding, Remedy, advise, run};
 use super::super::host::some;
 use super::super::processes::{CAP_NET_RAW, Process};
-use super::{BY_LSM, Seen, no_process};
+use super::super::units::Unit;
+use super::filters::{Filters, Refuses};
+use super::{BY_LSM, Seen, no_mode, no_process};
 use crate::attribute::socket_inode;
 use crate::capture::Capture;
-use crate::capture::sockets::{TcpSocket, past_the_daemon, tcp};
+use crate::capture::sockets::{TcpSocket, past_the_daemon};
 use crate::config::Mode;
 
 const PACKET: Check = Check::new(
@@ -37,9 +40,12 @@ const PASSED: Check = Check::new(
     "hooks follow the cgroup that made a socket: one from elsewhere is not seen in the agent's hands",
 );
 const DROP_RAW: &str = "CapabilityBoundingSet= and NoNewPrivileges=yes in the agent's unit (see agent.service.d-hoop.conf), then restart it";
-const RESTRICT: &str =
-    "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 in the agent's unit, then restart it";
-const NO_URING: &str = "sysctl kernel.io_uring_disabled=2, or SystemCallFilter=~io_uring_setup io_uring_enter io_uring_register in the agent's unit";
+const RESTRICT: &str = "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 and SystemCallArchitectures=native in the agent's unit, then restart it";
+const NO_URING: &str = "SystemCallFilter=~io_uring_setup io_uring_enter io_uring_register in the agent's unit, then restart it";
+const NOBODY_URING: &str =
+    "or, for everybody on this host, kernel.io_uring_disabled=2 in a file of /etc/sysctl.d";
+/// Since Linux 6.6.
+const URING_DISABLED: &str = "/proc/sys/kernel/io_uring_disabled";
 const RESTART: &str = "restart the agent's unit: what it opens then is governed";
 
 /// What the descriptors of the agent's processes are.
@@ -107,7 +113,7 @@ fn packet(seen: &Seen<'_>, held: &Descriptors) -> Finding {
     let open = held.of("PACKET");
     if !open.is_empty() {
         let seen = format!("open: process {} has a packet socket", some(&open));
-        return PACKET.fail(seen, DROP_RAW);
+        return PACKET.fail(seen, advise(DROP_RAW));
     }
     if seen.lsm {
         return PACKET.ok(BY_LSM);
@@ -122,14 +128,14 @@ fn packet(seen: &Seen<'_>, held: &Descriptors) -> Finding {
     let capable = with(&|process| process.has(CAP_NET_RAW));
     if !capable.is_empty() {
         let seen = format!("open: process {} holds CAP_NET_RAW", some(&capable));
-        return PACKET.fail(seen, DROP_RAW);
+        return PACKET.fail(seen, advise(DROP_RAW));
     }
     let could = with(&|process| process.could_gain(CAP_NET_RAW));
     match could.is_empty() {
         true => PACKET.ok("closed: no process of it has CAP_NET_RAW, or can gain it"),
         false => PACKET.warn(
             format!("process {} could gain CAP_NET_RAW by a program with file capabilities, such as ping", some(&could)),
-            DROP_RAW,
+            advise(DROP_RAW),
         ),
     }
 }
@@ -137,7 +143,10 @@ fn packet(seen: &Seen<'_>, held: &Descriptors) -> Finding {
 fn vsock(seen: &Seen<'_>, held: &Descriptors) -> Finding {
     let open = held.of("AF_VSOCK");
     if !open.is_empty() {
-        return VSOCK.fail(format!("open: process {} has one", some(&open)), RESTRICT);
+        return VSOCK.fail(
+            format!("open: process {} has one", some(&open)),
+            advise(RESTRICT),
+        );
     }
     if seen.lsm {
         return VSOCK.ok(BY_LSM);
@@ -145,18 +154,13 @@ fn vsock(seen: &Seen<'_>, held: &Descriptors) -> Finding {
     if !kernel_has_vsock() {
         return VSOCK.ok("closed: this kernel has no such sockets");
     }
-    let filtered = seen.processes.iter().all(|process| process.seccomp == 2);
-    match &seen.unit {
-        Some(unit) if unit.refuses_family("AF_VSOCK") => {
-            VSOCK.ok(format!("closed: {} refuses them", unit.name))
-        }
-        Some(unit) => VSOCK.fail(format!("open: {} allows them", unit.name), RESTRICT),
-        None if filtered => VSOCK.unknown(
-            "its processes have a filter of system calls, and whether that refuses them cannot be read",
-            RESTRICT,
-        ),
-        None => VSOCK.fail("open: no filter of system calls refuses them", RESTRICT),
-    }
+    let refuses = |unit: &Unit| match (unit.refuses_family("AF_VSOCK"), unit.is_native()) {
+        (true, true) => Refuses::Yes,
+        (true, false) => Refuses::Partly("to programs for 32-bit processors"),
+        (false, _) => Refuses::No,
+    };
+    let open = |seen, remedy| VSOCK.fail(seen, remedy);
+    seen.filters.judge(VSOCK, refuses, RESTRICT, open)
 }
 
 /// Asked for by making one, which is thrown away.
@@ -172,85 +176,106 @@ fn kernel_has_vsock() -> bool {
 
 fn uring(seen: &Seen<'_>, held: &Descriptors) -> Finding {
     let using: Vec<u32> = held.uring.iter().copied().collect();
-    let disabled = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
+    let disabled = std::fs::read_to_string(URING_DISABLED);
     let disabled = disabled.ok().and_then(|text| text.trim().parse().ok());
-    let filtered = seen.processes.iter().all(|process| process.seccomp == 2);
-    let refused = seen
-        .unit
-        .as_ref()
-        .map(|unit| unit.refuses_call("io_uring_setup"));
-    judge_uring(&using, disabled, refused, filtered)
+    judge_uring(&using, disabled, &seen.filters)
 }
 
-/// `disabled` is the sysctl's value: 2 refuses everybody (sysctl/kernel.rst, io_uring_disabled).
-fn judge_uring(
-    using: &[u32],
-    disabled: Option<u8>,
-    refused: Option<bool>,
-    filtered: bool,
-) -> Finding {
-    match (disabled, refused) {
-        _ if !using.is_empty() => {
-            URING.fail(format!("open: process {} uses it", some(using)), NO_URING)
-        }
-        (Some(2), _) => URING.ok("closed: the kernel refuses it to everybody"),
-        (_, Some(true)) => URING.ok("closed: the unit refuses it"),
-        (_, None) if filtered => URING.unknown(
-            "its processes have a filter of system calls, and whether that refuses it cannot be read",
-            NO_URING,
-        ),
-        // Its connections meet the hooks like any other's: it is the filter that it goes round.
-        _ => URING.warn("open: nothing refuses it", NO_URING),
+/// `disabled` is the sysctl's value, if the kernel has it: 2 refuses everybody (sysctl/kernel.rst,
+/// io_uring_disabled).
+fn judge_uring(using: &[u32], disabled: Option<u8>, filters: &Filters) -> Finding {
+    let in_unit = match disabled {
+        Some(_) => format!("{NO_URING}; {NOBODY_URING}"),
+        None => NO_URING.into(),
+    };
+    if !using.is_empty() {
+        let seen = format!("open: process {} uses it", some(using));
+        return URING.fail(seen, advise(in_unit));
     }
+    if disabled == Some(2) {
+        return URING.ok("closed: the kernel refuses it to everybody");
+    }
+    let refuses = |unit: &Unit| match unit.refuses_call("io_uring_setup") {
+        true => Refuses::Yes,
+        false => Refuses::No,
+    };
+    // Its connections meet the hooks like any other's: it is the filter that it goes round.
+    let open = |seen, remedy| URING.warn(seen, remedy);
+    filters.judge(URING, refuses, &in_unit, open)
 }
 
 fn connections(seen: &Seen<'_>, held: &Descriptors) -> Vec<Finding> {
-    if !seen.host.root || held.unread {
+    let Some(tcp) = seen.tcp.filter(|_| !held.unread) else {
         return vec![OLDER.needs_root(), PASSED.needs_root()];
-    }
-    let all = match tcp() {
-        Ok(all) => all.all,
-        Err(error) => {
-            let unknown = |check: Check| {
-                check.unknown(
-                    format!("the kernel does not list its sockets: {error}"),
-                    RESTART,
+    };
+    let cgroups: BTreeSet<u64> = seen.host.cgroups_of(seen.agent).into_keys().collect();
+    let capture = seen.host.capture();
+    // As the kernel has them, whatever the file says by now.
+    let ports = Capture::pinned_ports(&capture).unwrap_or_default();
+    let resolvers = Capture::pinned_resolvers(&capture).unwrap_or_default();
+    let older = tcp
+        .each
+        .iter()
+        .flat_map(|all| past_the_daemon(all, &cgroups, &ports, &resolvers));
+    let passed = tcp
+        .each
+        .iter()
+        .flat_map(|all| elsewhere(all, &held.inodes, &cgroups));
+    let judged =
+        |check: Check, found: Vec<&TcpSocket>, closed: &str| match (found.first(), &tcp.unseen) {
+            (Some(first), _) => {
+                let shown = shown(&found, &held.inodes);
+                let pid = held.inodes.get(&first.inode).copied();
+                check.fail(
+                    format!("open: {shown}"),
+                    close(first.local, first.peer, pid),
                 )
-            };
-            return vec![unknown(OLDER), unknown(PASSED)];
+            }
+            (None, Some(why)) => check.unknown(why.clone(), advise(RESTART)),
+            (None, None) => check.ok(closed),
+        };
+    let closed = "closed: no connection of its own goes past hoop";
+    let older = match (seen.mode, &seen.broken) {
+        (None, _) => no_mode(seen, OLDER),
+        (Some(Mode::Enforce), Some(opening)) => OLDER.warn(
+            format!(
+                "open: the glass is broken until {}; what it lets pass ends with it",
+                opening.until
+            ),
+            opening.remedy(),
+        ),
+        (Some(Mode::Enforce), None) => judged(OLDER, older.collect(), closed),
+        // There they are let pass.
+        (Some(Mode::Observe | Mode::Discover), _) => OLDER.ok(closed),
+    };
+    let closed = "closed: every TCP socket of it was made in its own cgroup";
+    vec![older, judged(PASSED, passed.collect(), closed)]
+}
+
+fn shown(sockets: &[&TcpSocket], inodes: &BTreeMap<u32, u32>) -> String {
+    const SHOWN: usize = 4;
+    let one = |socket: &&TcpSocket| {
+        let (local, peer) = (socket.local, socket.peer);
+        match inodes.get(&socket.inode) {
+            Some(pid) => format!("{local} to {peer} (process {pid})"),
+            None => format!("{local} to {peer}"),
         }
     };
-    let capture = seen.host.capture();
-    let ports = Capture::pinned_ports(&capture).unwrap_or_default();
-    let cgroups: BTreeSet<u64> = seen.host.cgroups_of(seen.agent).into_keys().collect();
-    let elsewhere = elsewhere(&all, &held.inodes, &cgroups);
-    let older = match seen.agent.mode {
-        Mode::Enforce => past_the_daemon(&all, &cgroups, &ports, &capture.resolvers),
-        // There they are let pass.
-        Mode::Observe | Mode::Discover => Vec::new(),
+    let shown: Vec<String> = sockets.iter().take(SHOWN).map(one).collect();
+    match sockets.len().saturating_sub(SHOWN) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+/// Both ends with their ports: by the peer's address alone, everybody's connections to it would end.
+fn close(local: SocketAddr, peer: SocketAddr, process: Option<u32>) -> Remedy {
+    let entered = match process {
+        Some(pid) => format!("nsenter -t {pid} -n "),
+        None => String::new(),
     };
-    let shown = |sockets: &[&TcpSocket]| -> String {
-        let peers: Vec<String> = sockets
-            .iter()
-            .take(4)
-            .map(|socket| match held.inodes.get(&socket.inode) {
-                Some(pid) => format!("{} (process {pid})", socket.peer),
-                None => socket.peer.to_string(),
-            })
-            .collect();
-        peers.join(", ")
-    };
-    let close = "ss -K dst ADDRESS ends one; restarting the agent's unit ends all";
-    vec![
-        match older.is_empty() {
-            true => OLDER.ok("closed: no connection of its own goes past hoop"),
-            false => OLDER.fail(format!("open: {}", shown(&older)), close),
-        },
-        match elsewhere.is_empty() {
-            true => PASSED.ok("closed: every TCP socket of it was made in its own cgroup"),
-            false => PASSED.fail(format!("open: to {}", shown(&elsewhere)), close),
-        },
-    ]
+    run(format!("{entered}ss -K src {local} dst {peer}"))
+        .and("that ends the first of them; restarting the agent's unit ends all")
 }
 
 /// Sockets in the agent's hands that were made in another cgroup.
@@ -285,16 +310,33 @@ mod tests {
 
     #[test]
     fn io_uring_is_closed_by_kernel_or_unit() {
-        assert_eq!(judge_uring(&[], Some(2), None, false).state, State::Ok);
-        assert_eq!(judge_uring(&[], Some(0), Some(true), true).state, State::Ok);
-        assert_eq!(judge_uring(&[], None, None, true).state, State::Unknown);
-        assert_eq!(
-            judge_uring(&[], Some(0), Some(false), true).state,
-            State::Warn
-        );
-        assert_eq!(
-            judge_uring(&[7], Some(2), Some(true), true).state,
-            State::Fail
-        );
+        let process = Process {
+            cgroup: "agents.slice/a.service".into(),
+            seccomp: 2,
+            ..Process::default()
+        };
+        let by = |filter: &str| {
+            let unit =
+                |name: &str| Some(Unit::parse(name, &format!("SystemCallFilter={filter}\n")));
+            Filters::of(&[&process], unit)
+        };
+        let (refused, allowed) = (by("~io_uring_setup"), by(""));
+        assert_eq!(judge_uring(&[], Some(2), &allowed).state, State::Ok);
+        assert_eq!(judge_uring(&[], Some(0), &refused).state, State::Ok);
+        assert_eq!(judge_uring(&[7], Some(2), &refused).state, State::Fail);
+        let open = judge_uring(&[], Some(0), &allowed);
+        assert!(open.state == State::Warn && open.advice.unwrap().contains("sysctl.d"));
+        // A kernel without that switch is not told to turn it.
+        let open = judge_uring(&[], None, &allowed);
+        assert!(!open.advice.unwrap().contains("sysctl.d"));
+    }
+
+    #[test]
+    fn one_connection_is_ended_and_no_other_to_its_server() {
+        let (local, peer) = ("10.0.0.1:40000", "[2001:db8::1]:5432");
+        let remedy = close(local.parse().unwrap(), peer.parse().unwrap(), Some(77));
+        let found = PASSED.fail("x", remedy);
+        let mend = "nsenter -t 77 -n ss -K src 10.0.0.1:40000 dst [2001:db8::1]:5432";
+        assert_eq!(found.mend.as_deref(), Some(mend));
     }
 }
