@@ -244,7 +244,24 @@ fn connections(seen: &Seen<'_>, held: &Descriptors) -> Vec<Finding> {
             ),
             opening.remedy(),
         ),
-        (Some(Mode::Enforce), None) => judged(OLDER, older.collect(), closed),
+        (Some(Mode::Enforce), None) => {
+            let older: Vec<&TcpSocket> = older.collect();
+            match older.first() {
+                // Made in its cgroup, as these are, it meets the hooks on packets.
+                Some(first) => OLDER.warn(
+                    format!(
+                        "closed: nothing leaves by {}, from before it was enforced",
+                        shown(&older, &held.inodes)
+                    ),
+                    close(
+                        first.local,
+                        first.peer,
+                        held.inodes.get(&first.inode).copied(),
+                    ),
+                ),
+                None => judged(OLDER, older, closed),
+            }
+        }
         // There they are let pass.
         (Some(Mode::Observe | Mode::Discover), _) => OLDER.ok(closed),
     };
