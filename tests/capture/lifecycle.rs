@@ -170,6 +170,9 @@ fn the_mark_that_agents_wait_for_is_there_only_while_every_hook_is_attached() {
         .config
         .pins
         .join(format!("v{}/links", hoop_common::LAYOUT));
+    // Mounts the BPF file system where nobody has.
+    drop(Capture::load(&ground.config).unwrap());
+    Capture::unload(&ground.config.pins).unwrap();
     // What the last hook would be pinned as is taken: the start fails with the others attached.
     let taken = links.join("hoop_egress");
     std::fs::create_dir_all(&taken).unwrap();
