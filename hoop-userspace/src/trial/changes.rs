@@ -9,8 +9,9 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::Unusable;
+use super::decided::{self, Said};
 use super::policy::Verdict;
-use super::recorded::{self, Decision, Filter, Listener, Said, Session};
+use super::recorded::{self, Decision, Filter, Listener, Session};
 use super::report::Example;
 use super::shape::{Shape, Shapes};
 use crate::config::Config;
@@ -157,17 +158,17 @@ impl Listener for Gathered<'_> {
         else {
             return self.lost(lost.unwrap_or(Lost::Nothing));
         };
-        if let Some(why) = recorded::another(self.other, &decision, asked) {
+        if let Some(why) = decided::another(self.other, &decision, asked) {
             return self.lost(why);
         }
-        let said = recorded::decide(self.other, subject, asked.clone());
+        let said = decided::decide(self.other, subject, asked.clone());
         // What the session had copied, or named otherwise, is not known.
         if code == Some("masked_read") && said.verdict != Verdict::Refuse {
             return self.lost(Lost::Masks);
         }
-        let configured = || recorded::decide(self.configured, subject, asked.clone());
+        let configured = || decided::decide(self.configured, subject, asked.clone());
         self.totals.decided += 1;
-        self.totals.without_catalog += u64::from(recorded::depends_on_catalog(self.other, asked));
+        self.totals.without_catalog += u64::from(decided::depends_on_catalog(self.other, asked));
         if is_same(&decision, &said) && !asks_otherwise(&decision, &said, configured) {
             return;
         }

@@ -3,6 +3,7 @@
 //! `hoop policy replay`.
 
 pub mod changes;
+mod decided;
 pub mod expect;
 pub mod mask;
 mod narrow;

@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::sync::Arc;
 
+use super::decided::{Said, decide};
 use super::policy::Verdict;
-use super::recorded::{Said, decide};
 use crate::config::{Config, PolicyFile};
 use crate::decide::{
     Access, Action, Decider, Facts, FileVerb, Flag, Object, RelationName, ShellCommand, ShellFacts,

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::Unusable;
+use super::decided;
 use super::narrow::{self, Named};
 use super::policy::Verdict;
 use super::recorded::{self, Decision, Filter, Listener, Masked, Session, stamp, weight};
@@ -194,7 +195,7 @@ impl Listener for Gathered<'_> {
         };
         let refused = matches!(kind, Kind::Refused | Kind::WouldRefuse);
         let lost = match decision.what {
-            Again::Asked(asked) => recorded::another(self.decider, &decision, asked),
+            Again::Asked(asked) => decided::another(self.decider, &decision, asked),
             _ => None,
         };
         let code = decision.code.filter(|_| refused);
