@@ -205,7 +205,9 @@ fn saying_it_again_for_longer_cuts_nothing_off() {
     break_it(&world, READER, "30m").ok().unwrap();
     // Shorter than what holds: it takes nothing away.
     break_it(&world, READER, "5s").ok().unwrap();
-    until("the end of the first", || events(&world, "bypass_ended").len() == 2);
+    until("the end of the first", || {
+        events(&world, "bypass_ended").len() == 2
+    });
     std::thread::sleep(Duration::from_secs(2));
     assert!(!held.has_ended(), "the connection was ended with the first");
     held.say(ASK);
@@ -233,7 +235,12 @@ fn a_file_that_is_none_keeps_nobody_from_mending_the_glass() {
     let listed = world
         .hoop(&[&["break-glass", "list"], &places[..]].concat())
         .unwrap();
-    assert!(listed.stdout.contains(READER), "{}{}", listed.stdout, listed.stderr);
+    assert!(
+        listed.stdout.contains(READER),
+        "{}{}",
+        listed.stdout,
+        listed.stderr
+    );
     world
         .hoop(&[&["break-glass", "end", "--agent", READER], &places[..]].concat())
         .unwrap()
@@ -281,7 +288,12 @@ fn a_disk_that_takes_nothing_stops_neither_breaking_nor_ending() {
 /// The text that a key of the file has.
 fn setting<'c>(config: &'c str, key: &str) -> &'c str {
     let of_key = |line: &'c str| line.strip_prefix(key)?.trim().strip_prefix('=');
-    config.lines().find_map(of_key).unwrap().trim().trim_matches('"')
+    config
+        .lines()
+        .find_map(of_key)
+        .unwrap()
+        .trim()
+        .trim_matches('"')
 }
 
 fn until_ended(held: &mut Held) {

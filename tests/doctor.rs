@@ -302,7 +302,15 @@ fn what_is_in_force_is_judged_and_not_the_file() {
     found.is("daemon.config", "ok", "");
     found.is("door.udp", "ok", "closed");
 
-    let opened = ["break-glass", "--agent", READER, "--for", "5m", "--reason", "x"];
+    let opened = [
+        "break-glass",
+        "--agent",
+        READER,
+        "--for",
+        "5m",
+        "--reason",
+        "x",
+    ];
     world.hoop(&opened).unwrap().ok().unwrap();
     let found = Examined::of(&world, &["--offline"]);
     for door in ["door.ports", "door.localhost", "door.ssh_tunnels"] {
