@@ -99,7 +99,7 @@ impl Follower {
         let _entered = self.parts.gate.enter();
         // It blocks for a moment: a lock that a command may hold, and the list of sockets.
         let looked = tokio::task::spawn_blocking(move || follower.look()).await;
-        looked.map_err(|error| error.to_string())?
+        looked.map_err(|error| self.trouble(&error))?
     }
 
     /// Whether the ledger has this one.
@@ -119,9 +119,8 @@ impl Follower {
             }
             // A build that takes over looks first of all.
             self.parts.gate.open().await;
-            if let Err(error) = self.sync().await {
-                tracing::error!(error, "the list of bypasses was not followed");
-            }
+            // Said by itself, and tried again at the next tick.
+            let _ = self.sync().await;
         }
     }
 
@@ -130,7 +129,8 @@ impl Follower {
         let now = boot_now();
         let suspended = self.parts.suspended.subscribe().borrow().clone();
         let step = self.kept.change(|list| {
-            for broken in list.iter_mut().filter(|broken| broken.ended.is_none()) {
+            let goes_on = |broken: &&mut Broken| broken.holds(now) || broken.is_announced(now);
+            for broken in list.iter_mut().filter(goes_on) {
                 if suspended.iter().any(|s| s.agent.as_str() == broken.agent) {
                     broken.ended = Some(Ended {
                         by: "hoop".into(),
@@ -197,15 +197,12 @@ impl Follower {
 
     /// Lets pass what the list says, cgroups that have come since too, and nothing else. Says which
     /// cgroups pass, and which did and are another agent's by now.
-    fn write_map(
-        &self,
-        holding: &[&Broken],
-    ) -> Result<(BTreeMap<u64, String>, BTreeMap<u64, String>), CaptureError> {
+    fn write_map(&self, holding: &[&Broken]) -> Result<(Found, Found), CaptureError> {
         let mut map = lock(&self.map);
         let numbers: BTreeSet<u64> = holding.iter().map(|broken| broken.number).collect();
         map.retain(&numbers)?;
         if holding.is_empty() {
-            return Ok(Default::default());
+            return Ok((Found::new(), Found::new()));
         }
         let found = self.governor.found();
         let with_cgroups: Vec<(&Broken, BTreeMap<u64, String>)> = holding
@@ -213,15 +210,13 @@ impl Follower {
             .map(|broken| (*broken, self.of_agent(&found, &broken.agent)))
             .collect();
         let there = map.entries().into_iter().collect();
-        let Steps { set, mut taken } = steps(&with_cgroups, &found, &there);
+        let Steps { set, taken } = steps(&with_cgroups, &found, &there);
         for (id, entry) in set {
             map.set(id, entry)?;
         }
         map.remove(&taken)?;
         let taken_with = |id: u64| Some((id, found.get(&id)?.clone()));
-        let taken = std::mem::take(&mut taken)
-            .into_iter()
-            .filter_map(taken_with);
+        let taken = taken.into_iter().filter_map(taken_with);
         let covered = with_cgroups.into_iter().flat_map(|(_, cgroups)| cgroups);
         Ok((covered.collect(), taken.collect()))
     }
