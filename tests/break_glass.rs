@@ -220,6 +220,7 @@ fn saying_it_again_for_longer_cuts_nothing_off() {
         .unwrap()
         .ok()
         .unwrap();
+    held.say("SELECT 'still there'");
     until_ended(&mut held);
     assert!(!ask(&world, READER).stdout.contains(SECRET));
 }

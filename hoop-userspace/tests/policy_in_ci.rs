@@ -112,8 +112,8 @@ use = ["no-destroy"]
         let (code, _, error) = replay(&[]);
         assert_eq!(code, Some(2));
         assert!(error.contains("--use"), "{error}");
-        let moot = "@id(\"moot\") permit (principal == Agent::\"past-bot\", action == Action::\"sql:read\", resource)\n\
-        when { false };";
+        let moot = "@id(\"moot\") forbid (principal, action == Action::\"sql:write\", resource)\n\
+        when { resource is Table && resource.name == \"nowhere\" };";
         std::fs::write(site.path().join("next/stop.cedar"), moot).unwrap();
         // The packs stay: nothing changes.
         let (code, out, error) = replay(&[]);

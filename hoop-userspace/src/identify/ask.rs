@@ -195,6 +195,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_token_of_nobodys_is_inactive() {
+        assert!(is_inactive(br#"{"active":false}"#).is_ok());
+        for bad in [&br#"{"active":true}"#[..], b"{}", b"<html>"] {
+            assert!(is_inactive(bad).is_err());
+        }
+    }
+
+    #[test]
     fn what_an_introspection_may_say() {
         let about = Identity::for_test("0oa1", &[]);
         let read = |text: &str| read_introspection(text.as_bytes(), &about);
