@@ -356,7 +356,7 @@ fn installed_it_starts_nothing_and_removed_it_leaves_what_was_there_before() {
     // An account with whose files hoop cannot deal, and never has: it keeps nobody from removing hoop.
     let odd = root.path("home/odd/.ssh/known_hosts");
     write(&odd, [b'x', 0xff]).expect("known hosts");
-    chown(&root.path("home/odd"), Some(65534), Some(65534)).expect("an owner");
+    chown(root.path("home/odd"), Some(65534), Some(65534)).expect("an owner");
     fs::write(root.path("etc/passwd"), passwd).expect("an account");
     // As if it had helped itself: nothing is noted of it.
     let noted = state.join("keeper/trusted");

@@ -144,7 +144,7 @@ impl Given {
             counters: luggage.counters,
             desk: luggage.desk,
             courier: luggage.courier,
-            names: names::Names::take_over(luggage.names, Instant::now()),
+            names: names::Names::take_over(luggage.names_by_cgroup, Instant::now()),
             signed_in: Sessions::take_over(luggage.signed_in, Instant::now()),
             console: taken.console,
             control: Some(taken.control),

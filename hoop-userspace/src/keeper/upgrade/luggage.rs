@@ -82,7 +82,7 @@ pub struct Luggage {
     #[serde(default)]
     pub courier: courier::Carried,
     #[serde(default)]
-    pub names: names::Carried,
+    pub names_by_cgroup: names::Carried,
     /// At the console.
     #[serde(default)]
     pub signed_in: Vec<console::sessions::Carried>,
@@ -262,7 +262,7 @@ mod tests {
             }],
             desk: approvals::Carried::default(),
             courier: courier::Carried::default(),
-            names: vec![(7, [192, 0, 2, 1].into(), vec![("a.example".into(), 5)])],
+            names_by_cgroup: vec![(7, [192, 0, 2, 1].into(), vec![("a.example".into(), 5)])],
             signed_in: Vec::new(),
         }
     }
@@ -284,7 +284,7 @@ mod tests {
         let (got, mut bag) = receive(theirs.as_fd()).unwrap();
         assert_eq!((got.epoch, got.nonce), (3, u64::MAX));
         assert_eq!(got.workers[0].pid, 99);
-        assert_eq!(got.names, luggage().names);
+        assert_eq!(got.names_by_cgroup, luggage().names_by_cgroup);
         for place in (0..150).rev() {
             let text = read(bag.take(place).unwrap(), 10).unwrap();
             assert_eq!(*text, format!("{place}").into_bytes());

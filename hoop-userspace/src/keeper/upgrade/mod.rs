@@ -185,7 +185,7 @@ impl Keeper {
             workers,
             desk,
             courier: parts.courier.carry(),
-            names: lock(&parts.names).carry(Instant::now()),
+            names_by_cgroup: lock(&parts.names).carry(Instant::now()),
             signed_in: lock(&parts.signed_in).carry(Instant::now()),
         };
         Err(become_it(ready, &luggage, &packed).into())
