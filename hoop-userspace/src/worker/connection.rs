@@ -4,7 +4,7 @@
 //! said in the client's protocol and recorded, and no server hears of a client that is not let in.
 
 use std::convert::Infallible;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -96,18 +96,15 @@ impl Connection {
         let route = forward::route(resolver, &config, agent, destination, observed, &self.from);
         match Box::pin(route).await {
             // Only a connection from before the mode changed can be here: it passes as the rest do.
-            _ if agent.mode == Mode::Discover => {
-                let pass = Pass::Destination(destination);
-                Box::pin(self.relay(stream, agent, &pass, None)).await;
-            }
+            _ if agent.mode == Mode::Discover => self.pass(stream, agent, None).await,
             // Nobody's credential goes there, and what would have been refused passes.
             Route::Resource(target)
                 if agent.mode == Mode::Observe
-                    && let Some(why) = network::unproven(target.resource, &target.network) =>
+                    && network::unproven(target.resource, &target.network).is_some() =>
             {
-                let pass = Pass::Destination(destination);
-                let refusal = refusals::unproven(&why);
-                Box::pin(self.relay(stream, agent, &pass, Some(refusal))).await;
+                let why = network::unproven(target.resource, &target.network);
+                self.pass(stream, agent, why.map(|why| refusals::unproven(&why)))
+                    .await;
             }
             Route::Resource(target) => match target.resource.protocol {
                 ProtocolKind::Postgres => self.resource(stream, agent, &target).await,
@@ -123,9 +120,8 @@ impl Connection {
             },
             Route::Egress(pass) => Box::pin(self.relay(stream, agent, &pass, None)).await,
             Route::Refused(why) if agent.mode == Mode::Observe => {
-                let pass = Pass::Destination(destination);
-                let refusal = refusals::unroutable(&why);
-                Box::pin(self.relay(stream, agent, &pass, Some(refusal))).await;
+                self.pass(stream, agent, Some(refusals::unroutable(&why)))
+                    .await;
             }
             Route::Refused(why) => {
                 let refusal = refusals::unroutable(&why);
@@ -160,7 +156,7 @@ impl Connection {
         let proved = match verified {
             Ok(proved) => Some(proved),
             Err(error) if agent.mode != Mode::Enforce && !suspended(&error) => {
-                would_refuse(&mut recorder, &refusals::identity(&error));
+                recorder = would_refuse(recorder, &refusals::identity(&error));
                 None
             }
             Err(error) => {
@@ -415,6 +411,17 @@ impl Connection {
             .await
     }
 
+    /// What passes to where it asked to go. Boxed here, so that a session's task has no room for it.
+    fn pass<'s>(
+        &'s self,
+        stream: TcpStream,
+        agent: &'s Agent,
+        would: Option<Refusal>,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + 's>> {
+        let pass = Pass::Destination(self.handover.destination);
+        Box::pin(async move { self.relay(stream, agent, &pass, would).await })
+    }
+
     /// What passes unterminated: counted, and recorded as a session without exchanges; with the refusal
     /// that enforce mode would have had for it, if any.
     async fn relay(&self, stream: TcpStream, agent: &Agent, pass: &Pass, would: Option<Refusal>) {
@@ -433,7 +440,7 @@ impl Connection {
         };
         if let Some(refusal) = would {
             tracing::info!(agent = %agent.name, why = refusal.message, "would have been refused");
-            would_refuse(&mut recorder, &refusal);
+            recorder = would_refuse(recorder, &refusal);
         }
         let counts = forward::Counts::default();
         let config = self.rules.config.clone();
@@ -726,11 +733,13 @@ async fn unavailable(startup: Box<Startup>, mut recorder: SessionRecorder, error
     }
 }
 
-/// That it is not recorded keeps nothing from passing, which an observed agent's connection does.
-pub(super) fn would_refuse(recorder: &mut SessionRecorder, refusal: &Refusal) {
+/// That it is not recorded keeps nothing from passing, which an observed agent's connection does. By value:
+/// a task that has lent its recorder keeps room for it beside the one to which it is handed on.
+pub(super) fn would_refuse(mut recorder: SessionRecorder, refusal: &Refusal) -> SessionRecorder {
     if let Err(error) = recorder.would_refuse(refusal) {
         tracing::error!(%error, "what would have been refused cannot be recorded");
     }
+    recorder
 }
 
 /// Recorded, then said.

@@ -236,7 +236,7 @@ impl Connection {
             }
         };
         if let Err(error) = &verified {
-            would_refuse(&mut recorder, &refusals::identity(error));
+            recorder = would_refuse(recorder, &refusals::identity(error));
         }
         let subject = self.subject_of(cluster, &identity, &login, id);
         let live = self.live_request(cluster, &identity, &login, id);

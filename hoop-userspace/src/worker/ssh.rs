@@ -377,7 +377,7 @@ impl Connection {
         match self.admitted(&host.agent, verified) {
             Ok((identity, proved)) => {
                 if let Err(error) = verified {
-                    would_refuse(&mut recorder, &refusals::identity(error));
+                    recorder = would_refuse(recorder, &refusals::identity(error));
                 }
                 Ok(Admitted {
                     id,
