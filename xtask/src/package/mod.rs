@@ -14,6 +14,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::shell;
 
+pub use machine::Machine as Architecture;
 use machine::Machine;
 
 #[derive(clap::Args)]
@@ -52,11 +53,14 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 }
 
 /// The package as it is released, made if need be.
-pub fn release() -> Result<PathBuf> {
+pub fn release(arch: Option<Architecture>) -> Result<PathBuf> {
+    if let Some(machine) = arch {
+        machine.ensure()?;
+    }
     let folder = shell::target().join("package");
     let arguments = Arguments {
         to: folder.clone(),
-        arch: None,
+        arch,
         debug: false,
         no_build: false,
         verify: false,

@@ -51,12 +51,17 @@ impl Kernel {
     }
 }
 
+/// The architecture that has a whole host.
+const HERE: &str = "amd64";
+/// What hoop's program is linked to, and a shell.
+const LINKED: [&str; 3] = ["libc6", "libgcc-s1", "busybox-static"];
+
 /// The size of a disk; it is sparse.
 const DISK: &str = "6G";
 
 /// The folder with `vmlinuz`, `initrd` and `disk`, made if it is not there.
 pub fn ensure(kernel: Kernel, base: &Path) -> Result<PathBuf> {
-    let apt = Apt::of(kernel.release())?;
+    let apt = Apt::of(kernel.release(), HERE)?;
     let package = apt.image()?;
     let name = base.file_name().unwrap_or_default().to_string_lossy();
     let folder = cache()?.join(format!("{package}-{name}"));
@@ -69,6 +74,39 @@ pub fn ensure(kernel: Kernel, base: &Path) -> Result<PathBuf> {
         }
         disk(base, &tree, partial)?;
         std::fs::remove_dir_all(&tree).context("cannot remove what was unpacked")
+    })?;
+    Ok(folder)
+}
+
+/// The folder with another architecture's `vmlinuz`, and a `root` with the libraries that hoop's program needs.
+pub fn foreign(kernel: Kernel, architecture: &str) -> Result<PathBuf> {
+    let apt = Apt::of(kernel.release(), architecture)?;
+    let image = apt.image()?;
+    let folder = cache()?.join(&image);
+    once(&folder, |partial| {
+        let tree = partial.join("unpacked");
+        std::fs::create_dir_all(&tree)?;
+        for package in apt.parts(&image)? {
+            apt.unpack(&package, partial, &tree)?;
+        }
+        let modules = [tree.join("usr/lib/modules"), tree.join("lib/modules")];
+        let modules = modules.iter().find(|path| path.is_dir());
+        let version = only(modules.context("the kernel's package holds no modules")?)?;
+        let places = [
+            tree.join(format!("boot/vmlinuz-{version}")),
+            tree.join("usr/lib/modules").join(&version).join("vmlinuz"),
+        ];
+        put(&places, &partial.join("vmlinuz"))?;
+        std::fs::remove_dir_all(&tree)?;
+        // Of the release that the package is made for.
+        let apt = Apt::of(Kernel::V6_1.release(), architecture)?;
+        let root = partial.join("root");
+        std::fs::create_dir_all(&root)?;
+        for package in LINKED {
+            apt.unpack(package, partial, &root)?;
+        }
+        let documents = root.join("usr/share");
+        std::fs::remove_dir_all(&documents).context("cannot remove the libraries' documents")
     })?;
     Ok(folder)
 }
@@ -156,11 +194,14 @@ fn only(folder: &Path) -> Result<String> {
 /// apt with lists of its own: this machine's are about this machine's release.
 struct Apt {
     options: Vec<String>,
+    architecture: String,
 }
 
 impl Apt {
-    fn of(release: &str) -> Result<Self> {
-        let folder = cache()?.join("apt").join(release);
+    fn of(release: &str, architecture: &str) -> Result<Self> {
+        let folder = cache()?
+            .join("apt")
+            .join(format!("{release}-{architecture}"));
         for part in ["lists/partial", "cache/archives/partial"] {
             std::fs::create_dir_all(folder.join(part))?;
         }
@@ -176,8 +217,13 @@ impl Apt {
             "Dir::Etc::SourceParts=/dev/null".to_owned(),
             "Acquire::Languages=none".to_owned(),
             "APT::Sandbox::User=root".to_owned(),
+            format!("APT::Architecture={architecture}"),
+            format!("APT::Architectures={architecture}"),
         ];
-        let apt = Self { options };
+        let apt = Self {
+            options,
+            architecture: architecture.to_owned(),
+        };
         let mut update = apt.command("apt-get");
         shell::output(update.args(["--quiet", "update"]))
             .with_context(|| format!("no list of the packages of {release}"))?;
@@ -194,11 +240,12 @@ impl Apt {
 
     /// What the release's own kernel of that kind is called now.
     fn image(&self) -> Result<String> {
-        let depends = self.depends("linux-image-cloud-amd64")?;
+        let all = format!("linux-image-cloud-{}", self.architecture);
+        let depends = self.depends(&all)?;
         let image = depends
             .into_iter()
             .find(|name| name.starts_with("linux-image-"));
-        image.context("linux-image-cloud-amd64 depends on no image")
+        image.with_context(|| format!("{all} depends on no image"))
     }
 
     /// The image, and where newer releases keep the kernel and its modules.

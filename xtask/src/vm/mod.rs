@@ -7,6 +7,7 @@
 
 mod containers;
 mod doors;
+mod foreign;
 mod kernels;
 mod machine;
 mod outside;
@@ -23,6 +24,7 @@ use anyhow::{Context, Result, bail};
 use self::kernels::Kernel;
 use self::machine::Machine;
 use self::site::Site;
+use crate::package::Architecture;
 use crate::{package, setup, shell};
 
 #[derive(clap::Args)]
@@ -39,6 +41,9 @@ pub struct Arguments {
     /// Only the LSM tier: the programs attached by hand, and what they close; some two minutes
     #[arg(long, conflicts_with = "stay")]
     tier: bool,
+    /// Another processor's kernel with the package's program alone: whether its programs hold there
+    #[arg(long, value_name = "ARCHITECTURE", conflicts_with_all = ["stay", "tier", "kvm"])]
+    arch: Option<Architecture>,
     /// By KVM instead of plain emulation, where it works: many times faster
     #[arg(long)]
     kvm: bool,
@@ -49,8 +54,15 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     setup::ensure_for_vm()?;
     let package = match &arguments.package {
         Some(given) => given.canonicalize().context("no such package")?,
-        None => package::release()?,
+        None => package::release(arguments.arch)?,
     };
+    if let Some(architecture) = arguments.arch {
+        for kernel in &arguments.kernels {
+            let folder = Folder::make()?;
+            foreign::run(*kernel, architecture, &package, &folder.0)?;
+        }
+        return Ok(());
+    }
     let root = root::ensure()?;
     for kernel in &arguments.kernels {
         let started = Instant::now();
