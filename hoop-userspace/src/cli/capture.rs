@@ -67,14 +67,16 @@ impl Place {
     fn pins(&self) -> Result<PathBuf> {
         match &self.pins {
             Some(pins) => Ok(pins.clone()),
-            None => Ok(self.written()?.pins),
+            None => {
+                let why = "where the programs are pinned is not known; say it with --pins";
+                Ok(Written::read(&self.config).context(why)?.pins)
+            }
         }
     }
 
-    /// What the configuration says.
-    fn written(&self) -> Result<Written> {
-        Written::read(&self.config)
-            .context("where the programs are pinned is not known; say it with --pins")
+    fn attach(&self) -> Result<String> {
+        let why = "to which cgroup they are to be attached is not known; say it with --cgroup";
+        Ok(Written::read(&self.config).context(why)?.attach)
     }
 }
 
@@ -118,7 +120,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         } => {
             let cgroup = match cgroup {
                 Some(cgroup) => cgroup,
-                None => place.written()?.attach,
+                None => place.attach()?,
             };
             let config = at(cgroup, place.pins()?, Vec::new());
             let health = Capture::pinned_health(&config)?;

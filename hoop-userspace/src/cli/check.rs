@@ -59,21 +59,29 @@ pub fn run(args: Args) -> Result<ExitCode> {
 }
 
 fn findings(path: &Path) -> (Vec<Finding>, Option<Config>) {
-    let (config, awaited) = match Bundle::gather_and_parse(path) {
-        (_, Err(error)) if awaits_credentials(&error) => {
-            (Bundle::without_secrets(path), error.problems)
+    let is_awaited = |problem: &Problem| credentials::is_missing(&problem.what);
+    let (config, awaited) = match Bundle::gather_and_parse(path).1 {
+        Ok(config) => (Ok(config), Vec::new()),
+        // The unit has the credentials, once it runs with them.
+        Err(error) => {
+            let (awaited, problems): (Vec<_>, Vec<_>) =
+                error.problems.into_iter().partition(is_awaited);
+            match problems.is_empty() {
+                true => (Bundle::without_secrets(path), awaited),
+                false => (Err(ConfigError { problems }), awaited),
+            }
         }
-        (_, read) => (read, Vec::new()),
     };
+    let awaited = awaited.into_iter().map(Finding::Warning);
     let config = match config {
         Ok(config) => config,
         Err(error) => {
             let errors = error.problems.into_iter().map(Finding::Error);
-            return (errors.collect(), None);
+            return (awaited.chain(errors).collect(), None);
         }
     };
     let mut found = warnings(path, &config);
-    found.extend(awaited.into_iter().map(Finding::Warning));
+    found.extend(awaited);
     match Decider::new(&config) {
         Ok(decider) => found.extend(decider.unmet().iter().map(|unmet| {
             let problem = Problem::of_file(path, format!("the policies: {unmet}"));
@@ -85,12 +93,6 @@ fn findings(path: &Path) -> (Vec<Finding>, Option<Config>) {
         }
     }
     (found, Some(config))
-}
-
-/// Whether nothing is wrong but that the unit, which has the credentials, does not run yet.
-fn awaits_credentials(error: &ConfigError) -> bool {
-    let mut problems = error.problems.iter();
-    problems.all(|problem| credentials::is_missing(&problem.what))
 }
 
 fn warnings(path: &Path, config: &Config) -> Vec<Finding> {

@@ -3,21 +3,25 @@
 //! Whoever owns a folder decides what lies in it: root that follows a link there, or looks before it
 //! opens, does what the owner wants. So the folder's owner does it, by one open descriptor.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat, renameat};
 use nix::sys::stat::{Mode, mkdirat};
-use nix::unistd::{Gid, Uid, UnlinkatFlags, geteuid, setgid, setgroups, setuid, unlinkat};
+use nix::unistd::{
+    Gid, Uid, UnlinkatFlags, User, geteuid, initgroups, setgid, setgroups, setuid, unlinkat,
+};
 
 /// A larger one is not what it should be.
 const MAX_FILE: u64 = 4 << 20;
+/// Links on the way to a file, as the kernel has it (path_resolution(7)).
+const MAX_LINKS: usize = 40;
 /// Behind the whole name: what a file is made under before it takes its place.
 const FRESH: &str = ".hoop-new";
 
@@ -128,7 +132,10 @@ impl Place {
             bail!("it is no file of the kind that belongs there");
         }
         let mut text = String::new();
-        file.take(MAX_FILE).read_to_string(&mut text)?;
+        file.take(MAX_FILE + 1).read_to_string(&mut text)?;
+        if text.len() as u64 > MAX_FILE {
+            bail!("it is larger than a file of its kind");
+        }
         let kept = Kept {
             mode: facts.mode() & 0o777,
             owner: Some((facts.uid(), facts.gid())),
@@ -155,7 +162,15 @@ impl Place {
             match fchown(&file, Some(uid), Some(gid)) {
                 // The folder's owner may not give it away. It could have put its own there before.
                 Err(error)
-                    if error.kind() == io::ErrorKind::PermissionDenied && !geteuid().is_root() => {}
+                    if error.kind() == io::ErrorKind::PermissionDenied && !geteuid().is_root() =>
+                {
+                    let group = fchown(&file, None, Some(gid));
+                    if group.is_err() && kept.mode & 0o070 != 0 {
+                        bail!(
+                            "its group ({gid}) reads it, and its folder's owner is not in that group: run this as its owner"
+                        );
+                    }
+                }
                 given => given?,
             }
         }
@@ -175,15 +190,17 @@ impl Place {
     }
 }
 
-/// At most so much of a regular file's text, wherever a link leads, and without waiting for a pipe or a
-/// device in its place.
+/// At most so much of a regular file's text, wherever a link leads.
 pub fn read_regular(path: &Path) -> Option<String> {
-    let mut options = OpenOptions::new();
-    let opened = options
+    // Looked at before it is opened: a pipe would have to be waited for, and to open a device does something.
+    let mut seen = OpenOptions::new();
+    let seen = seen
         .read(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC);
-    let file = opened.open(path).ok()?;
-    file.metadata().ok().filter(Metadata::is_file)?;
+        .custom_flags(libc::O_PATH | libc::O_CLOEXEC)
+        .open(path)
+        .ok()?;
+    seen.metadata().ok().filter(Metadata::is_file)?;
+    let file = File::open(format!("/proc/self/fd/{}", seen.as_raw_fd())).ok()?;
     let mut bytes = Vec::new();
     file.take(MAX_FILE).read_to_end(&mut bytes).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
@@ -208,19 +225,61 @@ pub fn become_owner(home: &Path) -> Result<()> {
 }
 
 fn become_account(uid: u32, gid: u32) -> Result<()> {
-    setgroups(&[]).context("cannot leave root's groups")?;
+    // With the groups that the account has: what it may give a file to is what it may do.
+    let account = User::from_uid(Uid::from_raw(uid)).ok().flatten();
+    let name = account.and_then(|account| CString::new(account.name).ok());
+    match name {
+        Some(name) => initgroups(&name, Gid::from_raw(gid)),
+        None => setgroups(&[]),
+    }
+    .context("cannot leave root's groups")?;
     setgid(Gid::from_raw(gid)).context("cannot take the owner's group")?;
     setuid(Uid::from_raw(uid)).context("cannot become the owner")
 }
 
-/// The nearest account but root that a folder belongs to, or one above it, or a link on the way: it
-/// decides where the path leads. `None` if all of it is root's.
+/// The first account but root that a folder on the way belongs to, or a link: it decides where the path
+/// leads. `None` if all of it is root's.
 fn owner_above(folder: &Path) -> Option<(u32, u32)> {
-    let real = std::fs::canonicalize(folder).unwrap_or_default();
-    let steps = folder.ancestors().chain(real.ancestors());
-    let facts = steps.flat_map(|step| [std::fs::symlink_metadata(step), std::fs::metadata(step)]);
-    let mut others = facts.flatten().filter(|facts| facts.uid() != 0);
-    others.next().map(|facts| (facts.uid(), facts.gid()))
+    let mut ahead: Vec<OsString> = names(folder);
+    let mut at = PathBuf::from("/");
+    let mut links = 0;
+    while let Some(name) = ahead.pop() {
+        if name == ".." {
+            at.pop();
+            continue;
+        }
+        let step = at.join(&name);
+        // What is not there yet nobody has.
+        let facts = std::fs::symlink_metadata(&step).ok()?;
+        if facts.uid() != 0 {
+            return Some((facts.uid(), facts.gid()));
+        }
+        if !facts.is_symlink() {
+            at = step;
+            continue;
+        }
+        links += 1;
+        let to = std::fs::read_link(&step)
+            .ok()
+            .filter(|_| links <= MAX_LINKS)?;
+        if to.is_absolute() {
+            at = PathBuf::from("/");
+        }
+        ahead.extend(names(&to));
+    }
+    None
+}
+
+/// The names of a path, the first one at the end.
+fn names(path: &Path) -> Vec<OsString> {
+    let named = path.components().filter_map(|part| match part {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some("..".into()),
+        _ => None,
+    });
+    let mut names: Vec<_> = named.collect();
+    names.reverse();
+    names
 }
 
 #[cfg(test)]
@@ -248,6 +307,10 @@ mod tests {
         let theirs = home.join("theirs");
         symlink("/etc", &theirs).unwrap();
         assert_eq!(owner_above(&theirs), Some((65534, 65533)));
+        // Both ends are root's, and what is between them is not.
+        let by_theirs = root.path().join("by-theirs");
+        symlink(&theirs, &by_theirs).unwrap();
+        assert_eq!(owner_above(&by_theirs), Some((65534, 65533)));
     }
 
     #[test]

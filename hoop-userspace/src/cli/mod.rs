@@ -50,7 +50,12 @@ use clap::{CommandFactory, Parser, Subcommand};
 pub const DEFAULT_CONFIG: &str = "/etc/hoop/hoop.toml";
 
 #[derive(Parser)]
-#[command(name = "hoop", version, about, long_about = None)]
+#[command(
+    name = "hoop",
+    version,
+    about = "Enforcement point between AI agents and the systems they reach",
+    after_help = "The guide is /usr/share/doc/hoop/docs/OPERATOR.md."
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -106,7 +111,6 @@ enum Command {
     #[command(hide = true)]
     Manual(generate::Manual),
     /// The kernel programs by hand, where no daemon runs
-    #[command(hide = true)]
     Capture(capture::Args),
     /// The unprivileged half of the daemon; `hoop run` starts it
     #[command(hide = true)]

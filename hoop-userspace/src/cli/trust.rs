@@ -4,7 +4,7 @@
 //! what else the owner trusts stays trusted.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -103,12 +103,7 @@ impl State {
             }
         };
         let path = state.join(CERTIFICATE_FILE);
-        let pem = std::fs::read_to_string(&path).with_context(|| {
-            format!(
-                "cannot read {}; hoop makes it when it first runs",
-                path.display()
-            )
-        })?;
+        let pem = of_state(&path)?;
         Ok((pem, path))
     }
 }
@@ -259,6 +254,17 @@ pub(super) fn appended(mut text: String, pem: &str) -> String {
         text.push('\n');
     }
     text + pem.trim_end() + "\n"
+}
+
+/// A file that hoop makes in its state folder, which only root and hoop enter.
+pub(super) fn of_state(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).with_context(|| {
+        let what = match path.try_exists() {
+            Ok(false) => "hoop makes it when it first runs: systemctl start hoop.service",
+            _ => "run this as root",
+        };
+        format!("cannot read {}: {what}", path.display())
+    })
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use url::Url;
 
 use super::home::{HomeFile, Place, become_owner, read_regular};
+use super::trust::of_state;
 use super::trust::{Ours, appended, without};
 use super::trust_undo::{Given, Notes};
 use crate::config::{Bundle, Config, Host, Resource};
@@ -58,12 +59,7 @@ pub fn run(args: &Args) -> Result<()> {
         (None, None) => bail!("give --config or --state"),
     };
     let path = state.join(CERTIFICATE_FILE);
-    let pem = std::fs::read_to_string(&path).with_context(|| {
-        format!(
-            "cannot read {}; hoop makes it when it first runs",
-            path.display()
-        )
-    })?;
+    let pem = of_state(&path)?;
     let ca = Ca {
         ours: Ours::of(&pem)?,
         pem,
@@ -321,7 +317,13 @@ fn is_met_at(server: &str, resource: &Resource) -> bool {
 
 /// Whether all entries of a kubeconfig that meet hoop at this resource trust it. `None` where there is
 /// none, where one goes by the system's list, or where the file is not as kubectl writes it.
-pub(super) fn trusts(text: &str, folder: &Path, resource: &Resource, ours: &Ours) -> Option<bool> {
+/// `read` reads the bundle that an entry names, as its clients would.
+pub(super) fn trusts(
+    text: &str,
+    resource: &Resource,
+    ours: &Ours,
+    read: &dyn Fn(&Path) -> Option<String>,
+) -> Option<bool> {
     let lines: Vec<String> = text.split_inclusive('\n').map(str::to_owned).collect();
     let mut met = None;
     for entry in entries(&lines).ok()? {
@@ -331,7 +333,7 @@ pub(super) fn trusts(text: &str, folder: &Path, resource: &Resource, ours: &Ours
         let bundle = match (entry.data, entry.file) {
             _ if entry.insecure => continue,
             (Some((_, data)), _) => String::from_utf8(BASE64.decode(data).ok()?).ok()?,
-            (None, Some(file)) => read_regular(&folder.join(file)).unwrap_or_default(),
+            (None, Some(file)) => read(Path::new(&file)).unwrap_or_default(),
             (None, None) => return None,
         };
         met = Some(met.unwrap_or(true) && ours.stand_in(&bundle));
@@ -393,7 +395,7 @@ mod tests {
             edited(&with.text, Some(&config), &ca).unwrap().text,
             with.text
         );
-        let trusts = |text: &str| trusts(text, Path::new("/"), &config.resources[0], &ca.ours);
+        let trusts = |text: &str| trusts(text, &config.resources[0], &ca.ours, &read_regular);
         assert_eq!(trusts(&before), Some(false));
         assert_eq!(trusts(&with.text), Some(true));
         assert_eq!(trusts("clusters: []\n"), None);

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use ipnet::IpNet;
 
 use super::home::{HomeFile, Place, become_owner};
+use super::trust::of_state;
 use super::trust_undo::{self, Given};
 use crate::config::{Bundle, Config, Host, Resource};
 use crate::terminate::ssh::keys::{HOST_AUTHORITY, HOST_KEY};
@@ -133,12 +134,7 @@ fn lines(config: &Path) -> Result<String> {
     }
     let key = |name: &str| -> Result<String> {
         let path = config.worker.state.join(name).with_extension("pub");
-        let text = std::fs::read_to_string(&path).with_context(|| {
-            format!(
-                "cannot read {}; hoop makes it when it first runs",
-                path.display()
-            )
-        })?;
+        let text = of_state(&path)?;
         // Type and key; the comment is ours to write.
         let words: Vec<&str> = text.split_whitespace().take(2).collect();
         Ok(words.join(" "))

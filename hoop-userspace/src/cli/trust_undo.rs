@@ -1,8 +1,8 @@
 //! `hoop trust undo`: takes back everything that `hoop trust` gave, wherever that was.
 //!
-//! Where root gave it is noted in the state folder, and that must succeed; accounts that helped themselves
-//! are found among those of /etc/passwd, most of which never heard of hoop. Each file is changed by a process of its own, which becomes the file's owner
-//! first and for good.
+//! Where root gave it is noted in the state folder, and that must succeed; accounts that helped
+//! themselves are found among those of /etc/passwd, most of which never heard of hoop. Each file is
+//! changed by a process of its own, which becomes the file's owner first and for good.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;

@@ -19,8 +19,8 @@ pub fn folder() -> Option<PathBuf> {
 /// Why one cannot be read where there is no folder; `instead` is what to write for it in the file.
 pub fn missing(name: &str, instead: &str) -> String {
     format!(
-        "{MISSING}, since hoop.service does not run and $CREDENTIALS_DIRECTORY is not set: \
-         add LoadCredential={name}:… to the unit, or use {instead}"
+        "{MISSING}, since hoop.service does not run, or was started without any, and $CREDENTIALS_DIRECTORY is not set: \
+         add LoadCredential={name}:… to the unit and restart it, or use {instead}"
     )
 }
 

@@ -221,7 +221,7 @@ async fn one(stream: UnixStream, own: &[Uid], answers: &impl Answers) -> io::Res
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
     #[error(
-        "no daemon answers at {path}: {source}; is hoop running (`systemctl status hoop`), and may you use it (root, or the group of its worker)?"
+        "no daemon answers at {path}: is hoop running (`systemctl status hoop`), and may you use it (root, or the group of its worker)?"
     )]
     Connect { path: PathBuf, source: io::Error },
     #[error("the daemon's answer cannot be read: {0}")]

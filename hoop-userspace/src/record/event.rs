@@ -168,6 +168,11 @@ pub struct AnsweredNote {
     pub held: u64,
 }
 
+impl AnsweredNote {
+    /// The outcome that lets the request pass.
+    pub const APPROVED: &str = "approved";
+}
+
 /// Replies as the agent saw them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RepliesNote<'b> {
@@ -235,8 +240,9 @@ pub struct SealNote {
     pub signature: Vec<u8>,
 }
 
-/// Stands behind a permitted request, a refusal or a question of which detectors masked more than a
-/// constant's value: what was decided cannot be read back from it. Older readers pass over it.
+/// Stands behind a permitted request of which detectors masked anything, and behind a refusal or a
+/// question of which they masked more than constants of SQL: what was decided cannot be read back from it.
+/// Older readers pass over it.
 pub const REDACTED: [u8; 1] = [1];
 
 macro_rules! into_owned {

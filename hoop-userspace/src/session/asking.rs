@@ -460,7 +460,7 @@ impl Asked {
                     .collect(),
                 scope: Some(scope.to_string()),
                 break_glass: *break_glass,
-                ..self.plain_note("approved")
+                ..self.plain_note(AnsweredNote::APPROVED)
             },
             Outcome::Refused { by, reason } => AnsweredNote {
                 by: vec![(by.clone(), reason.clone())],

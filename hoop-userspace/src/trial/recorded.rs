@@ -16,7 +16,9 @@ use crate::config::{Config, Mode};
 use crate::decide::Subject;
 use crate::identify::Identity;
 use crate::ids::Epochs;
-use crate::record::{Header, MAX_ASKED, PermittedNote, RefusalNote, RepliesNote, Store, UnitNote};
+use crate::record::{
+    AnsweredNote, Header, MAX_ASKED, PermittedNote, RefusalNote, RepliesNote, Store, UnitNote,
+};
 use crate::replay::{Reader, ReplayError, SealState, Tampered, Told};
 use crate::terminate::Asked;
 use crate::terminate::again::{Again, Lost, Recollection};
@@ -282,7 +284,7 @@ impl Telling {
                     self.asked.pop_front();
                 }
             }
-            Told::Answered(note) if note.outcome == APPROVED => {
+            Told::Answered(note) if note.outcome == AnsweredNote::APPROVED => {
                 self.approved.push_back(note.exchange);
                 if self.approved.len() > EXCHANGES {
                     self.approved.pop_front();
@@ -444,9 +446,6 @@ fn of_unit<'r>(unit: &'r UnitNote, exchange: u64, at: u64, what: &'r Again) -> D
         ..decision
     }
 }
-
-/// How a question's answer is recorded that lets the request pass.
-const APPROVED: &str = "approved";
 
 /// Codes of refusals that answer a question.
 const ASKING: [&str; 4] = [

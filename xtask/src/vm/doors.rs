@@ -93,10 +93,6 @@ pub fn with(site: &Site, without: &[String]) -> Result<String> {
             open.push(name);
         }
     }
-    ensure!(
-        doors.len() >= without.len(),
-        "fewer were tried than without hoop: {said}"
-    );
     ensure!(open.is_empty(), "not closed: {open:?}");
     std::thread::sleep(ARRIVED);
     let came = site.elsewhere.came();

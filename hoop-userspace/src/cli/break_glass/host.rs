@@ -95,17 +95,25 @@ impl Host {
     }
 
     /// For what must go on though the file is none: by the usual paths, or these.
-    pub fn read_or_usual(path: &Path, state: Option<&Path>, pins: Option<&Path>) -> Self {
+    pub fn read_or_usual(
+        path: &Path,
+        state: Option<&Path>,
+        runtime: Option<&Path>,
+        pins: Option<&Path>,
+    ) -> Self {
         let mut host = Self::read(path).unwrap_or_else(|error| {
             eprintln!(
-                "hoop: {error:#}; going by --state and --pins, or the paths that are usual where they are not given"
+                "hoop: {error:#}; going by --state, --runtime and --pins, or the paths that are usual where they are not given"
             );
             Self::of(&toml::Table::new())
         });
         if let Some(state) = state {
             host.keeper = state.join(KEEPER);
-            host.kept = Kept::new(&host.keeper, &host.runtime);
         }
+        if let Some(runtime) = runtime {
+            runtime.clone_into(&mut host.runtime);
+        }
+        host.kept = Kept::new(&host.keeper, &host.runtime);
         if let Some(pins) = pins {
             pins.clone_into(&mut host.capture.pins);
         }

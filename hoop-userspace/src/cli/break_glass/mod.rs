@@ -28,6 +28,7 @@ use host::{Daemon, Host};
 /// Shorter helps nobody.
 const LEAST: Duration = Duration::from_secs(1);
 const MAX_REASON: usize = 200;
+
 #[derive(clap::Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Args {
@@ -85,6 +86,9 @@ struct Places {
     /// The daemon's state, if the configuration does not say
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
+    /// The daemon's runtime folder, if the configuration does not say
+    #[arg(long, value_name = "DIR")]
+    runtime: Option<PathBuf>,
     /// The pinned programs, if the configuration does not say
     #[arg(long, value_name = "DIR")]
     pins: Option<PathBuf>,
@@ -92,7 +96,12 @@ struct Places {
 
 impl Places {
     fn host(&self, config: &ConfigArg) -> Host {
-        Host::read_or_usual(&config.config, self.state.as_deref(), self.pins.as_deref())
+        Host::read_or_usual(
+            &config.config,
+            self.state.as_deref(),
+            self.runtime.as_deref(),
+            self.pins.as_deref(),
+        )
     }
 }
 
@@ -182,7 +191,14 @@ fn open(host: &Host, agent: &str, lasts: Duration, reason: &str, json: bool) -> 
         Some(ids.try_for_each(|id| map.extend(*id, broken.entry())))
     });
     match set {
-        Ok(Some(set)) => set.context("the kernel's map cannot be written")?,
+        Ok(Some(Ok(()))) => {}
+        Ok(Some(Err(error))) => {
+            // A daemon would try again, and let pass what is said to have failed.
+            host.kept
+                .change(|list| list.retain(|b| b.number != number))?;
+            map.forget(number)?;
+            return Err(error).context("the kernel's map cannot be written");
+        }
         Ok(None) => {
             bail!("{agent} is governed as before: somebody ended or suspended it meanwhile")
         }
@@ -251,6 +267,11 @@ fn end(host: &Host, agent: &str, reason: &str, json: bool) -> Result<()> {
     let cut = cut.context("the kernel's map cannot be written")?;
     if ended == 0 && cut.is_empty() {
         bail!("the glass is not broken for {agent}");
+    }
+    if ended == 0 {
+        bail!(
+            "what the kernel's map had is taken away, but the list that was looked at does not name {agent}: a daemon that keeps another one opens it again; say where it is with --state and --runtime"
+        );
     }
     let told = host.tell_daemon();
     if !told {

@@ -11,7 +11,8 @@ use nix::unistd::{Uid, User};
 use super::finding::{Check, Finding, Remedy, advise, as_root, quoted, run};
 use super::host::Host;
 use super::processes::Process;
-use super::views::{Read, Views, read};
+use super::views::{Read, Views};
+use crate::cli::home::read_regular;
 use crate::cli::trust::Ours;
 use crate::cli::{trust_kube, trust_ssh};
 use crate::config::{Agent, Config, ProtocolKind, Resource};
@@ -95,7 +96,7 @@ fn clients(
         ProtocolKind::Ssh => vec![("ssh", client.ssh())],
         ProtocolKind::Postgres | ProtocolKind::Kubernetes => {
             let path = config.worker.state.join(CERTIFICATE_FILE);
-            let ours = match read(&path).as_deref().map(Ours::of) {
+            let ours = match read_regular(&path).as_deref().map(Ours::of) {
                 Some(Ok(ours)) => ours,
                 _ => {
                     let why = format!("hoop's authority cannot be read from {}", path.display());
@@ -204,14 +205,15 @@ impl Client<'_> {
                 continue;
             };
             let folder = file.parent().unwrap_or(Path::new("/"));
-            match trust_kube::trusts(&text, folder, self.resource, ours) {
+            let bundle = |path: &Path| self.views.text(&folder.join(path));
+            match trust_kube::trusts(&text, self.resource, ours, &bundle) {
                 Some(true) => trusted = Some(file),
                 Some(false) => {
                     let why = format!("{} does not have hoop's authority for it", file.display());
                     let remedy = match home {
                         Some(home) => run(format!("hoop trust kubeconfig --home {}", word(home))),
                         None => advise(
-                            "`hoop trust kubeconfig` with --kubeconfig and the file that KUBECONFIG names",
+                            "`hoop trust kubeconfig --ca-file FILE` for the bundle that it names; where it holds the authority itself, add what `hoop trust show` prints",
                         ),
                     };
                     return Trusts::No(why, remedy);
@@ -314,7 +316,7 @@ impl Client<'_> {
             .state
             .join(HOST_AUTHORITY)
             .with_extension("pub");
-        let Some(key) = read(&path) else {
+        let Some(key) = read_regular(&path) else {
             let why = format!(
                 "hoop's SSH authority cannot be read from {}",
                 path.display()

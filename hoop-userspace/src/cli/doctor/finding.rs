@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::cli::visible::is_hidden;
+
 /// Of what others have named, enough to know it by.
 const LONGEST: usize = 4000;
 
@@ -129,19 +131,12 @@ fn plain(text: &str) -> String {
             shown.push('…');
             break;
         }
-        match is_unseen(c) {
+        match is_hidden(c) {
             true => shown.extend(c.escape_unicode()),
             false => shown.push(c),
         }
     }
     shown
-}
-
-/// What moves a terminal's cursor, or has its line look like another.
-fn is_unseen(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{feff}'
-            | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
 }
 
 /// A word of a command, whatever is in it.
@@ -245,7 +240,7 @@ mod tests {
         let found = CHECK.fail(named, run("true")).about(named);
         let shown = text(std::slice::from_ref(&found));
         assert_eq!(shown.lines().count(), 4, "{shown}");
-        let odd = |c: char| is_unseen(c) && c != '\n';
+        let odd = |c: char| is_hidden(c) && c != '\n';
         assert!(!shown.contains(odd), "{shown:?}");
         assert!(!serde_json::to_string(&found).unwrap().contains(odd));
         let long = CHECK.ok("x".repeat(1 << 20));

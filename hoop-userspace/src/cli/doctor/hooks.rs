@@ -1,9 +1,12 @@
 //! The programs in the kernel: attached to the slice as it is now, pinned, and not gone round.
 
+use std::path::{Path, PathBuf};
+
 use super::finding::{Check, Finding, Remedy, advise, quoted, run};
-use super::host::Host;
+use super::host::{Host, RUNTIME, STATE};
 use crate::capture::{Capture, HookHealth, Lsm, boot_now};
 use crate::keeper::bypass::Kept;
+use crate::keeper::folders::KEEPER;
 use crate::keeper::status::stamp;
 
 const HOOKS: Check = Check::new(
@@ -156,10 +159,16 @@ pub fn glass(host: &Host) -> Glass {
                 .collect(),
         );
     }
-    let (true, Some(config)) = (host.root, &host.config) else {
+    if !host.root {
         return Glass::NeedsRoot;
-    };
-    match Kept::of(config).read() {
+    }
+    // Without a configuration by the usual paths, as `hoop break-glass list` goes.
+    let worker = host.config.as_ref().map(|config| &config.worker);
+    let usual = || (Path::new(STATE).join(KEEPER), PathBuf::from(RUNTIME));
+    let (keeper, runtime) = worker.map_or_else(usual, |worker| {
+        (worker.state.join(KEEPER), worker.runtime.clone())
+    });
+    match Kept::new(&keeper, &runtime).read() {
         Ok(all) => {
             let holding = all.iter().filter(|broken| broken.holds(boot_now()));
             Glass::Broken(

@@ -35,7 +35,8 @@ const CONFIGURATION: Check = Check::new(
 );
 const ATTACH: &str = "agents.slice";
 const PINS: &str = "/sys/fs/bpf/hoop";
-const RUNTIME: &str = "/run/hoop";
+pub const RUNTIME: &str = "/run/hoop";
+pub const STATE: &str = "/var/lib/hoop";
 
 pub struct Host {
     pub path: PathBuf,

@@ -2,14 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read as _;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::processes::Process;
 use super::reach::{Reach, readable};
+use crate::cli::home::read_regular;
 
-const MAX_FILE: u64 = 8 << 20;
 /// Kinds of view; an agent has one or two.
 const MOST: usize = 32;
 
@@ -61,10 +59,10 @@ impl<'p> Views<'p> {
             false => Read::Bad,
         };
         if self.0.is_empty() {
-            return read(path).map_or(Read::Absent, judged);
+            return read_regular(path).map_or(Read::Absent, judged);
         }
         let of = |process: &&Process| match place(process, path) {
-            Ok(at) => read(&at).map_or(Read::Closed, judged),
+            Ok(at) => read_regular(&at).map_or(Read::Closed, judged),
             Err(why) => why,
         };
         let mut seen = self.0.iter().map(of);
@@ -74,13 +72,13 @@ impl<'p> Views<'p> {
     /// What the first of them reads there that can.
     pub fn text(&self, path: &Path) -> Option<String> {
         if self.0.is_empty() {
-            return read(path);
+            return read_regular(path);
         }
         let mut seen = self
             .0
             .iter()
             .filter_map(|process| place(process, path).ok());
-        seen.find_map(|at| read(&at))
+        seen.find_map(|at| read_regular(&at))
     }
 }
 
@@ -92,19 +90,6 @@ fn place(process: &Process, path: &Path) -> Result<PathBuf, Read> {
         Reach::Absent => Read::Absent,
         Reach::Closed | Reach::Open => Read::Closed,
     })
-}
-
-/// At most so much of a regular file, without waiting for a pipe in its place.
-pub fn read(path: &Path) -> Option<String> {
-    let mut options = fs::OpenOptions::new();
-    let opened = options
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC);
-    let file = opened.open(path).ok()?;
-    file.metadata().ok().filter(fs::Metadata::is_file)?;
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE).read_to_end(&mut bytes).ok()?;
-    Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 #[cfg(test)]
@@ -143,14 +128,5 @@ mod tests {
             Read::Absent
         );
         assert!(views.text(&file).is_some());
-    }
-
-    #[test]
-    fn nobody_waits_for_a_pipe() {
-        let folder = tempfile::tempdir().unwrap();
-        let pipe = folder.path().join("pipe");
-        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert_eq!(read(&pipe), None);
-        assert_eq!(read(Path::new("/dev/zero")), None);
     }
 }

@@ -77,16 +77,18 @@ impl Kept {
         };
         let mut broken = before.clone().unwrap_or_default();
         let result = change(&mut broken);
-        if before.as_ref() != Some(&broken) || self.spare.join(FILE).exists() {
+        let changed = before.as_ref() != Some(&broken);
+        if changed || self.spare.join(FILE).exists() {
             let boot = boot();
             let list = List { boot, broken };
             let text = serde_json::to_vec_pretty(&list).map_err(|error| failed(error.into()))?;
-            self.write(&text).map_err(failed)?;
+            self.write(&text, changed).map_err(failed)?;
         }
         Ok(result)
     }
 
-    fn write(&self, text: &[u8]) -> io::Result<()> {
+    /// Every second while it is in memory, for the disk may take it again; that is said of changes.
+    fn write(&self, text: &[u8], changed: bool) -> io::Result<()> {
         let (path, spare) = (self.folder.join(FILE), self.spare.join(FILE));
         let Err(error) = whole::write(&path, text, 0o600) else {
             return gone(&spare);
@@ -95,7 +97,9 @@ impl Kept {
         if kept.is_err() {
             return Err(error);
         }
-        tracing::error!(%error, path = %path.display(), "the list of bypasses is kept in memory");
+        if changed {
+            tracing::error!(%error, path = %path.display(), "the list of bypasses is kept in memory");
+        }
         // What it said is not to hold again if the spare one goes first. A full disk lets it go; a
         // read-only one does not, and starts no daemon either.
         let _ = gone(&path);

@@ -96,7 +96,7 @@ fn as_held(check: Check, mode: Mode, enforced: Finding) -> Finding {
     }
 }
 
-fn mend(mode: Mode) -> Remedy {
+pub(super) fn mend(mode: Mode) -> Remedy {
     advise(match mode {
         Mode::Discover => {
             "set mode = \"observe\", then \"enforce\", when hoop discover lists nothing surprising"

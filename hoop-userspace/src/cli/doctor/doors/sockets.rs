@@ -13,6 +13,7 @@ use super::super::host::some;
 use super::super::processes::{CAP_NET_RAW, Process};
 use super::super::units::Unit;
 use super::filters::{Filters, Refuses};
+use super::hooked::mend;
 use super::{BY_LSM, Seen, no_mode, no_process};
 use crate::attribute::socket_inode;
 use crate::capture::Capture;
@@ -262,8 +263,10 @@ fn connections(seen: &Seen<'_>, held: &Descriptors) -> Vec<Finding> {
                 None => judged(OLDER, older, closed),
             }
         }
-        // There they are let pass.
-        (Some(Mode::Observe | Mode::Discover), _) => OLDER.ok(closed),
+        (Some(mode @ (Mode::Observe | Mode::Discover)), _) => OLDER.warn(
+            "open: connections from before pass in that mode",
+            mend(mode),
+        ),
     };
     let closed = "closed: every TCP socket of it was made in its own cgroup";
     vec![older, judged(PASSED, passed.collect(), closed)]
