@@ -333,6 +333,11 @@ fn doctor(site: &Site) -> Result<String> {
 }
 
 fn restart(site: &Site) -> Result<String> {
+    let stopped = site.machine.run("systemctl stop agents.slice")?;
+    ensure!(
+        !stopped.ok,
+        "agents.slice can be stopped by hand: its cgroup would go, and the hooks with it"
+    );
     site.machine
         .ok("for again in 1 2 3; do systemctl restart billing-bot; sleep 1; done")?;
     Ok(site.until_work_is("as hoop_orders", PATIENCE)?.to_string())
