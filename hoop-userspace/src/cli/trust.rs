@@ -16,10 +16,8 @@ use super::trust_undo::{self, Given};
 use crate::config::Bundle;
 use crate::terminate::authority::CERTIFICATE_FILE;
 
-const DEFAULT_CONFIG: &str = "/etc/hoop/hoop.toml";
-
 /// Where libpq looks, below the home (libpq manual, "SSL Client File Usage").
-const FILE: HomeFile = HomeFile {
+pub(super) const FILE: HomeFile = HomeFile {
     folder: ".postgresql",
     name: "root.crt",
 };
@@ -71,7 +69,7 @@ struct Postgres {
 #[derive(clap::Args)]
 struct State {
     /// The configuration file, which names the state directory
-    #[arg(long, value_name = "FILE", env = "HOOP_CONFIG", default_value = DEFAULT_CONFIG)]
+    #[arg(long, value_name = "FILE", env = "HOOP_CONFIG", default_value = super::DEFAULT_CONFIG)]
     config: PathBuf,
     /// The state directory, where the configuration cannot be read
     #[arg(long, value_name = "DIR")]

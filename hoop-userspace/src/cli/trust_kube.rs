@@ -19,8 +19,7 @@ use crate::config::{Bundle, Config, Host, Resource};
 use crate::terminate::authority::CERTIFICATE_FILE;
 use crate::wire::tls::host_name;
 
-const DEFAULT_CONFIG: &str = "/etc/hoop/hoop.toml";
-const FILE: HomeFile = HomeFile {
+pub(super) const FILE: HomeFile = HomeFile {
     folder: ".kube",
     name: "config",
 };
@@ -37,7 +36,7 @@ pub struct Args {
     #[arg(long)]
     remove: bool,
     /// The configuration file, which names the clusters and the state directory
-    #[arg(long, value_name = "FILE", env = "HOOP_CONFIG", default_value = DEFAULT_CONFIG)]
+    #[arg(long, value_name = "FILE", env = "HOOP_CONFIG", default_value = super::DEFAULT_CONFIG)]
     config: PathBuf,
     /// The state directory, where the configuration cannot be read: the CA is then taken out of every
     /// cluster that has it

@@ -16,9 +16,9 @@ use super::trust_undo::{self, Given};
 use crate::config::{Bundle, Config, Host, Resource};
 use crate::terminate::ssh::keys::{HOST_AUTHORITY, HOST_KEY};
 
-const DEFAULT_CONFIG: &str = "/etc/hoop/hoop.toml";
-const SYSTEM: &str = "/etc/ssh/ssh_known_hosts";
-const FILE: HomeFile = HomeFile {
+/// The hosts that every account of this host knows (sshd(8)).
+pub(super) const SYSTEM: &str = "/etc/ssh/ssh_known_hosts";
+pub(super) const FILE: HomeFile = HomeFile {
     folder: ".ssh",
     name: "known_hosts",
 };
@@ -41,7 +41,7 @@ pub struct Args {
     #[arg(long, conflicts_with = "remove")]
     show: bool,
     /// The configuration file, which names the hosts and the state directory
-    #[arg(long, value_name = "FILE", env = "HOOP_CONFIG", default_value = DEFAULT_CONFIG)]
+    #[arg(long, value_name = "FILE", env = "HOOP_CONFIG", default_value = super::DEFAULT_CONFIG)]
     config: PathBuf,
 }
 

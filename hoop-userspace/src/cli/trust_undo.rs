@@ -16,6 +16,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::unistd::geteuid;
 
 use super::written::Written;
+use super::{trust, trust_kube, trust_ssh};
 use crate::keeper::folders;
 use crate::terminate::authority::CERTIFICATE_FILE;
 
@@ -23,7 +24,6 @@ use crate::terminate::authority::CERTIFICATE_FILE;
 const NOTES: &str = "trusted";
 const MAX_NOTES: u64 = 4 << 20;
 /// The system's file of SSH, always looked at.
-const SYSTEM: &str = "/etc/ssh/ssh_known_hosts";
 /// For a file system to say whether a file is there.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
 /// For one process to change one file.
@@ -80,9 +80,9 @@ impl Given {
     /// The file that is changed there.
     fn file(self, place: &Path) -> PathBuf {
         match self {
-            Self::Postgres => place.join(".postgresql/root.crt"),
-            Self::Ssh => place.join(".ssh/known_hosts"),
-            Self::Kubeconfig => place.join(".kube/config"),
+            Self::Postgres => trust::FILE.shown(place),
+            Self::Ssh => trust_ssh::FILE.shown(place),
+            Self::Kubeconfig => trust_kube::FILE.shown(place),
             Self::SshSystem | Self::CaFile => place.to_owned(),
         }
     }
@@ -215,7 +215,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             all.extend([guessed(given)(within(&home))]);
         }
     }
-    all.extend([guessed(Given::SshSystem)(within(Path::new(SYSTEM)))]);
+    all.extend([guessed(Given::SshSystem)(within(Path::new(
+        trust_ssh::SYSTEM,
+    )))]);
     for (given, place) in read(&state.join(folders::KEEPER))? {
         all.insert((given, within(&place)), Whence::Noted);
     }

@@ -14,6 +14,7 @@ use super::processes::Process;
 use super::views::{Read, Views};
 use crate::cli::home::read_regular;
 use crate::cli::trust::Ours;
+use crate::cli::trust_ssh::SYSTEM as SYSTEM_KNOWN;
 use crate::cli::{trust_kube, trust_ssh};
 use crate::config::{Agent, Config, ProtocolKind, Resource};
 use crate::terminate::authority::CERTIFICATE_FILE;
@@ -28,7 +29,6 @@ const SYSTEM_BUNDLES: [&str; 3] = [
     "/etc/pki/tls/certs/ca-bundle.crt",
     "/etc/ssl/cert.pem",
 ];
-const SYSTEM_KNOWN: &str = "/etc/ssh/ssh_known_hosts";
 const SYSTEM_MEND: &str =
     "hoop trust show >/usr/local/share/ca-certificates/hoop.crt && update-ca-certificates";
 const NO_PROCESS: &str = "no process of the agent runs";
