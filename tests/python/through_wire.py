@@ -388,10 +388,13 @@ def terminated_at_work(_):
     connection = fresh()
     pid = said(connection, query("SELECT pg_backend_pid()"))[1][1].split('"')[1]
     connection.send(query("SELECT pg_sleep(60)"))
-    seen = []
     other = fresh()
+    # Ended before it sleeps it answers less.
+    asleep = query(f"SELECT count(*) FROM pg_stat_activity WHERE pid = {pid} AND wait_event = 'PgSleep'")
+    while said(other, asleep)[1][1].split('"')[1] != "1":
+        time.sleep(0.05)
     said(other, query(f"SELECT pg_terminate_backend({pid})"))
-    return seen + until(connection)
+    return until(connection)
 
 
 def discarded(connection):
