@@ -63,8 +63,12 @@ impl Client {
         kill(pid, Signal::SIGINT).unwrap();
     }
 
-    pub fn end(mut self) -> Ran {
-        let until = Instant::now() + PATIENCE;
+    pub fn end(self) -> Ran {
+        self.end_within(PATIENCE)
+    }
+
+    pub fn end_within(mut self, patience: Duration) -> Ran {
+        let until = Instant::now() + patience;
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break status;
