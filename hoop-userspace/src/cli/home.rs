@@ -21,7 +21,7 @@ use nix::unistd::{
 /// A larger one is not what it should be.
 const MAX_FILE: u64 = 4 << 20;
 /// Links on the way to a file, as the kernel has it (path_resolution(7)).
-const MAX_LINKS: usize = 40;
+pub(super) const MAX_LINKS: usize = 40;
 /// Behind the whole name: what a file is made under before it takes its place.
 const FRESH: &str = ".hoop-new";
 
@@ -271,7 +271,7 @@ fn owner_above(folder: &Path) -> Option<(u32, u32)> {
 }
 
 /// The names of a path, the first one at the end.
-fn names(path: &Path) -> Vec<OsString> {
+pub(super) fn names(path: &Path) -> Vec<OsString> {
     let named = path.components().filter_map(|part| match part {
         Component::Normal(name) => Some(name.to_owned()),
         Component::ParentDir => Some("..".into()),

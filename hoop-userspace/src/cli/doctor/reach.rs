@@ -5,14 +5,13 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use super::processes::{CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, Process};
+use crate::cli::home::{MAX_LINKS, names};
 
 const MAX_LIST: usize = 16_384;
 const MAX_NAMESPACES: usize = 512;
-/// As the kernel has it (path_resolution(7)).
-const MAX_LINKS: usize = 40;
 const READ: u32 = 0o4;
 const WRITE: u32 = 0o2;
 const PASS: u32 = 0o1;
@@ -167,18 +166,6 @@ fn found_below(
         behind.push(name);
     }
     Err(Reach::Absent)
-}
-
-/// The names of a path, the first one at the end.
-fn names(path: &Path) -> Vec<OsString> {
-    let named = path.components().filter_map(|part| match part {
-        Component::Normal(name) => Some(name.to_owned()),
-        Component::ParentDir => Some("..".into()),
-        _ => None,
-    });
-    let mut names: Vec<_> = named.collect();
-    names.reverse();
-    names
 }
 
 /// What the kernel's check of modes says (path_resolution(7)); root's own way round it included.
