@@ -7,41 +7,45 @@ use super::site::Site;
 
 const SCRIPT: &str = include_str!("inside/containers.sh");
 
-/// Who else is an agent. Podman's other form is a unit with the container below it.
-pub const AGENTS: &str = r#"
+/// Who else is an agent, where, and by what. Podman's other form is a unit with the container below it.
+const AGENTS: [(&str, &str, &str); 4] = [
+    (
+        "docker-bot",
+        "docker-*.scope",
+        r#"container = { label = "hoop.agent=docker-bot" }"#,
+    ),
+    (
+        "podman-bot",
+        "libpod-*.scope",
+        r#"container = { name = "podman-bot" }"#,
+    ),
+    ("quadlet-bot", "quadlet-bot.service", ""),
+    (
+        "containerd-bot",
+        "nerdctl-*.scope",
+        r#"container = { annotation = "hoop.agent=containerd-bot" }"#,
+    ),
+];
+
+/// Their part of the configuration.
+pub fn mappings() -> String {
+    let mapping = |(name, cgroup, pick): &(&str, &str, &str)| {
+        format!(
+            r#"
 [[agent]]
-name = "docker-bot"
-cgroup = "agents.slice/docker-*.scope"
-container = { label = "hoop.agent=docker-bot" }
+name = "{name}"
+cgroup = "agents.slice/{cgroup}"
+{pick}
 issuer = "okta"
 client_id = "billing-bot"
-token = { file = "/etc/hoop/tokens/billing-bot" }
+token = {{ file = "/etc/hoop/tokens/billing-bot" }}
+"#
+        )
+    };
+    AGENTS.iter().map(mapping).collect()
+}
 
-[[agent]]
-name = "podman-bot"
-cgroup = "agents.slice/libpod-*.scope"
-container = { name = "podman-bot" }
-issuer = "okta"
-client_id = "billing-bot"
-token = { file = "/etc/hoop/tokens/billing-bot" }
-
-[[agent]]
-name = "quadlet-bot"
-cgroup = "agents.slice/quadlet-bot.service"
-issuer = "okta"
-client_id = "billing-bot"
-token = { file = "/etc/hoop/tokens/billing-bot" }
-
-[[agent]]
-name = "containerd-bot"
-cgroup = "agents.slice/nerdctl-*.scope"
-container = { annotation = "hoop.agent=containerd-bot" }
-issuer = "okta"
-client_id = "billing-bot"
-token = { file = "/etc/hoop/tokens/billing-bot" }
-"#;
-
-/// With [`AGENTS`] in the configuration that is in force.
+/// With [`mappings`] in the configuration that is in force.
 pub fn agents(site: &Site) -> Result<String> {
     drop(site.elsewhere.came());
     site.machine.write("/var/tmp/containers.sh", SCRIPT)?;
@@ -69,7 +73,7 @@ pub fn agents(site: &Site) -> Result<String> {
         whoami.contains("docker-bot") && whoami.contains("registry.example/team/bot:1"),
         "hoop whoami: {whoami}"
     );
-    for agent in ["docker-bot", "podman-bot", "quadlet-bot", "containerd-bot"] {
+    for (agent, _, _) in AGENTS {
         let listed = format!("hoop sessions --agent {agent} --last 1 --json");
         let session = site.machine.ok(&listed)?;
         ensure!(session.contains(agent), "{agent} is not recorded");

@@ -288,7 +288,7 @@ fn enforce(site: &Site) -> Result<String> {
 
 /// With the mappings of the guide about containers, and without them again.
 fn contained(site: &Site) -> Result<String> {
-    let text = governed(site, "enforce") + containers::AGENTS;
+    let text = governed(site, "enforce") + &containers::mappings();
     site.machine.write("/etc/hoop/hoop.toml", text)?;
     site.machine.ok("hoop check && systemctl reload hoop")?;
     let seen = containers::agents(site)?;
